@@ -1,0 +1,3 @@
+//! The parent of one container: protocol, client and program.
+
+pub mod protocol;

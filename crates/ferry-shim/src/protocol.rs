@@ -1,0 +1,283 @@
+//! The words spoken between the engine and a shim, protocol version 1.
+//!
+//! Frame: `u32` little-endian length, then that many bytes of JSON. File descriptors travel by `SCM_RIGHTS` with the first
+//! byte of the frame that names them, in the order given by the variant. Requests carry a `seq`; the reply repeats it. Events
+//! have no `seq` and come unasked.
+//!
+//! Two transports carry the same frames: the socket pair a shim is born with (its fd 0), and `shim.sock` in the container's run-time
+//! folder, on which it listens from the moment a container exists. A shim without a container ends at EOF of its fd 0; one
+//! with a container outlives every connection.
+
+use std::path::PathBuf;
+
+use ferry_spec::runtime::{Process, Spec};
+use serde::{Deserialize, Serialize};
+
+/// The version this build speaks; a shim announces its own in [`Hello`].
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// First frame from the shim on every connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hello {
+    /// Protocol version of the shim.
+    pub version: u32,
+    /// Pid of the shim.
+    pub pid: u32,
+}
+
+/// A request with its sequence number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RequestFrame {
+    /// Repeated in the reply.
+    pub seq: u64,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What an engine asks of a shim.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Builds the container and starts its process. Fds, in order: `container_dir` (data folder: log, `exit.json`), `run_dir`
+    /// (run-time folder: `shim.sock`, `state.json`), the rootfs mount when `rootfs_fd`, the network namespace when `network_fd`, then one
+    /// socket per entry of `attached`.
+    Start(Box<Start>),
+    /// Runs another process in the container. Fds: one socket per entry of `attached`.
+    Exec(Box<Exec>),
+    /// Attaches one more client. Fd: its stream socket.
+    Attach {
+        /// Which process.
+        target: Target,
+        /// Which streams.
+        streams: Streams,
+    },
+    /// Sends a signal.
+    Kill {
+        /// Which process.
+        target: Target,
+        /// Signal number.
+        signal: i32,
+        /// Every process of the container's cgroup, not only the target.
+        all: bool,
+    },
+    /// Sets the window size of a terminal.
+    Resize {
+        /// Which process.
+        target: Target,
+        /// Rows.
+        height: u16,
+        /// Columns.
+        width: u16,
+    },
+    /// Freezes the container's cgroup.
+    Pause,
+    /// Thaws the container's cgroup.
+    Resume,
+    /// Answers [`Reply::State`].
+    State,
+    /// Lists host pids of the container: [`Reply::Pids`].
+    Pids,
+    /// Ends the shim after the container has exited and `exit.json` is written; removes `run_dir` contents and the cgroups.
+    Shutdown,
+}
+
+/// Everything that [`Request::Start`] needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Start {
+    /// Container id, 64 hex digits.
+    pub id: String,
+    /// The OCI runtime configuration. `root.path` is ignored when `rootfs_fd`.
+    pub spec: Spec,
+    /// Run-time folder by name, for binding `shim.sock` and for a foreign runtime.
+    pub run_dir: PathBuf,
+    /// The rootfs comes as a detached mount.
+    pub rootfs_fd: bool,
+    /// The network namespace comes as a descriptor.
+    pub network_fd: bool,
+    /// cgroup path below the root of each hierarchy, such as `/ferry-1a2b3c4d/<id>`; also in `spec.linux.cgroups_path`.
+    pub cgroup: String,
+    /// cgroup for the shim itself; `None` stays where it is.
+    pub shim_cgroup: Option<String>,
+    /// Keep stdin open for attached clients (`-i`).
+    pub open_stdin: bool,
+    /// Close stdin when the first attached client that brought stdin goes.
+    pub stdin_once: bool,
+    /// How to log.
+    pub log: LogOptions,
+    /// A foreign runtime's program and arguments (`runtimes` in daemon.json); `None` is ferry's own.
+    pub foreign_runtime: Option<ForeignRuntime>,
+    /// Clients attached from before the first byte.
+    pub attached: Vec<Streams>,
+}
+
+/// A foreign OCI runtime with runc's command line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ForeignRuntime {
+    /// Absolute path of the program.
+    pub path: PathBuf,
+    /// Arguments before the sub-command.
+    pub args: Vec<String>,
+}
+
+/// The log driver of the shim.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogOptions {
+    /// Nothing is kept.
+    None,
+    /// Docker's json-file in the container's data folder.
+    JsonFile {
+        /// File name in the data folder, `<id>-json.log`.
+        file_name: String,
+        /// Rotate when a file would pass this; `None` never rotates.
+        max_size_bytes: Option<u64>,
+        /// Files kept, the live one included; at least 1.
+        max_files: u32,
+        /// gzip rotated files.
+        compress: bool,
+        /// Extra `attrs` on each line (labels, env, tag), already chosen by the engine.
+        attrs: Vec<(String, String)>,
+    },
+}
+
+/// Everything that [`Request::Exec`] needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Exec {
+    /// Exec id, 64 hex digits.
+    pub exec_id: String,
+    /// The OCI process.
+    pub process: Process,
+    /// Keep stdin open for attached clients.
+    pub open_stdin: bool,
+    /// Clients attached from before the first byte.
+    pub attached: Vec<Streams>,
+}
+
+/// Which process of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The container's own process.
+    Init,
+    /// An exec by its id.
+    Exec(String),
+}
+
+/// Which streams an attached client takes part in.
+///
+/// On the stream socket the shim sends Docker's multiplexed frames (stream byte 1 or 2, three zeros, `u32` big-endian length, payload), or raw bytes when the
+/// process has a terminal; and reads raw stdin. A half-close from the client is EOF on stdin. The shim closes the socket when the
+/// process has ended and all its output was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streams {
+    /// Bytes from the socket go to stdin.
+    pub stdin: bool,
+    /// stdout is sent.
+    pub stdout: bool,
+    /// stderr is sent.
+    pub stderr: bool,
+}
+
+/// A frame from the shim after [`Hello`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShimFrame {
+    /// Answers the request of that sequence number.
+    Reply {
+        /// From the request.
+        seq: u64,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// Answers of a shim.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Done.
+    Ok,
+    /// The process runs: `execve` has succeeded.
+    Started {
+        /// Host pid of the process.
+        pid: u32,
+    },
+    /// The state of the container.
+    State(State),
+    /// Host pids.
+    Pids(Vec<u32>),
+    /// It failed; nothing was left behind.
+    Error(ShimError),
+}
+
+/// The state of a shim's container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// Container id.
+    pub id: String,
+    /// Host pid of the container's process.
+    pub pid: u32,
+    /// Set when it has ended.
+    pub exit: Option<Exit>,
+    /// Frozen.
+    pub paused: bool,
+    /// Execs that run: id and host pid.
+    pub execs: Vec<(String, u32)>,
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ShimError {
+    /// What kind of failure, for exit codes.
+    pub kind: ShimErrorKind,
+    /// The whole text, as runc would word it where Docker clients see it, such as `exec: "foo": executable file not found in $PATH`.
+    pub message: String,
+}
+
+/// Kinds of [`ShimError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShimErrorKind {
+    /// The program does not exist (127).
+    CommandNotFound,
+    /// The program cannot be executed (126).
+    CommandNotExecutable,
+    /// The container, or the exec, is not there or has ended.
+    NotRunning,
+    /// The request is not understood or not valid.
+    Invalid,
+    /// The configuration asks for what this host or build cannot do.
+    Unsupported,
+    /// Anything else.
+    Internal,
+}
+
+/// What a shim tells unasked, to every control connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The container's process has ended; `exit.json` is written and all its output logged.
+    Exited(Exit),
+    /// An exec has ended and all its output was sent.
+    ExecExited {
+        /// Which.
+        exec_id: String,
+        /// 0..255, 128+signal.
+        code: i32,
+    },
+    /// The memory limit killed a process of the container.
+    Oom,
+}
+
+/// How the container ended; also the content of `exit.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Exit {
+    /// 0..255, 128+signal.
+    pub code: i32,
+    /// Unix time in nanoseconds.
+    pub time_ns: i64,
+    /// The memory limit killed a process of the container.
+    pub oom_killed: bool,
+}
