@@ -1,1 +1,26 @@
-//! ferry-network
+//! Networks of containers: bridges, endpoints, address pools, published ports, firewall.
+//!
+//! Owns every link, nftables table, rule and held socket of an engine instance, all marked with the
+//! instance's id (`ferry:<instance>:<object>` as link alias, `ferry_<instance>` as table). Leaves out
+//! which networks and containers there are: the engine tells it, and tells it again after a restart.
+//!
+//! Invariants:
+//! - synchronous: every call blocks, none takes longer than a few kernel calls, unless a program of
+//!   the host (`nft`, `iptables`) has to be run;
+//! - a link, rule or socket without this instance's mark is never changed or removed;
+//! - nothing waits for a network namespace to disappear: the kernel needs tens of milliseconds.
+
+mod error;
+mod networking;
+mod sandbox;
+mod types;
+
+pub use crate::{
+    error::Error,
+    networking::Networking,
+    sandbox::Sandbox,
+    types::{
+        BridgeSpec, EndpointSpec, InstanceId, InvalidInstanceId, InvalidMac, Live, MacAddr, Options, PortRequest,
+        Protocol, PublishedPort, Swept,
+    },
+};
