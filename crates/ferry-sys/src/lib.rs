@@ -1,1 +1,11 @@
-//! ferry-sys
+//! Typed wrappers over kernel calls; the only crate with `unsafe` code.
+//!
+//! Wrappers take and return owned descriptors and typed flags. Where rustix has a safe call, the other crates use it
+//! directly; here is what it lacks, or what needs several calls in an order that matters.
+#![allow(unsafe_code, reason = "this crate exists to hold it")]
+
+pub mod event;
+pub mod memfd;
+pub mod netns;
+pub mod socket;
+pub mod spawn;

@@ -1,0 +1,172 @@
+//! Unix stream sockets: bytes with file descriptors, long paths, credentials of the peer.
+//!
+//! Leaves out: framing, blocking policy. Descriptors that arrive are close-on-exec.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+
+/// Most descriptors that one message carries (the kernel's `SCM_MAX_FD`).
+pub const MAX_FDS: usize = 253;
+
+/// Sends bytes, and descriptors with the first of them.
+///
+/// Returns how many bytes went; the descriptors went if it is not 0. Never raises `SIGPIPE`.
+///
+/// # Errors
+/// What `sendmsg` answers; `InvalidInput` for more than [`MAX_FDS`] descriptors or for descriptors without a byte.
+pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    if fds.len() > MAX_FDS || (bytes.is_empty() && !fds.is_empty()) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "too many descriptors, or no byte to carry them",
+        ));
+    }
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(fds.len()))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    let sent = rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(
+            &socket,
+            &[IoSlice::new(bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+    })?;
+    Ok(sent)
+}
+
+/// Receives up to `bytes.len()` bytes, and appends the descriptors that came with them to `fds`.
+///
+/// Returns how many bytes came; 0 is the end of the stream.
+///
+/// # Errors
+/// What `recvmsg` answers; `InvalidData` when descriptors were cut off.
+pub fn receive(socket: impl AsFd, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(
+            &socket,
+            &mut [IoSliceMut::new(bytes)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )
+    })?;
+    for item in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = item {
+            fds.extend(rights);
+        }
+    }
+    if message.flags.contains(rustix::net::ReturnFlags::CTRUNC) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "descriptors were cut off",
+        ));
+    }
+    Ok(message.bytes)
+}
+
+/// Connects to the socket file `name` in the folder `dir`, however long the path of the folder is.
+///
+/// # Errors
+/// What `connect` answers.
+pub fn connect_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<UnixStream> {
+    UnixStream::connect(path_at(dir, name))
+}
+
+/// Listens on the socket file `name` in the folder `dir`, mode 0600, replacing a file that is there.
+///
+/// # Errors
+/// What `unlinkat`, `bind` and `fchmodat` answer.
+pub fn listen_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<UnixListener> {
+    match rustix::fs::unlinkat(dir, name, rustix::fs::AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    // The socket file takes its mode from the umask at `bind`, so there is no moment in which another user could connect.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path_at(dir, name));
+    rustix::process::umask(before);
+    listener
+}
+
+/// The effective user id of the process at the other end, as it was when it connected.
+///
+/// # Errors
+/// What `getsockopt` answers.
+pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
+    Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
+}
+
+/// `sun_path` holds 107 bytes; the folder's descriptor stands for its path.
+fn path_at(dir: BorrowedFd<'_>, name: &str) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Seek, Write};
+
+    #[test]
+    fn descriptors_travel_with_the_first_byte() {
+        let (left, right) = UnixStream::pair().expect("pair");
+        let mut file = std::fs::File::from(crate::memfd::create("socket-test").expect("memfd"));
+        file.write_all(b"inside").expect("write");
+        assert_eq!(
+            send(&left, b"abc", &[file.as_fd(), file.as_fd()]).expect("send"),
+            3
+        );
+        let (mut bytes, mut fds) = ([0; 8], Vec::new());
+        assert_eq!(receive(&right, &mut bytes, &mut fds).expect("receive"), 3);
+        assert_eq!((&bytes[..3], fds.len()), (b"abc".as_slice(), 2));
+        let mut copy = std::fs::File::from(fds.remove(0));
+        copy.rewind().expect("rewind");
+        let mut text = String::new();
+        copy.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "inside");
+        drop(left);
+        assert_eq!(receive(&right, &mut bytes, &mut fds).expect("end"), 0);
+    }
+
+    #[test]
+    fn descriptors_without_a_byte_are_refused() {
+        let (left, _right) = UnixStream::pair().expect("pair");
+        let error = send(&left, b"", &[left.as_fd()]).expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn sockets_are_found_below_long_paths() {
+        let base = std::env::temp_dir().join(format!("ferry-sys-socket-{}", std::process::id()));
+        let long = base.join("x".repeat(120));
+        std::fs::create_dir_all(&long).expect("folder");
+        let dir = std::fs::File::open(&long).expect("open");
+        let listener = listen_at(dir.as_fd(), "s.sock").expect("listen");
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &std::fs::metadata(long.join("s.sock"))
+                .expect("stat")
+                .permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600);
+        let client = connect_at(dir.as_fd(), "s.sock").expect("connect");
+        let (server, _) = listener.accept().expect("accept");
+        assert_eq!(
+            peer_uid(&server).expect("credentials"),
+            rustix::process::geteuid().as_raw()
+        );
+        drop(client);
+        listen_at(dir.as_fd(), "s.sock").expect("again");
+        std::fs::remove_dir_all(&base).expect("clean");
+    }
+}
