@@ -1,0 +1,330 @@
+//! The part of a container's configuration that belongs to its host.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::mount::Mount;
+use crate::json::is_default;
+
+/// Published ports: `80/tcp` to host addresses; `None` is an exposed port that is not published.
+pub type PortMap = BTreeMap<String, Option<Vec<PortBinding>>>;
+
+/// One host side of a published port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct PortBinding {
+    /// Host address; empty is any.
+    pub host_ip: String,
+    /// Host port, or a range `8000-8010`; empty or `0` is any free one.
+    pub host_port: String,
+}
+
+/// When a container is started again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RestartPolicy {
+    /// Empty, `no`, `always`, `unless-stopped` or `on-failure`.
+    pub name: String,
+    /// Tries of `on-failure`; 0 is without end.
+    pub maximum_retry_count: i64,
+}
+
+/// Where output is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct LogConfig {
+    /// Driver; empty is the daemon's default.
+    #[serde(rename = "Type")]
+    pub driver: String,
+    /// Options of the driver.
+    pub config: Option<BTreeMap<String, String>>,
+}
+
+/// One resource limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Ulimit {
+    /// Name without `RLIMIT_`, lower case.
+    pub name: String,
+    /// Hard limit; -1 is none.
+    pub hard: i64,
+    /// Soft limit; -1 is none.
+    pub soft: i64,
+}
+
+/// A host device in the container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DeviceMapping {
+    /// Host path.
+    pub path_on_host: String,
+    /// Path in the container.
+    pub path_in_container: String,
+    /// Of `rwm`.
+    pub cgroup_permissions: String,
+}
+
+/// Devices asked for from a driver.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DeviceRequest {
+    /// Driver.
+    pub driver: String,
+    /// How many; -1 is all.
+    pub count: i64,
+    /// Which.
+    #[serde(rename = "DeviceIDs")]
+    pub device_ids: Option<Vec<String>>,
+    /// An OR list of AND lists.
+    pub capabilities: Option<Vec<Vec<String>>>,
+    /// Options of the driver.
+    pub options: Option<BTreeMap<String, String>>,
+}
+
+/// A block device's weight.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct WeightDevice {
+    /// Device path.
+    pub path: String,
+    /// 10 to 1000.
+    pub weight: u16,
+}
+
+/// A block device's limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ThrottleDevice {
+    /// Device path.
+    pub path: String,
+    /// Bytes or operations a second.
+    pub rate: u64,
+}
+
+/// Limits of a container, as `POST /containers/{id}/update` takes them; in a [`HostConfig`] the same fields stand at its own level.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Resources {
+    /// Relative weight.
+    pub cpu_shares: i64,
+    /// Bytes.
+    pub memory: i64,
+    /// Billionths of a processor.
+    pub nano_cpus: i64,
+    /// Parent cgroup.
+    pub cgroup_parent: String,
+    /// 10 to 1000.
+    pub blkio_weight: u16,
+    /// By device.
+    pub blkio_weight_device: Option<Vec<WeightDevice>>,
+    /// By device.
+    pub blkio_device_read_bps: Option<Vec<ThrottleDevice>>,
+    /// By device.
+    pub blkio_device_write_bps: Option<Vec<ThrottleDevice>>,
+    /// By device.
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    pub blkio_device_read_iops: Option<Vec<ThrottleDevice>>,
+    /// By device.
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    pub blkio_device_write_iops: Option<Vec<ThrottleDevice>>,
+    /// Microseconds.
+    pub cpu_period: i64,
+    /// Microseconds.
+    pub cpu_quota: i64,
+    /// Microseconds.
+    pub cpu_realtime_period: i64,
+    /// Microseconds.
+    pub cpu_realtime_runtime: i64,
+    /// Such as `0-2,7`.
+    pub cpuset_cpus: String,
+    /// Such as `0-2,7`.
+    pub cpuset_mems: String,
+    /// Host devices.
+    pub devices: Option<Vec<DeviceMapping>>,
+    /// Rules such as `c 13:* rwm`.
+    pub device_cgroup_rules: Option<Vec<String>>,
+    /// Devices from drivers.
+    pub device_requests: Option<Vec<DeviceRequest>>,
+    /// Bytes.
+    pub memory_reservation: i64,
+    /// Memory and swap together, bytes; -1 is without limit.
+    pub memory_swap: i64,
+    /// 0 to 100.
+    pub memory_swappiness: Option<i64>,
+    /// No out-of-memory killer.
+    pub oom_kill_disable: Option<bool>,
+    /// Processes; 0 and -1 are without limit.
+    pub pids_limit: Option<i64>,
+    /// Resource limits.
+    pub ulimits: Option<Vec<Ulimit>>,
+    /// Windows only.
+    pub cpu_count: i64,
+    /// Windows only.
+    pub cpu_percent: i64,
+    /// Windows only.
+    #[serde(rename = "IOMaximumIOps")]
+    pub io_maximum_iops: u64,
+    /// Windows only.
+    #[serde(rename = "IOMaximumBandwidth")]
+    pub io_maximum_bandwidth: u64,
+}
+
+/// What the host gives to a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct HostConfig {
+    /// `source:target[:options]`.
+    pub binds: Option<Vec<String>>,
+    /// File of the client that takes the id.
+    #[serde(rename = "ContainerIDFile")]
+    pub container_id_file: String,
+    /// Where output is kept.
+    pub log_config: LogConfig,
+    /// `default`, `bridge`, `host`, `none`, `container:<id>` or a network.
+    pub network_mode: String,
+    /// Published ports.
+    pub port_bindings: Option<PortMap>,
+    /// When it is started again.
+    pub restart_policy: RestartPolicy,
+    /// Removed when it ends.
+    pub auto_remove: bool,
+    /// Driver of volumes that name none.
+    pub volume_driver: String,
+    /// `container[:ro|rw]`.
+    pub volumes_from: Option<Vec<String>>,
+    /// Height and width of the first terminal.
+    pub console_size: [u32; 2],
+    /// Annotations for the runtime.
+    #[serde(skip_serializing_if = "is_default")]
+    pub annotations: BTreeMap<String, String>,
+    /// Capabilities to add.
+    pub cap_add: Option<Vec<String>>,
+    /// Capabilities to drop.
+    pub cap_drop: Option<Vec<String>>,
+    /// Empty, `private` or `host`.
+    pub cgroupns_mode: String,
+    /// Name servers.
+    pub dns: Option<Vec<String>>,
+    /// Resolver options.
+    pub dns_options: Option<Vec<String>>,
+    /// Search domains.
+    pub dns_search: Option<Vec<String>>,
+    /// `name:address`.
+    pub extra_hosts: Option<Vec<String>>,
+    /// Supplementary groups.
+    pub group_add: Option<Vec<String>>,
+    /// `none`, `private`, `shareable`, `host` or `container:<id>`.
+    pub ipc_mode: String,
+    /// `container:<id>` or empty.
+    pub cgroup: String,
+    /// Legacy links.
+    pub links: Option<Vec<String>>,
+    /// -1000 to 1000.
+    pub oom_score_adj: i64,
+    /// Empty, `host` or `container:<id>`.
+    pub pid_mode: String,
+    /// All rights.
+    pub privileged: bool,
+    /// Publish every exposed port.
+    pub publish_all_ports: bool,
+    /// Root file system read-only.
+    pub readonly_rootfs: bool,
+    /// Such as `no-new-privileges` or `seccomp=unconfined`.
+    pub security_opt: Option<Vec<String>>,
+    /// Options of the storage driver.
+    #[serde(skip_serializing_if = "is_default")]
+    pub storage_opt: BTreeMap<String, String>,
+    /// Target to options.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tmpfs: BTreeMap<String, String>,
+    /// Empty or `host`.
+    #[serde(rename = "UTSMode")]
+    pub uts_mode: String,
+    /// Empty or `host`.
+    pub userns_mode: String,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: i64,
+    /// Kernel parameters.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sysctls: BTreeMap<String, String>,
+    /// Runtime; empty is the daemon's default.
+    #[serde(skip_serializing_if = "is_default")]
+    pub runtime: String,
+    /// Windows only.
+    pub isolation: String,
+
+    /// Relative weight.
+    pub cpu_shares: i64,
+    /// Bytes.
+    pub memory: i64,
+    /// Billionths of a processor.
+    pub nano_cpus: i64,
+    /// Parent cgroup.
+    pub cgroup_parent: String,
+    /// 10 to 1000.
+    pub blkio_weight: u16,
+    /// By device.
+    pub blkio_weight_device: Option<Vec<WeightDevice>>,
+    /// By device.
+    pub blkio_device_read_bps: Option<Vec<ThrottleDevice>>,
+    /// By device.
+    pub blkio_device_write_bps: Option<Vec<ThrottleDevice>>,
+    /// By device.
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    pub blkio_device_read_iops: Option<Vec<ThrottleDevice>>,
+    /// By device.
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    pub blkio_device_write_iops: Option<Vec<ThrottleDevice>>,
+    /// Microseconds.
+    pub cpu_period: i64,
+    /// Microseconds.
+    pub cpu_quota: i64,
+    /// Microseconds.
+    pub cpu_realtime_period: i64,
+    /// Microseconds.
+    pub cpu_realtime_runtime: i64,
+    /// Such as `0-2,7`.
+    pub cpuset_cpus: String,
+    /// Such as `0-2,7`.
+    pub cpuset_mems: String,
+    /// Host devices.
+    pub devices: Option<Vec<DeviceMapping>>,
+    /// Rules such as `c 13:* rwm`.
+    pub device_cgroup_rules: Option<Vec<String>>,
+    /// Devices from drivers.
+    pub device_requests: Option<Vec<DeviceRequest>>,
+    /// Bytes.
+    pub memory_reservation: i64,
+    /// Memory and swap together, bytes; -1 is without limit.
+    pub memory_swap: i64,
+    /// 0 to 100.
+    pub memory_swappiness: Option<i64>,
+    /// No out-of-memory killer.
+    pub oom_kill_disable: Option<bool>,
+    /// Processes; 0 and -1 are without limit.
+    pub pids_limit: Option<i64>,
+    /// Resource limits.
+    pub ulimits: Option<Vec<Ulimit>>,
+    /// Windows only.
+    pub cpu_count: i64,
+    /// Windows only.
+    pub cpu_percent: i64,
+    /// Windows only.
+    #[serde(rename = "IOMaximumIOps")]
+    pub io_maximum_iops: u64,
+    /// Windows only.
+    #[serde(rename = "IOMaximumBandwidth")]
+    pub io_maximum_bandwidth: u64,
+
+    /// Mounts in their long form.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mounts: Vec<Mount>,
+    /// Paths hidden in the container; `None` is the default list.
+    pub masked_paths: Option<Vec<String>>,
+    /// Paths read-only in the container; `None` is the default list.
+    pub readonly_paths: Option<Vec<String>>,
+    /// Run an init process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<bool>,
+}

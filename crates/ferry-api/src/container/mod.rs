@@ -1,0 +1,28 @@
+//! Containers: what is asked for, what is told.
+
+mod config;
+mod host_config;
+mod inspect;
+mod mount;
+mod requests;
+mod stats;
+mod summary;
+
+pub use config::{Config, CreateRequest, CreateResponse, Empty, HealthConfig, PortSet};
+pub use host_config::{
+    DeviceMapping, DeviceRequest, HostConfig, LogConfig, PortBinding, PortMap, Resources, RestartPolicy, ThrottleDevice, Ulimit,
+    WeightDevice,
+};
+pub use inspect::{
+    DriverData, Health, HealthcheckResult, Inspect, MountPoint, NetworkSettings, RootFsStorage, RootFsStorageSnapshot, State, Storage,
+};
+pub use mount::{BindOptions, ClusterOptions, Driver, ImageOptions, Mount, TmpfsOptions, VolumeOptions};
+pub use requests::{
+    FilesystemChange, PathStat, PruneReport, TopResponse, UpdateRequest, UpdateResponse, WaitExitError, WaitResponse,
+};
+pub use stats::{
+    BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats, StorageStats, ThrottlingData,
+};
+pub use summary::{HealthSummary, NetworkSettingsSummary, Port, Summary, SummaryHostConfig};
+
+pub use crate::network::{EndpointIpamConfig, EndpointSettings, NetworkingConfig};
