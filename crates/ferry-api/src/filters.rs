@@ -56,9 +56,11 @@ impl Filters {
         for (name, values) in map {
             let values: BTreeSet<String> = match values {
                 Value::Null => BTreeSet::new(),
-                Value::Array(items) => {
-                    items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<_>>().ok_or_else(|| malformed(text))?
-                }
+                Value::Array(items) => items
+                    .iter()
+                    .map(|item| item.as_str().map(str::to_owned))
+                    .collect::<Option<_>>()
+                    .ok_or_else(|| malformed(text))?,
                 Value::Object(items) => {
                     if !items.values().all(Value::is_boolean) {
                         return Err(malformed(text));

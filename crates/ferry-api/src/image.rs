@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ferry_spec::{Descriptor, Platform};
 use serde::{Deserialize, Serialize};
 
-use crate::container::{DriverData, HealthConfig, PortSet};
 use crate::container::Empty;
+use crate::container::{DriverData, HealthConfig, PortSet};
 use crate::json::is_default;
 
 /// A line of `GET /images/json`.

@@ -6,9 +6,11 @@
 
 use std::fmt;
 
-use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::Serialize;
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value};
 
 /// Nesting beyond which a document is refused.
@@ -281,7 +283,8 @@ mod tests {
 
     #[test]
     fn null_is_the_zero_value_everywhere() {
-        let sample = read(r#"{"Name":null,"Memory":null,"Cmd":null,"Labels":{"a":null},"Size":null,"Inner":null}"#).unwrap();
+        let sample =
+            read(r#"{"Name":null,"Memory":null,"Cmd":null,"Labels":{"a":null},"Size":null,"Inner":null}"#).unwrap();
         assert_eq!(sample, Sample { labels: BTreeMap::from([("a".to_owned(), String::new())]), ..Sample::default() });
         assert_eq!(read("null").unwrap(), Sample::default());
         assert_eq!(read(r#"{"Cmd":[null]}"#).unwrap().cmd, Some(vec![String::new()]));

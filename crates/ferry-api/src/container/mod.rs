@@ -10,18 +10,20 @@ mod summary;
 
 pub use config::{Config, CreateRequest, CreateResponse, Empty, HealthConfig, PortSet};
 pub use host_config::{
-    DeviceMapping, DeviceRequest, HostConfig, LogConfig, PortBinding, PortMap, Resources, RestartPolicy, ThrottleDevice, Ulimit,
-    WeightDevice,
+    DeviceMapping, DeviceRequest, HostConfig, LogConfig, PortBinding, PortMap, Resources, RestartPolicy,
+    ThrottleDevice, Ulimit, WeightDevice,
 };
 pub use inspect::{
-    DriverData, Health, HealthcheckResult, Inspect, MountPoint, NetworkSettings, RootFsStorage, RootFsStorageSnapshot, State, Storage,
+    DriverData, Health, HealthcheckResult, Inspect, MountPoint, NetworkSettings, RootFsStorage, RootFsStorageSnapshot,
+    State, Storage,
 };
 pub use mount::{BindOptions, ClusterOptions, Driver, ImageOptions, Mount, TmpfsOptions, VolumeOptions};
 pub use requests::{
     FilesystemChange, PathStat, PruneReport, TopResponse, UpdateRequest, UpdateResponse, WaitExitError, WaitResponse,
 };
 pub use stats::{
-    BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats, StorageStats, ThrottlingData,
+    BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats, StorageStats,
+    ThrottlingData,
 };
 pub use summary::{HealthSummary, NetworkSettingsSummary, Port, Summary, SummaryHostConfig};
 

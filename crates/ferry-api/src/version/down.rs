@@ -151,7 +151,8 @@ fn add_legacy_event_fields(event: &mut Map<String, Value>) {
     set(&mut legacy, "status", event.get("Action").cloned().unwrap_or_default());
     set(&mut legacy, "id", event.get("Actor").and_then(|actor| actor.get("ID")).cloned().unwrap_or_default());
     if kind == "container" {
-        let image = event.get("Actor").and_then(|actor| actor.get("Attributes")).and_then(|attributes| attributes.get("image"));
+        let image =
+            event.get("Actor").and_then(|actor| actor.get("Attributes")).and_then(|attributes| attributes.get("image"));
         set(&mut legacy, "from", image.cloned().unwrap_or_else(|| json!("")));
     }
     legacy.append(event);
@@ -162,7 +163,8 @@ fn add_legacy_event_fields(event: &mut Map<String, Value>) {
 fn add_bridge_fields(container: &mut Map<String, Value>) {
     let Some(Value::Object(settings)) = container.get_mut("NetworkSettings") else { return };
     let bridge = settings.get("Networks").and_then(|networks| networks.get("bridge")).cloned();
-    let of_bridge = |key: &str, empty: Value| bridge.as_ref().and_then(|endpoint| endpoint.get(key)).cloned().unwrap_or(empty);
+    let of_bridge =
+        |key: &str, empty: Value| bridge.as_ref().and_then(|endpoint| endpoint.get(key)).cloned().unwrap_or(empty);
     let mut old = Map::new();
     set(&mut old, "Bridge", json!(""));
     for key in ["SandboxID", "SandboxKey", "Ports"] {
@@ -274,8 +276,10 @@ fn nondistributable_artifacts(info: &mut Map<String, Value>) {
 /// Before 1.45 the short id and the host name were among the aliases in networks made by users.
 fn short_id_among_aliases(container: &mut Map<String, Value>) {
     let short_id: String = container.get("Id").and_then(Value::as_str).unwrap_or_default().chars().take(12).collect();
-    let hostname = container.get("Config").and_then(|config| config.get("Hostname")).cloned().unwrap_or_else(|| json!(""));
-    let Some(Value::Object(networks)) = container.get_mut("NetworkSettings").and_then(|settings| settings.get_mut("Networks"))
+    let hostname =
+        container.get("Config").and_then(|config| config.get("Hostname")).cloned().unwrap_or_else(|| json!(""));
+    let Some(Value::Object(networks)) =
+        container.get_mut("NetworkSettings").and_then(|settings| settings.get_mut("Networks"))
     else {
         return;
     };
