@@ -70,7 +70,7 @@ pub enum Document {
     /// One image.
     Manifest(Box<Manifest>),
     /// A choice of images.
-    Index(Index),
+    Index(Box<Index>),
 }
 
 /// Why a document is not taken as a manifest.
@@ -153,7 +153,7 @@ impl Document {
             (None, Some(_)) if value.get("config").is_some() => {
                 return Err(ManifestError::Ambiguous("it has both `config` and `manifests`"));
             }
-            (None, Some(_)) => Self::Index(serde_json::from_value(value)?),
+            (None, Some(_)) => Self::Index(Box::new(serde_json::from_value(value)?)),
             (_, None) if value.get("config").is_some() => Self::Manifest(Box::new(serde_json::from_value(value)?)),
             _ => return Err(ManifestError::Ambiguous("it has neither `config` and `layers` nor `manifests`")),
         };
