@@ -12,6 +12,7 @@ mod null;
 pub mod platform;
 pub mod reference;
 pub mod runtime;
+pub mod signal;
 
 pub use descriptor::{Descriptor, media_type};
 pub use digest::{ChainId, DiffId, Digest, DigestError};
