@@ -4,8 +4,15 @@
 //! directly; here is what it lacks, or what needs several calls in an order that matters.
 #![allow(unsafe_code, reason = "this crate exists to hold it")]
 
+pub mod capability;
+pub mod cgroup_bpf;
 pub mod event;
+pub mod keyring;
 pub mod memfd;
+pub mod mount;
+pub mod namespace;
 pub mod netns;
+pub mod process;
+pub mod seccomp;
 pub mod socket;
 pub mod spawn;
