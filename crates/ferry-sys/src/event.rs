@@ -70,10 +70,7 @@ impl Timer {
     /// What `timerfd_create` answers.
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        Ok(Self(rustix::time::timerfd_create(
-            TimerfdClockId::Monotonic,
-            flags,
-        )?))
+        Ok(Self(rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?))
     }
 
     /// Starts it anew; `None` stops it.
@@ -87,18 +84,9 @@ impl Timer {
                 tv_sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(after.subsec_nanos()).max(1),
             },
-            None => Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
+            None => Timespec { tv_sec: 0, tv_nsec: 0 },
         };
-        let setting = Itimerspec {
-            it_interval: Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value: value,
-        };
+        let setting = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         rustix::time::timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &setting)?;
         Ok(())
     }
@@ -124,22 +112,10 @@ impl AsFd for Timer {
 /// What opening `memory.oom_control` and writing `cgroup.event_control` answer.
 pub fn oom_notices_v1(folder: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags, openat};
-    let notices = rustix::event::eventfd(
-        0,
-        rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
-    )?;
-    let source = openat(
-        folder,
-        "memory.oom_control",
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let control = openat(
-        folder,
-        "cgroup.event_control",
-        OFlags::WRONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let notices =
+        rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK)?;
+    let source = openat(folder, "memory.oom_control", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let control = openat(folder, "cgroup.event_control", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     let line = format!("{} {}", notices.as_raw_fd(), source.as_raw_fd());
     rustix::io::write(&control, line.as_bytes())?;
     Ok(notices)
@@ -157,10 +133,7 @@ mod tests {
             assert_eq!(next_signal(fd.as_fd()).expect("none yet"), None);
             // SAFETY: sends a signal that this very thread has blocked to this very thread.
             unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGUSR2) };
-            assert_eq!(
-                next_signal(fd.as_fd()).expect("pending"),
-                Some(libc::SIGUSR2)
-            );
+            assert_eq!(next_signal(fd.as_fd()).expect("pending"), Some(libc::SIGUSR2));
             assert_eq!(next_signal(fd.as_fd()).expect("taken"), None);
         })
         .join()

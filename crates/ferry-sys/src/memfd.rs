@@ -11,10 +11,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 /// # Errors
 /// What `memfd_create` answers.
 pub fn create(name: &str) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::memfd_create(
-        name,
-        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-    )?)
+    Ok(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)
 }
 
 /// Copies a program into a memory file and seals it against every change: what runs from it cannot be overwritten through
@@ -32,10 +29,7 @@ pub fn seal_program(name: &str, program: &mut File) -> io::Result<OwnedFd> {
     let mut copy = File::from(fd);
     io::copy(program, &mut copy)?;
     let fd = OwnedFd::from(copy);
-    rustix::fs::fcntl_add_seals(
-        &fd,
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )?;
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(fd)
 }
 
@@ -49,10 +43,7 @@ mod tests {
         let mut program = File::open("/proc/self/exe").expect("open");
         let mut sealed = File::from(seal_program("seal-test", &mut program).expect("seal"));
         let error = sealed.write(b"x").expect_err("sealed");
-        assert_eq!(
-            error.raw_os_error(),
-            Some(rustix::io::Errno::PERM.raw_os_error())
-        );
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::PERM.raw_os_error()));
         let size = program.metadata().expect("stat").len();
         assert_eq!(sealed.metadata().expect("stat").len(), size);
         assert!(sealed.set_len(1).is_err());

@@ -8,8 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
 
 /// Most descriptors that one message carries (the kernel's `SCM_MAX_FD`).
@@ -23,10 +22,7 @@ pub const MAX_FDS: usize = 253;
 /// What `sendmsg` answers; `InvalidInput` for more than [`MAX_FDS`] descriptors or for descriptors without a byte.
 pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     if fds.len() > MAX_FDS || (bytes.is_empty() && !fds.is_empty()) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "too many descriptors, or no byte to carry them",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors, or no byte to carry them"));
     }
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(fds.len()))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -34,12 +30,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
         control.push(SendAncillaryMessage::ScmRights(fds));
     }
     let sent = rustix::io::retry_on_intr(|| {
-        rustix::net::sendmsg(
-            &socket,
-            &[IoSlice::new(bytes)],
-            &mut control,
-            SendFlags::NOSIGNAL,
-        )
+        rustix::net::sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
     })?;
     Ok(sent)
 }
@@ -54,12 +45,7 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> i
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(
-            &socket,
-            &mut [IoSliceMut::new(bytes)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )
+        rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
     })?;
     for item in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = item {
@@ -67,10 +53,7 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> i
         }
     }
     if message.flags.contains(rustix::net::ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "descriptors were cut off",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors were cut off"));
     }
     Ok(message.bytes)
 }
@@ -123,10 +106,7 @@ mod tests {
         let (left, right) = UnixStream::pair().expect("pair");
         let mut file = std::fs::File::from(crate::memfd::create("socket-test").expect("memfd"));
         file.write_all(b"inside").expect("write");
-        assert_eq!(
-            send(&left, b"abc", &[file.as_fd(), file.as_fd()]).expect("send"),
-            3
-        );
+        assert_eq!(send(&left, b"abc", &[file.as_fd(), file.as_fd()]).expect("send"), 3);
         let (mut bytes, mut fds) = ([0; 8], Vec::new());
         assert_eq!(receive(&right, &mut bytes, &mut fds).expect("receive"), 3);
         assert_eq!((&bytes[..3], fds.len()), (b"abc".as_slice(), 2));
@@ -154,17 +134,12 @@ mod tests {
         let dir = std::fs::File::open(&long).expect("open");
         let listener = listen_at(dir.as_fd(), "s.sock").expect("listen");
         let mode = std::os::unix::fs::PermissionsExt::mode(
-            &std::fs::metadata(long.join("s.sock"))
-                .expect("stat")
-                .permissions(),
+            &std::fs::metadata(long.join("s.sock")).expect("stat").permissions(),
         );
         assert_eq!(mode & 0o777, 0o600);
         let client = connect_at(dir.as_fd(), "s.sock").expect("connect");
         let (server, _) = listener.accept().expect("accept");
-        assert_eq!(
-            peer_uid(&server).expect("credentials"),
-            rustix::process::geteuid().as_raw()
-        );
+        assert_eq!(peer_uid(&server).expect("credentials"), rustix::process::geteuid().as_raw());
         drop(client);
         listen_at(dir.as_fd(), "s.sock").expect("again");
         std::fs::remove_dir_all(&base).expect("clean");

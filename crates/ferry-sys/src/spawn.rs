@@ -41,13 +41,8 @@ pub fn spawn(what: &Spawn<'_>) -> io::Result<i32> {
     actions.close_from(clear)?;
     actions.chdir(c"/")?;
     let attributes = Attributes::new()?;
-    let path = CString::new(format!("/proc/self/fd/{}", clear - 1))
-        .map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut arguments: Vec<*mut libc::c_char> = what
-        .arguments
-        .iter()
-        .map(|text| text.as_ptr().cast_mut())
-        .collect();
+    let path = CString::new(format!("/proc/self/fd/{}", clear - 1)).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut arguments: Vec<*mut libc::c_char> = what.arguments.iter().map(|text| text.as_ptr().cast_mut()).collect();
     arguments.push(std::ptr::null_mut());
     let environment = [std::ptr::null_mut()];
     let mut pid = 0;
@@ -55,25 +50,14 @@ pub fn spawn(what: &Spawn<'_>) -> io::Result<i32> {
     // initialised actions and attributes; the callee does not write to the strings. std's Command can neither close all other
     // descriptors nor start a session without falling back to `fork`.
     let error = unsafe {
-        libc::posix_spawn(
-            &mut pid,
-            path.as_ptr(),
-            &actions.0,
-            &attributes.0,
-            arguments.as_ptr(),
-            environment.as_ptr(),
-        )
+        libc::posix_spawn(&mut pid, path.as_ptr(), &actions.0, &attributes.0, arguments.as_ptr(), environment.as_ptr())
     };
     check(error)?;
     Ok(pid)
 }
 
 fn check(error: i32) -> io::Result<()> {
-    if error == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(error))
-    }
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
 /// File actions, destroyed on drop.
@@ -112,8 +96,7 @@ impl Drop for Actions {
 }
 
 /// Take signal mask and dispositions from the attributes.
-const SIGNALS: libc::c_short =
-    (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as libc::c_short;
+const SIGNALS: libc::c_short = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as libc::c_short;
 
 /// Attributes, destroyed on drop.
 struct Attributes(libc::posix_spawnattr_t);
@@ -129,15 +112,10 @@ impl Attributes {
         // SAFETY: the attributes are initialised.
         check(unsafe { libc::posix_spawnattr_setflags(&mut attributes.0, flags) })?;
         // SAFETY: the attributes are initialised, the set is a whole `sigset_t` and is copied.
-        check(unsafe {
-            libc::posix_spawnattr_setsigmask(&mut attributes.0, &crate::event::signal_set(&[]))
-        })?;
+        check(unsafe { libc::posix_spawnattr_setsigmask(&mut attributes.0, &crate::event::signal_set(&[])) })?;
         // SAFETY: as above. Rust programs ignore SIGPIPE, and ignoring would be inherited.
         check(unsafe {
-            libc::posix_spawnattr_setsigdefault(
-                &mut attributes.0,
-                &crate::event::signal_set(&[libc::SIGPIPE]),
-            )
+            libc::posix_spawnattr_setsigdefault(&mut attributes.0, &crate::event::signal_set(&[libc::SIGPIPE]))
         })?;
         Ok(attributes)
     }
@@ -162,15 +140,11 @@ mod tests {
         let program = File::open("/bin/sh").expect("a shell");
         let (mut reader, writer) = std::io::pipe().expect("pipe");
         let null = File::open("/dev/null").expect("null");
-        let script = c"echo $0; pwd; env | grep -v -e PWD -e SHLVL -e ^_=; ls /proc/self/fd | tr '\n' ' '; kill -PIPE $$";
+        let script =
+            c"echo $0; pwd; env | grep -v -e PWD -e SHLVL -e ^_=; ls /proc/self/fd | tr '\n' ' '; kill -PIPE $$";
         let pid = spawn(&Spawn {
             program: program.as_fd(),
-            arguments: &[
-                c"sh".to_owned(),
-                c"-c".to_owned(),
-                script.to_owned(),
-                c"name".to_owned(),
-            ],
+            arguments: &[c"sh".to_owned(), c"-c".to_owned(), script.to_owned(), c"name".to_owned()],
             fds: &[null.as_fd(), writer.as_fd(), writer.as_fd()],
         })
         .expect("spawn");
@@ -183,21 +157,15 @@ mod tests {
         assert_eq!(lines[2..], ["0 1 2 3 4 "], "{text}");
         let pid = rustix::process::Pid::from_raw(pid).expect("pid");
         let (_, status) =
-            rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())
-                .expect("wait")
-                .expect("status");
+            rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).expect("wait").expect("status");
         assert_eq!(status.terminating_signal(), Some(libc::SIGPIPE));
     }
 
     #[test]
     fn a_program_that_cannot_run_is_an_error() {
         let program = File::open("/etc/passwd").expect("open");
-        let error = spawn(&Spawn {
-            program: program.as_fd(),
-            arguments: &[c"x".to_owned()],
-            fds: &[],
-        })
-        .expect_err("no program");
+        let error = spawn(&Spawn { program: program.as_fd(), arguments: &[c"x".to_owned()], fds: &[] })
+            .expect_err("no program");
         assert_eq!(error.raw_os_error(), Some(libc::EACCES));
     }
 }

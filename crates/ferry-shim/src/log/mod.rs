@@ -1,0 +1,107 @@
+//! Docker's json-file log: one JSON object per line, rotated by size.
+//!
+//! ```text
+//! <container>/<id>-json.log        the live file, only ever appended to
+//! <container>/<id>-json.log.1      the newest rotated one, .2 before it, …; with `compress` each becomes `.1.gz` and so on
+//! ```
+//! `{"log":"text\n","stream":"stdout","time":"2026-01-02T03:04:05.678Z"}`, with `"attrs":{…}` before the time when there are any. A
+//! line longer than 16 KiB is cut into parts of 16 KiB, of which only the last ends in a newline.
+//!
+//! Owns the format, the writer that the shim uses and the reader that the engine uses. Leaves out when to compress: the shim
+//! runs [`compress`] in a process of its own, so that the loop which feeds the container's pipes is never held up.
+//!
+//! Invariants: the live file holds whole lines except while one is being written; a file that was rotated never changes;
+//! a reader that had the live file open finds its successors by inode, compressed or not ([`compress`] notes the inode).
+
+mod compress;
+mod encode;
+mod parse;
+mod reader;
+mod slots;
+mod tail;
+mod time;
+mod watch;
+mod writer;
+
+pub use compress::compress;
+pub use encode::PART_BYTES;
+pub use parse::Entry;
+pub use reader::{ReadOptions, Reader};
+pub use time::{format_time, parse_time};
+pub use watch::Watch;
+pub use writer::{CompressionJob, Writer, WriterOptions};
+
+/// Which output of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output, and everything of a terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// As it stands in the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+
+    /// As it stands in the first byte of a multiplexed frame.
+    #[must_use]
+    pub fn frame_byte(self) -> u8 {
+        match self {
+            Self::Stdout => 1,
+            Self::Stderr => 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::{Writer, WriterOptions};
+
+    /// A folder of its own for a test, gone with it.
+    pub(super) struct Folder {
+        pub(super) path: PathBuf,
+    }
+
+    impl Folder {
+        pub(super) fn new(name: &str) -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("ferry-shim-log-{}-{number}-{name}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("folder");
+            Self { path }
+        }
+
+        pub(super) fn writer(&self, options: WriterOptions) -> Writer {
+            Writer::open(File::open(&self.path).expect("folder").into(), options).expect("writer")
+        }
+
+        pub(super) fn read(&self, name: &str) -> String {
+            std::fs::read_to_string(self.path.join(name)).expect("read")
+        }
+
+        pub(super) fn names(&self) -> Vec<String> {
+            let entries = std::fs::read_dir(&self.path).expect("folder");
+            let mut names: Vec<String> =
+                entries.map(|entry| entry.expect("entry").file_name().into_string().expect("text")).collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
