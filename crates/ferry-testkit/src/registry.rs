@@ -1,0 +1,128 @@
+//! A real registry (Debian's `docker-registry`) with content placed straight into its storage.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::image::{Blob, Image};
+use crate::{Sandbox, wait};
+
+/// The registry's storage folder, in the layout of the distribution project's file system driver.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    root: PathBuf,
+}
+
+impl Storage {
+    /// Names a folder; it is made on the first write.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Returns the folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the file of a blob's bytes.
+    #[must_use]
+    pub fn blob_path(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        self.root.join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
+    }
+
+    fn repository(&self, name: &str) -> PathBuf {
+        self.root.join("docker/registry/v2/repositories").join(name)
+    }
+
+    fn put_blob(&self, blob: &Blob) -> Result<()> {
+        write(&self.blob_path(&blob.digest()), &blob.bytes)
+    }
+
+    fn put_manifest(&self, name: &str, tag: Option<&str>, manifest: &Blob) -> Result<()> {
+        self.put_blob(manifest)?;
+        let digest = manifest.digest();
+        let manifests = self.repository(name).join("_manifests");
+        let hex = &digest[7..];
+        write(&manifests.join("revisions/sha256").join(hex).join("link"), digest.as_bytes())?;
+        if let Some(tag) = tag {
+            let folder = manifests.join("tags").join(tag);
+            write(&folder.join("current/link"), digest.as_bytes())?;
+            write(&folder.join("index/sha256").join(hex).join("link"), digest.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Places an image under `name:tag` (or without a tag, as part of an index).
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn put_image(&self, name: &str, tag: Option<&str>, image: &Image) -> Result<()> {
+        for blob in image.layers.iter().chain([&image.config]) {
+            self.put_blob(blob)?;
+            let digest = blob.digest();
+            let link = self.repository(name).join("_layers/sha256").join(&digest[7..]).join("link");
+            write(&link, digest.as_bytes())?;
+        }
+        self.put_manifest(name, tag, &image.manifest)
+    }
+
+    /// Places an index with its images under `name:tag`.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn put_index(&self, name: &str, tag: &str, index: &Blob, images: &[&Image]) -> Result<()> {
+        for image in images {
+            self.put_image(name, None, image)?;
+        }
+        self.put_manifest(name, Some(tag), index)
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().context("a file lies in a folder")?;
+    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    std::fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
+}
+
+/// A registry serving in a sandbox, on `127.0.0.1:5000`.
+#[derive(Debug)]
+pub struct Registry {
+    child: std::process::Child,
+}
+
+/// Where the registry of a sandbox listens.
+pub const ADDRESS: &str = "127.0.0.1:5000";
+
+impl Registry {
+    /// Starts a registry over `storage`, read only.
+    ///
+    /// # Errors
+    /// When the program is missing or does not listen in time.
+    pub fn start(sandbox: &Arc<Sandbox>, storage: &Storage) -> Result<Self> {
+        let config = sandbox.dir().join("registry.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
+             maintenance: {{readonly: {{enabled: true}}, uploadpurging: {{enabled: false}}}}\nhttp: {{addr: '{ADDRESS}'}}\n",
+            storage.root.display()
+        );
+        std::fs::write(&config, text).context("write the registry's configuration")?;
+        let log = std::fs::File::create(sandbox.dir().join("registry.log")).context("make the registry's log")?;
+        let mut command = sandbox.command("docker-registry");
+        command.arg("serve").arg(&config).stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().context("start docker-registry")?;
+        wait::until("the registry to listen", Duration::from_secs(20), || sandbox.connect(ADDRESS).ok())?;
+        Ok(Self { child })
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        crate::command::kill_tree(self.child.id());
+        drop(self.child.wait());
+    }
+}
