@@ -10,9 +10,14 @@
 //! - a link, rule or socket without this instance's mark is never changed or removed;
 //! - nothing waits for a network namespace to disappear: the kernel needs tens of milliseconds.
 
+pub mod address_pool;
 mod error;
+pub mod files;
+pub mod mac;
+mod netlink;
 mod networking;
 mod sandbox;
+mod subnet;
 mod types;
 
 pub use crate::{

@@ -1,0 +1,273 @@
+//! Links, addresses and routes: requests as functions, answers as small structs.
+//!
+//! Messages are built and parsed by `netlink-packet-route`. A message of a dump that it cannot parse
+//! (newer kernels add attributes) is left out rather than failing the whole dump.
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use ipnet::IpNet;
+use netlink_packet_core::{Emitable, Parseable};
+use netlink_packet_route::{
+    AddressFamily,
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
+    link::{
+        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
+        InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    },
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+};
+
+use crate::{
+    netlink::{Netlink, Request, flag},
+    types::MacAddr,
+};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+
+/// A link as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) alias: Option<String>,
+    pub(crate) is_bridge: bool,
+    pub(crate) master: Option<u32>,
+}
+
+impl Link {
+    fn from_message(message: &LinkMessage) -> Option<Self> {
+        let mut link =
+            Self { index: message.header.index, name: String::new(), alias: None, is_bridge: false, master: None };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+                LinkAttribute::Controller(index) => link.master = Some(*index),
+                LinkAttribute::LinkInfo(infos) => {
+                    link.is_bridge = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
+                }
+                _ => {}
+            }
+        }
+        (!link.name.is_empty()).then_some(link)
+    }
+}
+
+/// Both ends of a new veth pair.
+#[derive(Debug)]
+pub(crate) struct VethPair<'a> {
+    pub(crate) host_end: &'a str,
+    pub(crate) bridge_index: u32,
+    pub(crate) interface: &'a str,
+    pub(crate) mac: MacAddr,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) namespace: BorrowedFd<'a>,
+}
+
+fn request(kind: u16, flags: u16, message: &impl Emitable) -> Request {
+    let mut payload = vec![0; message.buffer_len()];
+    message.emit(&mut payload);
+    Request { kind, flags, payload }
+}
+
+fn named(name: &str) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message
+}
+
+fn set_up(message: &mut LinkMessage) {
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+}
+
+/// Makes a bridge. Its own hardware address keeps it from changing with the ports.
+pub(crate) fn new_bridge(name: &str, mac: MacAddr, mtu: Option<u32>) -> Request {
+    let mut message = named(name);
+    message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+    message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    request(RTM_NEWLINK, flag::ACK | flag::CREATE | flag::EXCL, &message)
+}
+
+/// Makes a veth pair with one end in the bridge and the other inside the namespace from the start:
+/// moving it there later would cost an RCU wait of tens of milliseconds.
+pub(crate) fn new_veth(pair: &VethPair<'_>) -> Request {
+    let mut peer = named(pair.interface);
+    peer.attributes.push(LinkAttribute::Address(pair.mac.0.to_vec()));
+    peer.attributes.extend(pair.mtu.map(LinkAttribute::Mtu));
+    peer.attributes.push(LinkAttribute::NetNsFd(pair.namespace.as_raw_fd()));
+    let mut message = named(pair.host_end);
+    message.attributes.extend(pair.mtu.map(LinkAttribute::Mtu));
+    message.attributes.push(LinkAttribute::Controller(pair.bridge_index));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    request(RTM_NEWLINK, flag::ACK | flag::CREATE | flag::EXCL, &message)
+}
+
+/// Names the owner of a link in its alias and sets it up, without a link-local IPv6 address.
+pub(crate) fn mark_and_set_up(name: &str, alias: &str) -> Request {
+    let mut message = named(name);
+    set_up(&mut message);
+    message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+        In6AddrGenMode::None,
+    )])]));
+    request(RTM_SETLINK, flag::ACK, &message)
+}
+
+/// Names the owner of a link in its alias.
+pub(crate) fn mark(name: &str, alias: &str) -> Request {
+    let mut message = named(name);
+    message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+    request(RTM_SETLINK, flag::ACK, &message)
+}
+
+/// Keeps a bridge port from talking to other isolated ports.
+pub(crate) fn isolate_port(name: &str) -> Request {
+    let mut message = named(name);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)])),
+    ]));
+    request(RTM_NEWLINK, flag::ACK, &message)
+}
+
+/// Sets a link up.
+pub(crate) fn link_up(index: u32) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    set_up(&mut message);
+    request(RTM_SETLINK, flag::ACK, &message)
+}
+
+/// Changes a link's MTU.
+pub(crate) fn link_mtu(index: u32, mtu: u32) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::Mtu(mtu));
+    request(RTM_SETLINK, flag::ACK, &message)
+}
+
+/// Removes a link.
+pub(crate) fn delete_link(index: u32) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    request(RTM_DELLINK, flag::ACK, &message)
+}
+
+fn address(index: u32, net: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = net.prefix_len();
+    message.header.scope = AddressScope::Universe;
+    message.attributes.push(AddressAttribute::Local(net.addr()));
+    message.attributes.push(AddressAttribute::Address(net.addr()));
+    match net {
+        IpNet::V4(net) => {
+            message.header.family = AddressFamily::Inet;
+            if net.prefix_len() < 31 {
+                message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+            }
+        }
+        IpNet::V6(_) => {
+            message.header.family = AddressFamily::Inet6;
+            // Addresses come from our own pool: no second of waiting for a duplicate to answer.
+            message.header.flags = AddressHeaderFlags::Nodad;
+        }
+    }
+    message
+}
+
+/// Gives a link an address; one that is there already is fine.
+pub(crate) fn add_address(index: u32, net: IpNet) -> Request {
+    request(RTM_NEWADDR, flag::ACK | flag::CREATE | flag::REPLACE, &address(index, net))
+}
+
+/// Takes an address from a link.
+pub(crate) fn delete_address(index: u32, net: IpNet) -> Request {
+    request(RTM_DELADDR, flag::ACK, &address(index, net))
+}
+
+/// Adds the default route by way of `gateway`.
+pub(crate) fn add_default_route(index: u32, gateway: IpAddr) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = match gateway {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+    message.attributes.push(RouteAttribute::Oif(index));
+    request(RTM_NEWROUTE, flag::ACK | flag::CREATE | flag::REPLACE, &message)
+}
+
+/// Looks a link up by name.
+pub(crate) fn link_by_name(netlink: &mut Netlink, name: &str) -> io::Result<Option<Link>> {
+    match netlink.get(request(RTM_GETLINK, 0, &named(name))) {
+        Ok(reply) => Ok(LinkMessage::parse(&reply.payload).ok().as_ref().and_then(Link::from_message)),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Lists all links.
+pub(crate) fn links(netlink: &mut Netlink) -> io::Result<Vec<Link>> {
+    let replies = netlink.dump(request(RTM_GETLINK, 0, &LinkMessage::default()))?;
+    Ok(replies
+        .iter()
+        .filter_map(|reply| LinkMessage::parse(&reply.payload).ok())
+        .filter_map(|message| Link::from_message(&message))
+        .collect())
+}
+
+/// Lists all addresses with the index of their link.
+pub(crate) fn addresses(netlink: &mut Netlink) -> io::Result<Vec<(u32, IpNet)>> {
+    let replies = netlink.dump(request(RTM_GETADDR, 0, &AddressMessage::default()))?;
+    Ok(replies.iter().filter_map(|reply| AddressMessage::parse(&reply.payload).ok()).filter_map(listed_address).collect())
+}
+
+fn listed_address(message: AddressMessage) -> Option<(u32, IpNet)> {
+    // On point-to-point links `Address` is the other end; `Local` is ours. IPv6 has `Address` alone.
+    let mut found = None;
+    for attribute in message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => found = Some(address),
+            AddressAttribute::Address(address) => found = found.or(Some(address)),
+            _ => {}
+        }
+    }
+    Some((message.header.index, IpNet::new(found?, message.header.prefix_len).ok()?))
+}
+
+/// Lists the destinations of all routes but default routes.
+pub(crate) fn route_destinations(netlink: &mut Netlink) -> io::Result<Vec<IpNet>> {
+    let replies = netlink.dump(request(RTM_GETROUTE, 0, &RouteMessage::default()))?;
+    Ok(replies.iter().filter_map(|reply| RouteMessage::parse(&reply.payload).ok()).filter_map(destination).collect())
+}
+
+fn destination(message: RouteMessage) -> Option<IpNet> {
+    let length = message.header.destination_prefix_length;
+    message.attributes.into_iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => IpNet::new(address.into(), length).ok(),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => IpNet::new(address.into(), length).ok(),
+        _ => None,
+    })
+}
