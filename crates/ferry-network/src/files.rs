@@ -219,12 +219,7 @@ pub fn resolv_conf(
     Ok(conf.render(used_defaults, &overridden))
 }
 
-fn override_with(
-    conf: &mut ResolvConf,
-    dns: &[String],
-    search: &[String],
-    options: &[String],
-) -> Vec<&'static str> {
+fn override_with(conf: &mut ResolvConf, dns: &[String], search: &[String], options: &[String]) -> Vec<&'static str> {
     let mut overridden = Vec::new();
     if !dns.is_empty() {
         conf.servers = dns.to_vec();
@@ -343,8 +338,9 @@ mod tests {
 
     #[test]
     fn hosts_has_the_standard_lines_then_extra_hosts_then_own_addresses() {
-        let text = hosts("web", "example.org", &[ip("172.17.0.2"), ip("fd00::2")], &[("db".to_owned(), ip("10.0.0.9"))])
-            .expect("valid");
+        let text =
+            hosts("web", "example.org", &[ip("172.17.0.2"), ip("fd00::2")], &[("db".to_owned(), ip("10.0.0.9"))])
+                .expect("valid");
         assert_eq!(
             text,
             "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\

@@ -11,6 +11,8 @@
 //! - nothing waits for a network namespace to disappear: the kernel needs tens of milliseconds.
 
 pub mod address_pool;
+mod bridge;
+mod endpoint;
 mod error;
 pub mod files;
 pub mod mac;
@@ -18,6 +20,7 @@ mod netlink;
 mod networking;
 mod sandbox;
 mod subnet;
+mod sysctl;
 mod types;
 
 pub use crate::{

@@ -35,8 +35,7 @@ mod tests {
 
     #[test]
     fn random_addresses_are_local_unicast_and_differ() {
-        let addresses: std::collections::HashSet<_> =
-            (0..100).map(|_| random().expect("random bytes")).collect();
+        let addresses: std::collections::HashSet<_> = (0..100).map(|_| random().expect("random bytes")).collect();
         assert_eq!(addresses.len(), 100);
         assert!(addresses.iter().all(|address| address.0[0] & 0x03 == 0x02));
     }

@@ -1,19 +1,28 @@
 //! The one object the engine talks to.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
+    bridge, endpoint,
     error::Error,
-    sandbox::Sandbox,
+    netlink::{self, Netlink},
+    sandbox::{Sandbox, open_route},
+    subnet, sysctl,
     types::{BridgeSpec, EndpointSpec, Live, Options, PortRequest, PublishedPort, Swept},
 };
 
 /// The networks of one engine instance.
+///
+/// Calls come from threads in the namespace in which `open` was called: the host's.
 #[derive(Debug)]
 pub struct Networking {
     options: Options,
+    route: Mutex<Netlink>,
 }
 
 fn pending<T>(what: &str) -> Result<T, Error> {
@@ -26,7 +35,8 @@ impl Networking {
     /// # Errors
     /// Fails without the right to administer the network.
     pub fn open(options: Options) -> Result<Self, Error> {
-        Ok(Self { options })
+        let route = open_route().map_err(|source| Error::kernel("open", "netlink socket", source))?;
+        Ok(Self { options, route: Mutex::new(route) })
     }
 
     /// Makes the bridge with its addresses and rules, or brings an existing one to the
@@ -35,15 +45,16 @@ impl Networking {
     /// # Errors
     /// `LinkTaken` when the name belongs to somebody else.
     pub fn ensure_bridge(&self, bridge: &BridgeSpec) -> Result<(), Error> {
-        pending(&bridge.link)
+        bridge::ensure(&mut self.route(), &self.options.instance, bridge)?;
+        self.forward(bridge)
     }
 
     /// Removes the bridge and its rules; a bridge that is gone or not ours is left alone.
     ///
     /// # Errors
     /// Fails when the kernel refuses.
-    pub fn remove_bridge(&self, network_id: &str, _link: &str) -> Result<(), Error> {
-        pending(network_id)
+    pub fn remove_bridge(&self, network_id: &str, link: &str) -> Result<(), Error> {
+        bridge::remove(&mut self.route(), &self.options.instance, network_id, link)
     }
 
     /// Returns the first subnet of the default pools that meets no route or address of the host
@@ -51,8 +62,13 @@ impl Networking {
     ///
     /// # Errors
     /// `NoSubnet` when there is none.
-    pub fn choose_subnet(&self, _taken: &[IpNet]) -> Result<Ipv4Net, Error> {
-        Err(Error::NoSubnet)
+    pub fn choose_subnet(&self, taken: &[IpNet]) -> Result<Ipv4Net, Error> {
+        let mut route = self.route();
+        let failed = |source| Error::kernel("list", "routes and addresses", source);
+        let mut used = netlink::route::route_destinations(&mut route).map_err(failed)?;
+        used.extend(netlink::route::addresses(&mut route).map_err(failed)?.into_iter().map(|(_, net)| net));
+        used.extend_from_slice(taken);
+        subnet::first_free(&self.options.default_pools, &used).ok_or(Error::NoSubnet)
     }
 
     /// Makes a network namespace with loopback up and Docker's sysctls set.
@@ -60,7 +76,7 @@ impl Networking {
     /// # Errors
     /// Fails when the kernel refuses.
     pub fn new_sandbox(&self) -> Result<Sandbox, Error> {
-        pending(self.options.instance.as_str())
+        Sandbox::new()
     }
 
     /// Opens the namespace of a running process.
@@ -75,16 +91,16 @@ impl Networking {
     ///
     /// # Errors
     /// Fails when the kernel refuses; nothing is left then.
-    pub fn attach(&self, _sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
-        pending(&endpoint.interface)
+    pub fn attach(&self, sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
+        endpoint::attach(&mut self.route(), &self.options.instance, sandbox, endpoint)
     }
 
     /// Detaches a sandbox that goes on living; closing a namespace needs no detaching.
     ///
     /// # Errors
     /// Fails when the kernel refuses.
-    pub fn detach(&self, _sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
-        pending(&endpoint.interface)
+    pub fn detach(&self, sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
+        endpoint::detach(sandbox, endpoint)
     }
 
     /// Publishes ports of a container, all or none. Asked again for the same container with the
@@ -124,6 +140,25 @@ impl Networking {
     /// # Errors
     /// Fails when the kernel refuses.
     pub fn close(&self, _remove_everything: bool) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn route(&self) -> MutexGuard<'_, Netlink> {
+        // A panic in the middle of an exchange leaves at most an unread answer, which is skipped.
+        self.route.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Switches on forwarding where the host lacks it.
+    fn forward(&self, bridge: &BridgeSpec) -> Result<(), Error> {
+        if !self.options.ip_forward || bridge.internal {
+            return Ok(());
+        }
+        if sysctl::read("ipv4/ip_forward").as_deref() == Some("0") {
+            sysctl::write("ipv4/ip_forward", "1")?;
+        }
+        if bridge.ipv6 && sysctl::read("ipv6/conf/all/forwarding").as_deref() == Some("0") {
+            sysctl::write("ipv6/conf/all/forwarding", "1")?;
+        }
         Ok(())
     }
 }

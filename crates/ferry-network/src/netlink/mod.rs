@@ -70,10 +70,9 @@ pub(crate) struct Netlink {
 }
 
 impl Netlink {
-    /// Opens a socket of `protocol` in the calling thread's namespace.
-    pub(crate) fn open(protocol: Protocol) -> io::Result<Self> {
-        let socket =
-            socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol))?;
+    /// Opens a socket of `protocol` (none is `NETLINK_ROUTE`) in the calling thread's namespace.
+    pub(crate) fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))?;
         Ok(Self { socket, sequence: 0, buffer: Vec::new() })
     }
@@ -162,8 +161,7 @@ impl Netlink {
 
     fn receive(&mut self) -> io::Result<usize> {
         self.buffer.resize(RECEIVE_BYTES, 0);
-        let (length, _) =
-            rustix::io::retry_on_intr(|| recv(&self.socket, &mut self.buffer[..], RecvFlags::empty()))?;
+        let (length, _) = rustix::io::retry_on_intr(|| recv(&self.socket, &mut self.buffer[..], RecvFlags::empty()))?;
         Ok(length)
     }
 }
@@ -216,10 +214,7 @@ impl<'a> Iterator for Messages<'a> {
         let length = u32::from_ne_bytes([a, b, c, d]) as usize;
         let payload = self.0.get(HEADER_BYTES..length)?;
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        let header = Header {
-            kind: u16::from_ne_bytes([k0, k1]),
-            sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
-        };
+        let header = Header { kind: u16::from_ne_bytes([k0, k1]), sequence: u32::from_ne_bytes([s0, s1, s2, s3]) };
         Some((header, payload))
     }
 }
@@ -235,7 +230,8 @@ mod tests {
         frame(&mut bytes, &request(7, b"abcde"), 1).expect("short");
         frame(&mut bytes, &request(8, b""), 2).expect("short");
         assert_eq!(bytes.len(), 24 + 16);
-        let read: Vec<_> = Messages::new(&bytes).map(|(header, payload)| (header.kind, header.sequence, payload)).collect();
+        let read: Vec<_> =
+            Messages::new(&bytes).map(|(header, payload)| (header.kind, header.sequence, payload)).collect();
         assert_eq!(read, [(7, 1, b"abcde".as_slice()), (8, 2, b"".as_slice())]);
     }
 

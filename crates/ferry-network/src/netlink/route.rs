@@ -241,7 +241,11 @@ pub(crate) fn links(netlink: &mut Netlink) -> io::Result<Vec<Link>> {
 /// Lists all addresses with the index of their link.
 pub(crate) fn addresses(netlink: &mut Netlink) -> io::Result<Vec<(u32, IpNet)>> {
     let replies = netlink.dump(request(RTM_GETADDR, 0, &AddressMessage::default()))?;
-    Ok(replies.iter().filter_map(|reply| AddressMessage::parse(&reply.payload).ok()).filter_map(listed_address).collect())
+    Ok(replies
+        .iter()
+        .filter_map(|reply| AddressMessage::parse(&reply.payload).ok())
+        .filter_map(listed_address)
+        .collect())
 }
 
 fn listed_address(message: AddressMessage) -> Option<(u32, IpNet)> {

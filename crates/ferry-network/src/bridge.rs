@@ -1,0 +1,111 @@
+//! Bridges: made, brought to their specification, removed.
+
+use ipnet::IpNet;
+
+use crate::{
+    error::Error,
+    mac,
+    netlink::{Netlink, Refused, route},
+    sysctl,
+    types::{BridgeSpec, InstanceId},
+};
+
+/// Makes the bridge or changes an existing one.
+///
+/// A bridge without an alias is the host's own (`--bridge`): it is used and given the gateway
+/// addresses, but never loses an address and is never removed.
+pub(crate) fn ensure(netlink: &mut Netlink, instance: &InstanceId, bridge: &BridgeSpec) -> Result<(), Error> {
+    sysctl::check_link_name(&bridge.link)?;
+    let found = route::link_by_name(netlink, &bridge.link)
+        .map_err(|source| Error::kernel("look up link", &bridge.link, source))?;
+    let link = match found {
+        Some(link) => link,
+        None => {
+            create(netlink, instance, bridge)?;
+            route::link_by_name(netlink, &bridge.link)
+                .map_err(|source| Error::kernel("look up link", &bridge.link, source))?
+                .ok_or_else(|| Error::NoSuchLink(bridge.link.clone()))?
+        }
+    };
+    if !link.is_bridge {
+        return Err(taken(bridge, "is not a bridge"));
+    }
+    let is_ours = match link.alias.as_deref() {
+        None => false,
+        Some(alias) if alias == instance.alias(&bridge.network_id) => true,
+        Some(alias) if alias.starts_with("ferry:") => return Err(taken(bridge, &format!("belongs to {alias}"))),
+        Some(_) => false,
+    };
+    set_sysctls(bridge)?;
+    let mut requests = address_changes(netlink, link.index, bridge, is_ours)?;
+    requests.extend(bridge.mtu.filter(|_| is_ours).map(|mtu| route::link_mtu(link.index, mtu)));
+    requests.push(route::link_up(link.index));
+    netlink.send(&requests).map_err(|Refused { source, .. }| Error::kernel("configure bridge", &bridge.link, source))
+}
+
+/// Removes the bridge of a network if it is this instance's; otherwise does nothing.
+pub(crate) fn remove(netlink: &mut Netlink, instance: &InstanceId, network_id: &str, link: &str) -> Result<(), Error> {
+    let failed = |call| move |source| Error::kernel(call, link, source);
+    let Some(found) = route::link_by_name(netlink, link).map_err(failed("look up link"))? else {
+        return Ok(());
+    };
+    if found.alias != Some(instance.alias(network_id)) {
+        return Ok(());
+    }
+    delete(netlink, found.index).map_err(failed("delete link"))
+}
+
+/// Removes a link; one that has gone by itself in between is fine.
+pub(crate) fn delete(netlink: &mut Netlink, index: u32) -> std::io::Result<()> {
+    match netlink.send(&[route::delete_link(index)]) {
+        Err(Refused { source, .. }) if source.raw_os_error() != Some(libc::ENODEV) => Err(source),
+        _ => Ok(()),
+    }
+}
+
+fn taken(bridge: &BridgeSpec, owner: &str) -> Error {
+    Error::LinkTaken { link: bridge.link.clone(), owner: owner.to_owned() }
+}
+
+fn create(netlink: &mut Netlink, instance: &InstanceId, bridge: &BridgeSpec) -> Result<(), Error> {
+    let failed = |source| Error::kernel("create bridge", &bridge.link, source);
+    let mac = mac::random().map_err(failed)?;
+    netlink
+        .send(&[route::new_bridge(&bridge.link, mac, bridge.mtu)])
+        .map_err(|Refused { source, .. }| failed(source))?;
+    netlink
+        .send(&[route::mark(&bridge.link, &instance.alias(&bridge.network_id))])
+        .map_err(|Refused { source, .. }| failed(source))
+}
+
+/// Before the link is up, so that nothing is learnt from router advertisements.
+fn set_sysctls(bridge: &BridgeSpec) -> Result<(), Error> {
+    let link = &bridge.link;
+    // A connection from 127.0.0.1 to a published port leaves by this link before its source is
+    // replaced; the firewall drops what comes in with such addresses.
+    sysctl::write(&format!("ipv4/conf/{link}/route_localnet"), "1")?;
+    sysctl::write_if_present(&format!("ipv6/conf/{link}/accept_ra"), "0")?;
+    let disable_ipv6 = if bridge.ipv6 { "0" } else { "1" };
+    sysctl::write_if_present(&format!("ipv6/conf/{link}/disable_ipv6"), disable_ipv6)
+}
+
+fn address_changes(
+    netlink: &mut Netlink,
+    index: u32,
+    bridge: &BridgeSpec,
+    is_ours: bool,
+) -> Result<Vec<crate::netlink::Request>, Error> {
+    let present: Vec<IpNet> = route::addresses(netlink)
+        .map_err(|source| Error::kernel("list addresses", &bridge.link, source))?
+        .into_iter()
+        .filter_map(|(link, net)| (link == index).then_some(net))
+        .collect();
+    let is_link_local = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
+    let superfluous = present
+        .iter()
+        .filter(|net| is_ours && !bridge.gateways.contains(net) && !is_link_local(net))
+        .map(|net| route::delete_address(index, *net));
+    let missing =
+        bridge.gateways.iter().filter(|net| !present.contains(net)).map(|net| route::add_address(index, *net));
+    Ok(superfluous.chain(missing).collect())
+}

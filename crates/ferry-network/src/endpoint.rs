@@ -1,0 +1,136 @@
+//! Endpoints: the veth pair between a bridge and a sandbox.
+
+use std::{net::IpAddr, os::fd::AsFd};
+
+use ipnet::IpNet;
+
+use crate::{
+    bridge,
+    error::Error,
+    netlink::{Netlink, Refused, route},
+    sandbox::Sandbox,
+    sysctl,
+    types::{EndpointSpec, InstanceId},
+};
+
+/// Host ends of one container differ in their last character: endpoints on several networks, and
+/// ends of an earlier life of the container that the kernel has not finished removing.
+const NAMES_PER_CONTAINER: u32 = 36;
+
+/// Attaches a sandbox; on failure nothing is left.
+pub(crate) fn attach(
+    netlink: &mut Netlink,
+    instance: &InstanceId,
+    sandbox: &Sandbox,
+    endpoint: &EndpointSpec,
+) -> Result<(), Error> {
+    sysctl::check_link_name(&endpoint.interface)?;
+    let bridge_index = route::link_by_name(netlink, &endpoint.bridge_link)
+        .map_err(|source| Error::kernel("look up link", &endpoint.bridge_link, source))?
+        .filter(|link| link.is_bridge)
+        .ok_or_else(|| Error::NoSuchLink(endpoint.bridge_link.clone()))?
+        .index;
+    let host_end = create_pair(netlink, instance, sandbox, endpoint, bridge_index)?;
+    let finished =
+        set_up_host_end(netlink, instance, endpoint, &host_end).and_then(|()| set_up_inside(sandbox, endpoint));
+    if finished.is_err()
+        && let Ok(Some(link)) = route::link_by_name(netlink, &host_end)
+        && let Err(source) = bridge::delete(netlink, link.index)
+    {
+        tracing::warn!(link = host_end, error = %source, "cannot remove a half-made link");
+    }
+    finished
+}
+
+/// Removes the endpoint of a sandbox that goes on living.
+pub(crate) fn detach(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
+    sandbox.with_netlink(|inside| {
+        let failed = |source| Error::kernel("delete link", &endpoint.interface, source);
+        match route::link_by_name(inside, &endpoint.interface).map_err(failed)? {
+            Some(link) => bridge::delete(inside, link.index).map_err(failed),
+            None => Ok(()),
+        }
+    })
+}
+
+fn create_pair(
+    netlink: &mut Netlink,
+    instance: &InstanceId,
+    sandbox: &Sandbox,
+    endpoint: &EndpointSpec,
+    bridge_index: u32,
+) -> Result<String, Error> {
+    for attempt in 0..NAMES_PER_CONTAINER {
+        let host_end = instance.host_link(&endpoint.container_id, attempt);
+        let pair = route::VethPair {
+            host_end: &host_end,
+            bridge_index,
+            interface: &endpoint.interface,
+            mac: endpoint.mac,
+            mtu: endpoint.mtu,
+            namespace: sandbox.as_fd(),
+        };
+        match netlink.send(&[route::new_veth(&pair)]) {
+            Ok(()) => return Ok(host_end),
+            Err(Refused { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {
+                refuse_taken_interface(sandbox, endpoint)?;
+            }
+            Err(Refused { source, .. }) => return Err(Error::kernel("create link", host_end, source)),
+        }
+    }
+    let owner = "so do all others that the container could have".to_owned();
+    Err(Error::LinkTaken { link: instance.host_link(&endpoint.container_id, 0), owner })
+}
+
+/// Tells the two reasons of `EEXIST` apart.
+fn refuse_taken_interface(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
+    let interface = &endpoint.interface;
+    let found = sandbox.with_netlink(|inside| {
+        route::link_by_name(inside, interface).map_err(|source| Error::kernel("look up link", interface, source))
+    })?;
+    match found {
+        Some(_) => Err(Error::LinkTaken { link: interface.clone(), owner: "is in the container already".to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn set_up_host_end(
+    netlink: &mut Netlink,
+    instance: &InstanceId,
+    endpoint: &EndpointSpec,
+    host_end: &str,
+) -> Result<(), Error> {
+    let mut requests = vec![];
+    if endpoint.isolated {
+        requests.push(route::isolate_port(host_end));
+    }
+    requests.push(route::mark_and_set_up(host_end, &instance.alias(&endpoint.container_id)));
+    netlink.send(&requests).map_err(|Refused { source, .. }| Error::kernel("set up link", host_end, source))
+}
+
+fn set_up_inside(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
+    let interface = &endpoint.interface;
+    let has_ipv6 = endpoint.addresses.iter().any(|net| matches!(net, IpNet::V6(_)));
+    sandbox.run_inside(|| set_ipv6(interface, has_ipv6))?;
+    sandbox.with_netlink(|inside| {
+        let index = route::link_by_name(inside, interface)
+            .map_err(|source| Error::kernel("look up link", interface, source))?
+            .ok_or_else(|| Error::NoSuchLink(interface.clone()))?
+            .index;
+        let mut requests = vec![route::link_up(index)];
+        requests.extend(endpoint.addresses.iter().map(|net| route::add_address(index, *net)));
+        let gateways = [endpoint.gateway_v4.map(IpAddr::from), endpoint.gateway_v6.map(IpAddr::from)];
+        requests.extend(gateways.into_iter().flatten().map(|gateway| route::add_default_route(index, gateway)));
+        inside.send(&requests).map_err(|Refused { source, .. }| Error::kernel("configure link", interface, source))
+    })
+}
+
+/// Without an IPv6 address of ours the link has none at all; with one it takes no others from
+/// router advertisements, which a neighbour could send.
+fn set_ipv6(interface: &str, has_ipv6: bool) -> Result<(), Error> {
+    if !has_ipv6 {
+        return sysctl::write_if_present(&format!("ipv6/conf/{interface}/disable_ipv6"), "1");
+    }
+    sysctl::write_if_present(&format!("ipv6/conf/{interface}/disable_ipv6"), "0")?;
+    sysctl::write_if_present(&format!("ipv6/conf/{interface}/accept_ra"), "0")
+}
