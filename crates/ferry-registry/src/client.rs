@@ -1,0 +1,141 @@
+//! The client and its repositories: which hosts are asked in which order.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ferry_spec::Reference;
+
+use crate::endpoint::{Endpoint, Insecure, endpoints};
+use crate::error::{Error, Result};
+use crate::token::Authorizer;
+use crate::transport::Transport;
+use crate::{ClientConfig, Credentials, RetryPolicy};
+
+/// Speaks to registries; cheap to clone. Connections are kept and shared between all repositories.
+#[derive(Clone)]
+pub struct Client {
+    transport: Arc<Transport>,
+    insecure: Arc<[Insecure]>,
+}
+
+impl Client {
+    /// Makes a client. Nothing is contacted.
+    #[must_use]
+    pub fn new(config: ClientConfig) -> Self {
+        let insecure = config.insecure.iter().map(|text| Insecure::parse(text)).collect();
+        Self { transport: Arc::new(Transport::new(config)), insecure }
+    }
+
+    /// Returns a client that differs only in how long it waits for a connection.
+    #[must_use]
+    pub fn with_connect_timeout(&self, timeout: Duration) -> Self {
+        let mut config = self.transport.config.clone();
+        config.timeouts.connect = timeout;
+        Self { transport: Arc::new(Transport::new(config)), insecure: Arc::clone(&self.insecure) }
+    }
+
+    /// Opens the repository of `reference` for reading. Nothing is contacted yet.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] when the registry or a mirror of it cannot be a host.
+    pub fn repository(&self, reference: &Reference, credentials: Option<Credentials>) -> Result<Repository> {
+        let registry = reference.domain();
+        let scope = format!("repository:{}:pull", reference.path());
+        let hosts = endpoints(registry, &self.transport.config.mirrors, &self.insecure)?
+            .into_iter()
+            .map(|endpoint| {
+                // A mirror is another host: what the user stored for the registry is none of its business.
+                let own = credentials.clone().filter(|given| given.host(registry) == endpoint.host());
+                let authorizer = Authorizer::new(own, scope.clone());
+                Host { endpoint, authorizer, plain: AtomicBool::new(false), contacted: AtomicBool::new(false) }
+            })
+            .collect();
+        let inner = Inner {
+            transport: Arc::clone(&self.transport),
+            name: reference.name(),
+            path: reference.path().to_owned(),
+            hosts,
+            preferred: AtomicUsize::new(0),
+        };
+        Ok(Repository(Arc::new(inner)))
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+/// One repository, with the tokens that were fetched for it; cheap to clone.
+#[derive(Clone)]
+pub struct Repository(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) transport: Arc<Transport>,
+    /// `domain/path`.
+    pub(crate) name: String,
+    /// `path`, as it stands in URLs.
+    pub(crate) path: String,
+    /// Never empty.
+    pub(crate) hosts: Vec<Host>,
+    /// The host that knew the manifest, asked first for the rest.
+    preferred: AtomicUsize,
+}
+
+/// One host that may serve the repository, and what was learned about it.
+pub(crate) struct Host {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) authorizer: Authorizer,
+    /// An insecure host that turned out to speak plain HTTP.
+    pub(crate) plain: AtomicBool,
+    /// It answered at least once.
+    pub(crate) contacted: AtomicBool,
+}
+
+impl Inner {
+    /// Returns the hosts in the order to ask them.
+    fn order(&self) -> Vec<usize> {
+        let preferred = self.preferred.load(Ordering::Relaxed);
+        let others = (0..self.hosts.len()).filter(|&at| at != preferred);
+        std::iter::once(preferred).chain(others).collect()
+    }
+
+    /// Does `work` at the first host that can. Only the last host is asked again when it fails in a way that may pass.
+    pub(crate) async fn at_some_host<T>(&self, work: impl AsyncFn(&Host) -> Result<T>) -> Result<T> {
+        let order = self.order();
+        let mut worst: Option<Error> = None;
+        for (position, &at) in order.iter().enumerate() {
+            let host = &self.hosts[at];
+            let mut policy: RetryPolicy = self.transport.config.retry;
+            if position + 1 < order.len() {
+                policy.tries = 1;
+            }
+            match policy.run(host.contacted.load(Ordering::Relaxed), async || work(host).await).await {
+                Ok(value) => {
+                    self.preferred.store(at, Ordering::Relaxed);
+                    return Ok(value);
+                }
+                Err(error) => {
+                    tracing::debug!(host = host.endpoint.host(), %error, "a registry host did not serve the request");
+                    if worst.as_ref().is_none_or(|before| weight(&error) > weight(before)) {
+                        worst = Some(error);
+                    }
+                }
+            }
+        }
+        Err(worst.expect("there is always a host"))
+    }
+}
+
+/// Orders errors of several hosts by how much they tell: a host that answered knows more than one that did not.
+fn weight(error: &Error) -> u8 {
+    match error {
+        error if error.is_unreachable() => 0,
+        Error::Request { .. } | Error::Configuration(_) => 1,
+        Error::NotFound { .. } => 2,
+        _ => 3,
+    }
+}

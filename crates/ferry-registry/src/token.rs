@@ -1,0 +1,249 @@
+//! Authentication towards one host: basic, or bearer tokens from the realm that the host names.
+//!
+//! Tokens are kept per scope until they expire or are refused. A token server answers one request at a time; the others wait
+//! for its answer and share it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, Method};
+use reqwest::Url;
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use crate::Credentials;
+use crate::challenge::{Bearer, Challenge, challenges};
+use crate::endpoint::is_loopback;
+use crate::error::{Error, Result};
+use crate::transport::{Answer, Ask, Transport};
+
+/// Longest answer of a token server, in bytes.
+const TOKEN_LIMIT: u64 = 1024 * 1024;
+/// How long a token is good for when its server does not say.
+const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+
+/// What is known about authenticating towards one host.
+pub(crate) struct Authorizer {
+    credentials: Option<Credentials>,
+    scope: String,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    scheme: Option<Challenge>,
+    tokens: HashMap<String, Token>,
+    /// Whether some token was ever good enough here.
+    worked: bool,
+}
+
+#[derive(Clone)]
+struct Token {
+    header: HeaderValue,
+    good_until: Instant,
+}
+
+impl Authorizer {
+    /// `credentials` are those for this host; `scope` is what is asked for unless the host says otherwise.
+    pub(crate) fn new(credentials: Option<Credentials>, scope: String) -> Self {
+        Self { credentials: credentials.filter(|given| !given.is_empty()), scope, state: Mutex::default() }
+    }
+
+    /// Returns what to send with a first request, as far as it is known.
+    pub(crate) async fn authorization(&self, transport: &Transport) -> Result<Option<HeaderValue>> {
+        if let Some(token) = self.credentials.as_ref().map(|given| &given.registry_token).filter(|it| !it.is_empty()) {
+            return Ok(Some(secret(&format!("Bearer {token}"))?));
+        }
+        let mut state = self.state.lock().await;
+        match state.scheme.clone() {
+            None => Ok(None),
+            Some(Challenge::Basic) => self.basic().map(Some),
+            Some(Challenge::Bearer(bearer)) => self.shared_token(transport, &bearer, &mut state).await.map(Some),
+        }
+    }
+
+    /// Notes that a token was good enough.
+    pub(crate) async fn worked(&self) {
+        self.state.lock().await.worked = true;
+    }
+
+    /// Returns what to send after a refusal. `used` is what was sent, `refusals` how often something sent was refused.
+    pub(crate) async fn renew(
+        &self,
+        transport: &Transport,
+        answer: Answer,
+        used: Option<&HeaderValue>,
+        refusals: u32,
+    ) -> Result<HeaderValue> {
+        let Some(challenge) = challenges(answer.headers()).into_iter().next() else {
+            return Err(answer.into_error().await);
+        };
+        let bearer = match &challenge {
+            Challenge::Basic if used.is_some() => return Err(answer.into_error().await),
+            Challenge::Basic => {
+                self.state.lock().await.scheme = Some(challenge);
+                return self.basic();
+            }
+            Challenge::Bearer(bearer) => bearer.clone(),
+        };
+        let mut state = self.state.lock().await;
+        let final_refusal = match refusals {
+            0 | 1 => false,
+            // Tokens that work once are fetched for one request alone when sharing them does not do.
+            2 => !state.worked,
+            _ => true,
+        };
+        if final_refusal || used.is_some() && self.has_registry_token() {
+            return Err(match bearer.error {
+                Some(message) => Error::Denied { message },
+                None => answer.into_error().await,
+            });
+        }
+        state.scheme = Some(challenge);
+        if refusals == 2 {
+            return Ok(self.fetch(transport, &bearer).await?.header);
+        }
+        state.tokens.retain(|_, token| Some(&token.header) != used);
+        self.shared_token(transport, &bearer, &mut state).await
+    }
+
+    fn has_registry_token(&self) -> bool {
+        self.credentials.as_ref().is_some_and(|given| !given.registry_token.is_empty())
+    }
+
+    fn basic(&self) -> Result<HeaderValue> {
+        let given = self.credentials.as_ref().ok_or(Error::NoCredentials)?;
+        secret(&basic(given))
+    }
+
+    // The state stays locked while the token server answers: that is what makes the others wait for one answer.
+    async fn shared_token(&self, transport: &Transport, bearer: &Bearer, state: &mut State) -> Result<HeaderValue> {
+        let scope = self.scope_of(bearer);
+        if let Some(token) = state.tokens.get(scope).filter(|token| token.good_until > Instant::now()) {
+            return Ok(token.header.clone());
+        }
+        let token = self.fetch(transport, bearer).await?;
+        state.tokens.insert(scope.to_owned(), token.clone());
+        Ok(token.header)
+    }
+
+    fn scope_of<'a>(&'a self, bearer: &'a Bearer) -> &'a str {
+        bearer.scope.as_deref().unwrap_or(&self.scope)
+    }
+
+    async fn fetch(&self, transport: &Transport, bearer: &Bearer) -> Result<Token> {
+        let kind = if self.credentials.is_some() { "oauth" } else { "anonymous" };
+        let ask = self.token_ask(bearer)?;
+        let body = transport
+            .config
+            .retry
+            .run(false, async || {
+                let answer = transport.ask(ask.clone()).await?;
+                if answer.status().is_success() {
+                    answer.body(TOKEN_LIMIT).await
+                } else {
+                    Err(answer.into_error().await)
+                }
+            })
+            .await
+            .map_err(|source| Error::Token { kind, source: Box::new(source) })?;
+        parse_token(&body)
+    }
+
+    fn token_ask(&self, bearer: &Bearer) -> Result<Ask> {
+        let mut url = Url::parse(&bearer.realm)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
+            .ok_or_else(|| Error::Challenge(format!("invalid token auth challenge realm {:?}", bearer.realm)))?;
+        if self.credentials.is_some() && url.scheme() == "http" && !is_loopback(&url) {
+            return Err(Error::Challenge(format!(
+                "credentials are not sent to {:?}, which is not https",
+                bearer.realm
+            )));
+        }
+        let mut fields: Vec<(&str, &str)> = Vec::new();
+        fields.extend(bearer.service.as_deref().map(|service| ("service", service)));
+        let scope = self.scope_of(bearer);
+        let Some(given) = &self.credentials else {
+            fields.push(("scope", scope));
+            url.query_pairs_mut().extend_pairs(fields);
+            return Ok(Ask::get(url));
+        };
+        if given.identity_token.is_empty() {
+            fields.extend([("account", given.username.as_str()), ("scope", scope)]);
+            url.query_pairs_mut().extend_pairs(fields);
+            return Ok(Ask { authorization: Some(secret(&basic(given))?), ..Ask::get(url) });
+        }
+        fields.extend([
+            ("scope", scope),
+            ("client_id", "ferry"),
+            ("grant_type", "refresh_token"),
+            ("refresh_token", given.identity_token.as_str()),
+        ]);
+        // A base URL serves as the encoder of a form.
+        let mut form = url.clone();
+        form.set_query(None);
+        form.query_pairs_mut().extend_pairs(fields);
+        Ok(Ask { method: Method::POST, form: form.query().map(str::to_owned), ..Ask::get(url) })
+    }
+}
+
+fn basic(given: &Credentials) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{}:{}", given.username, given.password)))
+}
+
+fn secret(text: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| Error::Challenge("the token has characters that a header cannot hold".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn parse_token(body: &[u8]) -> Result<Token> {
+    #[derive(Deserialize)]
+    struct Body {
+        token: Option<String>,
+        access_token: Option<String>,
+        expires_in: Option<u64>,
+    }
+    let body: Body = serde_json::from_slice(body)
+        .map_err(|error| Error::Challenge(format!("unable to decode token response: {error}")))?;
+    let token =
+        [body.token, body.access_token].into_iter().flatten().find(|token| !token.is_empty()).ok_or_else(|| {
+            Error::Challenge("authorization server did not include a token in the response".to_owned())
+        })?;
+    let life = body.expires_in.filter(|&seconds| seconds > 0).map_or(DEFAULT_LIFE, Duration::from_secs);
+    // Renewed a little early, since the clock of the registry decides. A day is as good as for ever.
+    let life = life.min(Duration::from_secs(86_400)).mul_f64(0.9);
+    Ok(Token { header: secret(&format!("Bearer {token}"))?, good_until: Instant::now() + life })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_come_under_two_names() {
+        for body in
+            [r#"{"token":"t"}"#, r#"{"access_token":"t","expires_in":300}"#, r#"{"token":"","access_token":"t"}"#]
+        {
+            assert_eq!(parse_token(body.as_bytes()).unwrap().header, "Bearer t", "{body}");
+        }
+        assert!(parse_token(b"{}").is_err());
+        assert!(parse_token(b"<html>").is_err());
+    }
+
+    #[test]
+    fn passwords_are_not_sent_over_plain_http() {
+        let credentials = Credentials { username: "u".into(), password: "p".into(), ..Credentials::default() };
+        let authorizer = Authorizer::new(Some(credentials), "s".into());
+        let bearer = |realm: &str| Bearer { realm: realm.into(), ..Bearer::default() };
+        assert!(authorizer.token_ask(&bearer("http://example.org/token")).is_err());
+        assert!(authorizer.token_ask(&bearer("file:///token")).is_err());
+        let ask = authorizer.token_ask(&bearer("https://example.org/token?x=1")).unwrap();
+        assert_eq!(ask.url.as_str(), "https://example.org/token?x=1&account=u&scope=s");
+        assert!(ask.authorization.is_some());
+    }
+}
