@@ -1,0 +1,3 @@
+//! Holds the sockets of published ports while the daemon is down.
+
+fn main() {}

@@ -1,0 +1,7 @@
+//! The crate against the kernel, each test in network namespaces of its own.
+//!
+//! Needs root, `ip`, `nft` and `conntrack`; without root every test says so and passes, without the
+//! programs it fails.
+
+mod attach;
+mod host;
