@@ -1,0 +1,3 @@
+//! Behaviour of the template engine against recorded answers.
+
+mod conformance;
