@@ -1,1 +1,16 @@
-//! later
+//! The differential harness: one table of command lines, answered by a real Docker once and
+//! recorded, answered by ferry in every run and compared.
+//!
+//! Owns the table's format ([`table`]), the closed list of normalisers ([`normalise`]), running a
+//! table against any engine ([`run`]), recordings on disk ([`record`]) and the comparison
+//! ([`compare`]).
+//!
+//! Invariants: what a recording says was said by a real engine, never edited by hand; nothing is
+//! forgiven but by a normaliser of the list or by a `known` line in the table that tells why, and a
+//! `known` case that has come to agree is itself a failure.
+
+pub mod compare;
+pub mod normalise;
+pub mod record;
+pub mod run;
+pub mod table;

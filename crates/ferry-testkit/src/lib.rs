@@ -14,9 +14,11 @@
 pub mod api;
 pub mod command;
 pub mod daemon;
+pub mod differential;
 pub mod image;
 pub mod leak;
 pub mod material;
+pub mod oracle;
 pub mod programs;
 pub mod registry;
 pub mod sandbox;

@@ -61,12 +61,14 @@ impl Sandbox {
             .arg(dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(dir.path().join("sandbox.log")).context("make the sandbox's log")?)
             .spawn()
             .context("start the sandbox's first process")?;
         let answers = holder.stdout.take().context("the first process has an output")?;
         let mut line = String::new();
         BufReader::new(answers).read_line(&mut line).context("wait for the sandbox")?;
-        anyhow::ensure!(line == "ready\n", "the sandbox did not come up: see the error above");
+        let log = || std::fs::read_to_string(dir.path().join("sandbox.log")).unwrap_or_default();
+        anyhow::ensure!(line == "ready\n", "the sandbox did not come up: {}", log());
         let init = *command::children(holder.id()).first().context("the sandbox has no first process")?;
         Ok(Arc::new(Self { holder, init, name, dir }))
     }

@@ -1,0 +1,181 @@
+//! Compares answers with a recording and says where they differ.
+
+use serde_json::Value;
+
+use super::record::{Answer, Recording};
+use super::table::Case;
+
+/// What became of one case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All the same.
+    Same,
+    /// Differs, and was known to.
+    Known,
+    /// Agrees although it is marked as known to differ: the mark has to go.
+    NoLongerKnown,
+    /// Differs: one line each.
+    Differs(Vec<String>),
+}
+
+/// Judges the answers to one case.
+///
+/// Texts on which the recording and a `newer` one disagree are left to the newer: an engine can
+/// say only one of the two. Exit codes and inspected fields are always compared.
+#[must_use]
+pub fn judge(case: &Case, answers: &[Answer], recording: &Recording, newer: Option<&Recording>) -> Verdict {
+    let Some(recorded) = recording.cases.get(&case.name) else {
+        return Verdict::Differs(vec!["not recorded yet: run `make record-oracle`".to_owned()]);
+    };
+    let newer = newer.and_then(|newer| newer.cases.get(&case.name));
+    let mut differences = Vec::new();
+    if recorded.len() != answers.len() || recorded.iter().zip(&case.steps).any(|(old, step)| old.step != step.text()) {
+        differences.push("the table has changed since: run `make record-oracle`".to_owned());
+    }
+    for (index, (old, new)) in recorded.iter().zip(answers).enumerate() {
+        let other = newer.and_then(|answers| answers.get(index));
+        for difference in step(old, new, other) {
+            differences.push(format!("`{}`: {difference}", old.step));
+        }
+    }
+    match (differences.is_empty(), case.known.is_some()) {
+        (true, false) => Verdict::Same,
+        (true, true) => Verdict::NoLongerKnown,
+        (false, true) => Verdict::Known,
+        (false, false) => Verdict::Differs(differences),
+    }
+}
+
+fn step(old: &Answer, new: &Answer, newer: Option<&Answer>) -> Vec<String> {
+    let mut differences = Vec::new();
+    if old.code != new.code && newer.is_none_or(|newer| newer.code == old.code) {
+        differences.push(format!("exit code {} instead of {}", new.code, old.code));
+    }
+    if newer.is_none_or(|newer| newer.stdout == old.stdout) {
+        lines("stdout", &old.stdout, &new.stdout, &mut differences);
+    }
+    if newer.is_none_or(|newer| newer.stderr == old.stderr) {
+        lines("stderr", &old.stderr, &new.stderr, &mut differences);
+    }
+    for (path, value) in old.fields.iter().flatten() {
+        match new.fields.as_ref().and_then(|fields| fields.get(path)) {
+            None => differences.push(format!("field {path} is missing (recorded: {value})")),
+            Some(got) => fields(path, value, got, &mut differences),
+        }
+    }
+    for (path, value) in new.fields.iter().flatten() {
+        if old.fields.as_ref().is_none_or(|fields| !fields.contains_key(path)) {
+            differences.push(format!("field {path} is there ({value}), the recording has none"));
+        }
+    }
+    differences
+}
+
+fn lines(stream: &str, old: &[String], new: &[String], differences: &mut Vec<String>) {
+    if old != new {
+        differences.push(format!(
+            "{stream}\n      recorded: {}\n      now:      {}",
+            old.join("\n                "),
+            new.join("\n                ")
+        ));
+    }
+}
+
+fn fields(path: &str, old: &Value, new: &Value, differences: &mut Vec<String>) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            for (key, value) in old {
+                match new.get(key) {
+                    None => differences.push(format!("field {path}.{key} is missing (recorded: {value})")),
+                    Some(got) => fields(&format!("{path}.{key}"), value, got, differences),
+                }
+            }
+            for (key, value) in new.iter().filter(|(key, _)| !old.contains_key(*key)) {
+                differences.push(format!("field {path}.{key} is there ({value}), the recording has none"));
+            }
+        }
+        _ if old == new => {}
+        _ => differences.push(format!("field {path} is {new}, recorded {old}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table;
+    use super::*;
+
+    fn case(text: &str) -> Case {
+        table::parse(&format!("## case\n{text}")).unwrap().remove(0)
+    }
+
+    fn answer(step: &str, code: i32, stdout: &str, fields: Option<Value>) -> Answer {
+        let fields = fields.map(|value| serde_json::from_value(value).unwrap());
+        Answer { step: step.to_owned(), code, stdout: vec![stdout.to_owned()], stderr: vec![], fields }
+    }
+
+    fn recording(answers: Vec<Answer>) -> Recording {
+        Recording { cases: [("case".to_owned(), answers)].into(), ..Recording::default() }
+    }
+
+    fn differences(old: Answer, new: Answer) -> String {
+        let case = case(&old.step.clone());
+        match judge(&case, &[new], &recording(vec![old]), None) {
+            Verdict::Differs(lines) => lines.join("\n"),
+            verdict => panic!("{verdict:?}"),
+        }
+    }
+
+    #[test]
+    fn a_planted_wrong_exit_code_is_caught() {
+        let said = differences(answer("docker x", 125, "", None), answer("docker x", 1, "", None));
+        assert_eq!(said, "`docker x`: exit code 1 instead of 125");
+    }
+
+    #[test]
+    fn a_planted_missing_field_is_caught_at_any_depth() {
+        let whole = serde_json::json!({"State": {"Pid": 0, "Error": ""}, "Name": "/a"});
+        let deep = serde_json::json!({"State": {"Pid": 0}, "Name": "/a"});
+        let shallow = serde_json::json!({"State": {"Pid": 0, "Error": ""}});
+        let line = "@inspect a State Name";
+        let said = differences(answer(line, 0, "", Some(whole.clone())), answer(line, 0, "", Some(deep.clone())));
+        assert!(said.contains("field State.Error is missing"), "{said}");
+        let said = differences(answer(line, 0, "", Some(whole.clone())), answer(line, 0, "", Some(shallow)));
+        assert!(said.contains("field Name is missing"), "{said}");
+        let said = differences(answer(line, 0, "", Some(deep)), answer(line, 0, "", Some(whole)));
+        assert!(said.contains("field State.Error is there"), "{said}");
+    }
+
+    #[test]
+    fn a_wrong_word_is_caught() {
+        let said = differences(answer("docker ps", 0, "NAMES", None), answer("docker ps", 0, "NAME", None));
+        assert!(said.contains("recorded: NAMES"), "{said}");
+    }
+
+    #[test]
+    fn a_known_case_that_agrees_has_to_lose_its_mark() {
+        let known = case("known: not built yet\ndocker ps");
+        let same = answer("docker ps", 0, "", None);
+        assert_eq!(judge(&known, &[same.clone()], &recording(vec![same.clone()]), None), Verdict::NoLongerKnown);
+        let other = answer("docker ps", 1, "", None);
+        assert_eq!(judge(&known, &[other], &recording(vec![same]), None), Verdict::Known);
+    }
+
+    #[test]
+    fn texts_that_the_oracles_disagree_on_are_the_newers() {
+        let (old, newer) = (answer("docker x", 1, "old words", None), answer("docker x", 1, "new words", None));
+        let case = case("docker x");
+        let verdict = judge(&case, &[newer.clone()], &recording(vec![old]), Some(&recording(vec![newer])));
+        assert_eq!(verdict, Verdict::Same);
+    }
+
+    #[test]
+    fn a_changed_table_asks_for_a_new_recording() {
+        let verdict = judge(
+            &case("docker new"),
+            &[answer("docker new", 0, "", None)],
+            &recording(vec![answer("docker old", 0, "", None)]),
+            None,
+        );
+        assert!(matches!(verdict, Verdict::Differs(lines) if lines[0].contains("record-oracle")));
+    }
+}
