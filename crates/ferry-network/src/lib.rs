@@ -15,6 +15,7 @@ mod bridge;
 mod endpoint;
 mod error;
 pub mod files;
+mod firewall;
 pub mod mac;
 mod netlink;
 mod networking;

@@ -1,0 +1,244 @@
+//! The instance's nftables table, and accepts in the forward chains of others.
+//!
+//! Owns the list of elements that the table must hold; the kernel's table follows it. Whenever the
+//! kernel does not have what this list says (somebody flushed the ruleset), the whole table is made
+//! again from it.
+
+mod forward;
+mod nftables;
+mod ruleset;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    net::{Ipv4Addr, Ipv6Addr},
+    process::{Command, Stdio},
+};
+
+use crate::{
+    error::Error,
+    netlink::{Netlink, Refused},
+    types::{BridgeSpec, InstanceId, PublishedPort},
+};
+
+use nftables::{Element, INET};
+
+/// `NETLINK_NETFILTER`
+const NETFILTER: u32 = 12;
+
+/// Opens a socket to the kernel's firewall and connection tracking.
+pub(crate) fn open_netfilter() -> std::io::Result<Netlink> {
+    let protocol = std::num::NonZeroU32::new(NETFILTER).map(rustix::net::Protocol::from_raw);
+    Netlink::open(protocol)
+}
+
+/// The firewall of one instance.
+#[derive(Debug)]
+pub(crate) struct Firewall {
+    instance: InstanceId,
+    table: String,
+    netlink: Netlink,
+    bridges: BTreeMap<String, BridgeSpec>,
+    ports: BTreeSet<Element>,
+    is_ready: bool,
+}
+
+impl Firewall {
+    /// Opens the kernel's firewall. Nothing is changed before the first bridge.
+    pub(crate) fn open(instance: InstanceId) -> Result<Self, Error> {
+        let netlink = open_netfilter().map_err(|source| Error::kernel("open", "netfilter socket", source))?;
+        let table = instance.table();
+        Ok(Self { instance, table, netlink, bridges: BTreeMap::new(), ports: BTreeSet::new(), is_ready: false })
+    }
+
+    /// Makes the rules for a bridge.
+    pub(crate) fn ensure_bridge(&mut self, bridge: &BridgeSpec) -> Result<(), Error> {
+        self.bridges.insert(bridge.link.clone(), bridge.clone());
+        self.make_ready()?;
+        let (wanted, unwanted) = ruleset::bridge_elements(bridge);
+        let mut requests = nftables::add_elements(INET, &self.table, &wanted);
+        // Deleting needs the element to be there, so it is added first.
+        requests.extend(nftables::add_elements(INET, &self.table, &unwanted));
+        requests.extend(nftables::delete_elements(INET, &self.table, &unwanted));
+        self.apply(requests)?;
+        self.accept_in_others()
+    }
+
+    /// Removes the rules for a bridge.
+    pub(crate) fn remove_bridge(&mut self, link: &str) -> Result<(), Error> {
+        if let Some(bridge) = self.bridges.remove(link) {
+            let (elements, _) = ruleset::bridge_elements(&bridge);
+            self.apply(nftables::delete_elements(INET, &self.table, &elements))?;
+        }
+        self.remove_accepts()
+    }
+
+    /// Translates the ports of a container.
+    pub(crate) fn publish(
+        &mut self,
+        container_id: &str,
+        v4: Option<Ipv4Addr>,
+        v6: Option<Ipv6Addr>,
+        ports: &[PublishedPort],
+    ) -> Result<(), Error> {
+        let elements = port_elements(container_id, v4, v6, ports);
+        if elements.is_empty() {
+            return Ok(());
+        }
+        self.ports.extend(elements.iter().cloned());
+        self.make_ready()?;
+        let result = self.apply(nftables::add_elements(INET, &self.table, &elements));
+        if result.is_err() {
+            self.ports.retain(|element| !elements.contains(element));
+        }
+        result
+    }
+
+    /// Ends the translation of the ports of a container.
+    pub(crate) fn unpublish(
+        &mut self,
+        container_id: &str,
+        v4: Option<Ipv4Addr>,
+        v6: Option<Ipv6Addr>,
+        ports: &[PublishedPort],
+    ) -> Result<(), Error> {
+        let elements = port_elements(container_id, v4, v6, ports);
+        if elements.is_empty() {
+            return Ok(());
+        }
+        self.ports.retain(|element| !elements.contains(element));
+        self.apply(nftables::delete_elements(INET, &self.table, &elements))
+    }
+
+    /// Takes ports that an earlier daemon published into the list, without touching the kernel.
+    pub(crate) fn take_up(
+        &mut self,
+        container_id: &str,
+        v4: Option<Ipv4Addr>,
+        v6: Option<Ipv6Addr>,
+        ports: &[PublishedPort],
+    ) {
+        self.ports.extend(port_elements(container_id, v4, v6, ports));
+    }
+
+    /// Makes the kernel hold exactly the list. Returns whether the table had been missing.
+    pub(crate) fn restore(&mut self, bridges: &[BridgeSpec]) -> Result<bool, Error> {
+        self.bridges = bridges.iter().map(|bridge| (bridge.link.clone(), bridge.clone())).collect();
+        let was_there = self.has_table()?;
+        if self.bridges.is_empty() && self.ports.is_empty() {
+            self.remove_table()?;
+        } else {
+            self.rebuild()?;
+        }
+        self.accept_in_others()?;
+        self.remove_accepts()?;
+        Ok(!was_there && !self.bridges.is_empty())
+    }
+
+    /// Removes the table and the accepts.
+    pub(crate) fn remove_everything(&mut self) -> Result<(), Error> {
+        self.bridges.clear();
+        self.ports.clear();
+        self.remove_table()?;
+        self.remove_accepts()
+    }
+
+    /// Counts the translated ports that the kernel holds.
+    pub(crate) fn count_ports(&mut self) -> Result<usize, Error> {
+        let mut count = 0;
+        for set in ruleset::SETS.iter().filter(|set| set.starts_with("publish")) {
+            count += nftables::count_elements(&mut self.netlink, INET, &self.table, set)
+                .map_err(|source| Error::kernel("list set", *set, source))?;
+        }
+        Ok(count)
+    }
+
+    fn has_table(&mut self) -> Result<bool, Error> {
+        nftables::has_table(&mut self.netlink, INET, &self.table)
+            .map_err(|source| Error::kernel("look up table", &self.table, source))
+    }
+
+    fn make_ready(&mut self) -> Result<(), Error> {
+        if !self.is_ready {
+            run_nft(&ruleset::text(&self.table))?;
+            self.is_ready = true;
+        }
+        Ok(())
+    }
+
+    /// Sends a transaction; when the kernel's table is not what it should be, makes it again.
+    fn apply(&mut self, requests: Vec<crate::netlink::Request>) -> Result<(), Error> {
+        match self.netlink.send(&nftables::transaction(requests)) {
+            Ok(()) => Ok(()),
+            Err(Refused { source, .. }) => {
+                tracing::warn!(table = self.table, error = %source, "firewall is not as it was left, making it again");
+                self.rebuild()
+            }
+        }
+    }
+
+    fn rebuild(&mut self) -> Result<(), Error> {
+        self.is_ready = false;
+        self.make_ready()?;
+        let mut requests: Vec<_> =
+            ruleset::SETS.iter().map(|set| nftables::flush_set(INET, &self.table, set)).collect();
+        let bridges: Vec<_> = self.bridges.values().flat_map(|bridge| ruleset::bridge_elements(bridge).0).collect();
+        requests.extend(nftables::add_elements(INET, &self.table, bridges.iter().chain(&self.ports)));
+        self.netlink
+            .send(&nftables::transaction(requests))
+            .map_err(|Refused { source, .. }| Error::kernel("fill table", &self.table, source))
+    }
+
+    fn remove_table(&mut self) -> Result<(), Error> {
+        self.is_ready = false;
+        match self.netlink.send(&nftables::transaction(vec![nftables::delete_table(INET, &self.table)])) {
+            Err(Refused { source, .. }) if source.raw_os_error() != Some(libc::ENOENT) => {
+                Err(Error::kernel("delete table", &self.table, source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn accept_in_others(&mut self) -> Result<(), Error> {
+        let links = open_links(&self.bridges);
+        forward::ensure(&mut self.netlink, &self.instance, &links)
+    }
+
+    fn remove_accepts(&mut self) -> Result<(), Error> {
+        let links = open_links(&self.bridges);
+        forward::remove(&mut self.netlink, &self.instance, &links)
+    }
+}
+
+/// Bridges that something is forwarded for.
+fn open_links(bridges: &BTreeMap<String, BridgeSpec>) -> Vec<&str> {
+    bridges.values().filter(|bridge| !bridge.internal).map(|bridge| bridge.link.as_str()).collect()
+}
+
+fn port_elements(
+    container_id: &str,
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+    ports: &[PublishedPort],
+) -> Vec<Element> {
+    ports.iter().filter_map(|port| ruleset::port_element(container_id, port, v4, v6)).collect()
+}
+
+/// Runs `nft` over a text: one transaction.
+fn run_nft(text: &str) -> Result<(), Error> {
+    let failed = |source| Error::Program { program: "nft".to_owned(), source };
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
+    let output = child.wait_with_output().map_err(failed)?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Error::Firewall { program: "nft".to_owned(), text });
+    }
+    written.map_err(failed)
+}
