@@ -1,14 +1,16 @@
 //! API versions, and the one place where an answer is shaped for an older one.
 //!
-//! Handlers make the newest shape. [`shape`] applies the converters of [`CHANGES`], newest first, down to the version of the request;
-//! nothing else looks at a version to shape a reply.
+//! Handlers read and make the newest shape. [`adapt_create`] brings requests of older versions to it. [`shape`] applies the converters of
+//! its table, newest first, down to the version of the request; nothing else looks at a version to shape a reply.
 
 use std::fmt;
 use std::str::FromStr;
 
 mod down;
+mod up;
 
 pub use down::{Reply, shape};
+pub use up::adapt_create;
 
 /// An API version such as 1.44.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
