@@ -25,6 +25,7 @@ pub const SOCKET_NAME: &str = "shim.sock";
 #[derive(Debug)]
 pub struct ShimProgram {
     program: OwnedFd,
+    null: File,
 }
 
 /// A shim without a container yet. It ends when `socket` is closed.
@@ -51,7 +52,8 @@ impl ShimProgram {
     /// When the file cannot be read or memory files are not there.
     pub fn load(path: &Path) -> io::Result<Self> {
         let program = ferry_sys::memfd::seal_program("ferry-shim", &mut File::open(path)?)?;
-        Ok(Self { program })
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        Ok(Self { program, null })
     }
 
     /// Starts a shim, at a price that does not depend on the size of this process.
@@ -63,7 +65,8 @@ impl ShimProgram {
         let pid = spawn(&Spawn {
             program: self.program.as_fd(),
             arguments: &[CString::from(c"ferry-shim")],
-            fds: &[theirs.as_fd()],
+            // Nothing it opens may come to be its standard error, on which a panic would write.
+            fds: &[theirs.as_fd(), self.null.as_fd(), self.null.as_fd()],
         })?;
         let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
         // Until it is reaped the pid cannot be another process.

@@ -70,8 +70,7 @@ impl FrameDecoder {
     ///
     /// # Errors
     /// [`FrameTooLarge`]; the stream cannot be read on after it.
-    #[expect(clippy::should_implement_trait, reason = "a decoder is not exhausted by `None`")]
-    pub fn next(&mut self) -> Result<Option<Vec<u8>>, FrameTooLarge> {
+    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, FrameTooLarge> {
         let rest = &self.bytes[self.taken..];
         let Some((header, rest)) = rest.split_first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
@@ -105,7 +104,7 @@ mod tests {
             let mut frames = Vec::new();
             for part in [&stream[..cut], &stream[cut..]] {
                 decoder.push(part);
-                while let Some(frame) = decoder.next().expect("small") {
+                while let Some(frame) = decoder.next_frame().expect("small") {
                     frames.push(String::from_utf8(frame).expect("text"));
                 }
             }
@@ -118,14 +117,14 @@ mod tests {
     fn a_stream_of_something_else_is_refused_at_its_header() {
         let mut decoder = FrameDecoder::new();
         decoder.push(b"GET / HTTP/1.1\r\n");
-        assert_eq!(decoder.next(), Err(FrameTooLarge { length: 0x2054_4547 }));
+        assert_eq!(decoder.next_frame(), Err(FrameTooLarge { length: 0x2054_4547 }));
     }
 
     #[test]
     fn an_unfinished_frame_is_seen() {
         let mut decoder = FrameDecoder::new();
         decoder.push(&encode(&"one")[..6]);
-        assert_eq!(decoder.next(), Ok(None));
+        assert_eq!(decoder.next_frame(), Ok(None));
         assert!(!decoder.is_empty());
     }
 }

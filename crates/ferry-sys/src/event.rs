@@ -1,13 +1,10 @@
-//! What a single-threaded event loop waits for: signals as a descriptor, one-shot timers, out-of-memory notices.
+//! Signals: arriving as a descriptor that an event loop waits for, and sent to exactly one process.
 //!
 //! `epoll` itself is used through rustix, which has it whole and safe.
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::Duration;
-
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Blocks the signals for this thread and gives a non-blocking descriptor that becomes readable when one is pending.
 ///
@@ -59,72 +56,21 @@ pub(crate) fn signal_set(signals: &[i32]) -> libc::sigset_t {
     set
 }
 
-/// A timer on the monotonic clock as a descriptor. Readable once it has run out.
-#[derive(Debug)]
-pub struct Timer(OwnedFd);
-
-impl Timer {
-    /// Makes a timer that is not running.
-    ///
-    /// # Errors
-    /// What `timerfd_create` answers.
-    pub fn new() -> io::Result<Self> {
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        Ok(Self(rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?))
-    }
-
-    /// Starts it anew; `None` stops it.
-    ///
-    /// # Errors
-    /// What `timerfd_settime` answers.
-    pub fn set(&self, after: Option<Duration>) -> io::Result<()> {
-        let value = match after {
-            // All zero would stop the timer.
-            Some(after) => Timespec {
-                tv_sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(after.subsec_nanos()).max(1),
-            },
-            None => Timespec { tv_sec: 0, tv_nsec: 0 },
-        };
-        let setting = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        rustix::time::timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &setting)?;
-        Ok(())
-    }
-
-    /// Takes the readable state away; says whether it had run out.
-    pub fn clear(&self) -> bool {
-        let mut count = [0_u8; 8];
-        rustix::io::read(&self.0, &mut count).is_ok_and(|length| length == count.len())
-    }
-}
-
-impl AsFd for Timer {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// Asks a cgroup v1 for notices about its memory running out: the descriptor becomes readable at each.
-///
-/// `folder` is the cgroup's folder in the memory hierarchy.
+/// Sends any signal, real-time ones included, to the process of a pidfd. rustix takes the named ones only.
 ///
 /// # Errors
-/// What opening `memory.oom_control` and writing `cgroup.event_control` answer.
-pub fn oom_notices_v1(folder: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags, openat};
-    let notices =
-        rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK)?;
-    let source = openat(folder, "memory.oom_control", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let control = openat(folder, "cgroup.event_control", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let line = format!("{} {}", notices.as_raw_fd(), source.as_raw_fd());
-    rustix::io::write(&control, line.as_bytes())?;
-    Ok(notices)
+/// What `pidfd_send_signal` answers: `ESRCH` when the process has ended, `EINVAL` when there is no such signal.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let no_info = std::ptr::null_mut::<libc::siginfo_t>();
+    // SAFETY: a descriptor, a number, and no `siginfo`; a descriptor that is no pidfd and a bad number are answered with an error.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::event::{PollFd, PollFlags, poll};
+    use std::os::fd::AsFd;
 
     #[test]
     fn a_blocked_signal_arrives_at_the_descriptor() {
@@ -138,16 +84,5 @@ mod tests {
         })
         .join()
         .expect("thread");
-    }
-
-    #[test]
-    fn a_timer_runs_out_once() {
-        let timer = Timer::new().expect("timer");
-        assert!(!timer.clear());
-        timer.set(Some(Duration::ZERO)).expect("set");
-        let mut wait = [PollFd::new(&timer, PollFlags::IN)];
-        poll(&mut wait, None).expect("poll");
-        assert!(timer.clear());
-        assert!(!timer.clear());
     }
 }

@@ -1,0 +1,145 @@
+//! What the shim holds of its container while it exists.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use ferry_runtime::cgroup::Cgroup;
+use ferry_shim::protocol::{Exit, ShimError, ShimErrorKind};
+use ferry_spec::runtime::Spec;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use serde::Serialize;
+
+use crate::log_sink::LogSink;
+use crate::poller::Registration;
+
+/// File of the end of a container in its data folder.
+const EXIT_FILE: &str = "exit.json";
+
+/// Files in the run-time folder.
+const STATE_FILE: &str = "state.json";
+const CONFIG_FILE: &str = "config.json";
+
+/// The container, apart from its processes.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) container_dir: OwnedFd,
+    pub(crate) run_dir: OwnedFd,
+    pub(crate) runtime: ferry_runtime::Container,
+    /// It has a pid namespace of its own, so that its end is the end of all its processes.
+    pub(crate) own_pid_namespace: bool,
+    pub(crate) log: LogSink,
+    pub(crate) oom: Option<OwnedFd>,
+    pub(crate) oom_registration: Registration,
+    pub(crate) oom_told: bool,
+    pub(crate) exit: Option<Exit>,
+    pub(crate) cgroup_removed: bool,
+}
+
+/// Enough for tools that list containers without asking an engine.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StateFile<'a> {
+    oci_version: &'a str,
+    id: &'a str,
+    status: &'a str,
+    pid: u32,
+    bundle: &'a str,
+    annotations: &'a std::collections::BTreeMap<String, String>,
+    shim_pid: u32,
+    cgroup: &'a str,
+    created: String,
+}
+
+impl Container {
+    pub(crate) fn cgroup(&self) -> &Cgroup {
+        self.runtime.cgroup()
+    }
+
+    /// Writes what is needed by later execs and by tools that list containers.
+    pub(crate) fn write_state(&self, spec: &Spec, run_dir: &str) -> io::Result<()> {
+        let state = StateFile {
+            oci_version: &spec.oci_version,
+            id: &self.id,
+            status: "running",
+            pid: self.runtime.pid(),
+            bundle: run_dir,
+            annotations: &spec.annotations,
+            shim_pid: std::process::id(),
+            cgroup: self.cgroup().path(),
+            created: ferry_shim::log::format_time(crate::process::now_ns()),
+        };
+        write_whole(self.run_dir.as_fd(), CONFIG_FILE, &serde_json::to_vec(spec)?)?;
+        write_whole(self.run_dir.as_fd(), STATE_FILE, &serde_json::to_vec(&state)?)
+    }
+
+    /// The configuration as it was at the start.
+    pub(crate) fn read_spec(&self) -> io::Result<Spec> {
+        let fd = openat(&self.run_dir, CONFIG_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let bytes = io::read_to_string(File::from(fd))?;
+        Ok(serde_json::from_str(&bytes)?)
+    }
+
+    /// Makes the end known to whoever comes later, before anybody is told.
+    pub(crate) fn write_exit(&self, exit: &Exit) -> io::Result<()> {
+        write_whole(self.container_dir.as_fd(), EXIT_FILE, &serde_json::to_vec(exit)?)
+    }
+
+    /// Makes the end survive a loss of power, when no engine is there to record it.
+    pub(crate) fn sync_exit(&self) {
+        // The kernel writes it within half a minute anyway.
+        let _ = openat(&self.container_dir, EXIT_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|fd| rustix::fs::fdatasync(&fd));
+    }
+
+    /// Removes the cgroup; what is left in it has been killed.
+    pub(crate) fn remove_cgroup(&mut self) -> Result<(), ShimError> {
+        if !self.cgroup_removed {
+            self.cgroup().remove().map_err(|error| shim_error(&error))?;
+            self.cgroup_removed = true;
+        }
+        Ok(())
+    }
+
+    /// Empties the run-time folder; the folder itself belongs to the engine.
+    pub(crate) fn clear_run_dir(&self) {
+        for name in [ferry_shim::client::SOCKET_NAME, STATE_FILE, CONFIG_FILE] {
+            // Gone already is as good; the engine removes the folder with whatever is left.
+            let _ = unlinkat(&self.run_dir, name, AtFlags::empty());
+        }
+    }
+}
+
+/// Writes a file under a temporary name and renames it.
+fn write_whole(dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = format!("{name}.new");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mut file = File::from(openat(dir, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(bytes)?;
+    Ok(renameat(dir, &temporary, dir, name)?)
+}
+
+/// A failure of the runtime in the words of the protocol.
+pub(crate) fn shim_error(error: &ferry_runtime::Error) -> ShimError {
+    use ferry_runtime::ErrorKind as Runtime;
+    let kind = match error.kind() {
+        Runtime::CommandNotFound => ShimErrorKind::CommandNotFound,
+        Runtime::CommandNotExecutable => ShimErrorKind::CommandNotExecutable,
+        Runtime::NotRunning => ShimErrorKind::NotRunning,
+        Runtime::Invalid => ShimErrorKind::Invalid,
+        Runtime::Unsupported => ShimErrorKind::Unsupported,
+        Runtime::Internal => ShimErrorKind::Internal,
+    };
+    ShimError { kind, message: error.to_string() }
+}
+
+/// A failure of the shim's own.
+pub(crate) fn failure(kind: ShimErrorKind, message: impl Into<String>) -> ShimError {
+    ShimError { kind, message: message.into() }
+}
+
+/// A failed call: what was done, and why it failed.
+pub(crate) fn internal(what: &str, error: &io::Error) -> ShimError {
+    failure(ShimErrorKind::Internal, format!("{what}: {error}"))
+}

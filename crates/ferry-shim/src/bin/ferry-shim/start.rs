@@ -1,0 +1,216 @@
+//! Building the container, and running more processes in it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use ferry_runtime::cgroup::Cgroup;
+use ferry_runtime::{CreateOptions, ExecTarget, Rootfs};
+use ferry_shim::client::SOCKET_NAME;
+use ferry_shim::protocol::{Exec, Reply, ShimError, ShimErrorKind, Start, Streams, Target};
+use ferry_spec::runtime::{LinuxNamespaceKind, LinuxResources, Process as SpecProcess, Spec};
+
+use crate::container::{Container, failure, internal, shim_error};
+use crate::log_sink::LogSink;
+use crate::poller::{EventFlags, Registration, Token};
+use crate::process::{INIT, Process};
+use crate::requests::Answer;
+use crate::shim::Shim;
+use crate::stdio;
+
+/// What a start leaves for after its reply, since nobody waits for it.
+#[derive(Debug)]
+pub(crate) struct AfterStart {
+    spec: Spec,
+    run_dir: PathBuf,
+    shim_cgroup: Option<String>,
+}
+
+/// The descriptors of a start, by name.
+struct StartFds {
+    container_dir: OwnedFd,
+    run_dir: OwnedFd,
+    rootfs: Option<OwnedFd>,
+    network: Option<OwnedFd>,
+    attached: Vec<(OwnedFd, Streams)>,
+}
+
+impl Shim {
+    /// Builds the container and runs its program; on failure nothing of it is left.
+    pub(crate) fn start(&mut self, start: Start, fds: Vec<OwnedFd>) -> Answer {
+        if self.container.is_some() {
+            return Err(failure(ShimErrorKind::Invalid, "this shim has a container already"));
+        }
+        if let Some(foreign) = &start.foreign_runtime {
+            let message = format!("running containers with {} is not built yet", foreign.path.display());
+            return Err(failure(ShimErrorKind::Unsupported, message));
+        }
+        let fds = StartFds::name(&start, fds)?;
+        self.listen(&fds.run_dir)?;
+        let run_dir = fds.run_dir.try_clone();
+        let started = self.start_listening(start, fds);
+        if started.is_err() {
+            self.listener = None;
+            if let Ok(run_dir) = run_dir {
+                // Never there is as good as gone.
+                let _ = rustix::fs::unlinkat(&run_dir, SOCKET_NAME, rustix::fs::AtFlags::empty());
+            }
+        }
+        started
+    }
+
+    fn listen(&mut self, run_dir: &OwnedFd) -> Result<(), ShimError> {
+        let listen = || -> io::Result<_> {
+            let listener = ferry_sys::socket::listen_at(run_dir.as_fd(), SOCKET_NAME)?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        let listener = self.listener.insert(listen().map_err(|error| internal("listen on shim.sock", &error))?);
+        self.listener_registration = Registration::default();
+        self.listener_registration
+            .set(&self.poller, &listener, Token::Listener, Some(EventFlags::IN))
+            .map_err(|error| internal("wait for connections", &error))
+    }
+
+    fn start_listening(&mut self, start: Start, fds: StartFds) -> Answer {
+        let mut spec = start.spec;
+        let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+        if let Some(process) = &mut spec.process {
+            do_not_inherit_oom_score(process);
+        }
+        let log = LogSink::open(start.log, &fds.container_dir).map_err(|error| internal("open log", &error))?;
+        let (theirs, mut ours) =
+            stdio::prepare(terminal, start.open_stdin).map_err(|error| internal("make standard streams", &error))?;
+        let rootfs = match fds.rootfs {
+            Some(mount) => Rootfs::Mount(mount),
+            None => Rootfs::Path(spec.root.as_ref().map(|root| PathBuf::from(&root.path)).unwrap_or_default()),
+        };
+        let own_pid_namespace = has_pid_namespace(&spec);
+        let mut options = CreateOptions::new(start.id.clone(), spec.clone(), rootfs, theirs);
+        options.network_namespace = fds.network;
+        options.seccomp_cache_dir = seccomp_cache(&start.run_dir);
+        let mut runtime = ferry_runtime::run(options).map_err(|error| shim_error(&error))?;
+        let pid = runtime.pid();
+        let pidfd = runtime.pidfd().try_clone_to_owned().map_err(|error| internal("keep pidfd", &error))?;
+        if let Some(console) = runtime.take_console() {
+            stdio::adopt_console(&mut ours, console, start.open_stdin)
+                .map_err(|error| internal("take the terminal", &error))?;
+        }
+        let mut process = Process::new(INIT, Target::Init, pid, pidfd, ours, start.stdin_once);
+        for (socket, streams) in fds.attached {
+            process.attach(socket, streams);
+        }
+        self.processes.push(process);
+        self.next_process = INIT + 1;
+        self.container = Some(Container {
+            id: start.id,
+            container_dir: fds.container_dir,
+            run_dir: fds.run_dir,
+            runtime,
+            own_pid_namespace,
+            log,
+            oom: None,
+            oom_registration: Registration::default(),
+            oom_told: false,
+            exit: None,
+            cgroup_removed: false,
+        });
+        self.after_start = Some(AfterStart { spec, run_dir: start.run_dir, shim_cgroup: start.shim_cgroup });
+        Ok(Reply::Started { pid })
+    }
+
+    /// What nobody waits for: files for other tools, the shim's own cgroup, notices about memory.
+    pub(crate) fn finish_start(&mut self) {
+        let (Some(after), Some(container)) = (self.after_start.take(), &mut self.container) else {
+            return;
+        };
+        // Without these files execs fail, and say so; the container runs.
+        let _ = container.write_state(&after.spec, &after.run_dir.to_string_lossy());
+        // No memory controller, no notices.
+        if let Ok(oom) = container.cgroup().oom_event_fd() {
+            let registered =
+                container.oom_registration.set(&self.poller, &oom, Token::Oom, Some(EventFlags::IN | EventFlags::PRI));
+            container.oom = registered.is_ok().then_some(oom);
+        }
+        if let Some(path) = after.shim_cgroup {
+            // Where it was born is a place too, if a less tidy one.
+            let _ = Cgroup::create(&path, &LinuxResources::default()).and_then(|cgroup| cgroup.join());
+        }
+    }
+
+    /// Runs another process in the container.
+    pub(crate) fn exec(&mut self, exec: Exec, fds: Vec<OwnedFd>) -> Answer {
+        let container = self.running()?;
+        if container.cgroup().is_frozen().unwrap_or(false) {
+            // Its process would be frozen before it runs, and we with it.
+            return Err(failure(ShimErrorKind::Invalid, "the container is paused"));
+        }
+        let target = Target::Exec(exec.exec_id);
+        if self.processes.iter().any(|process| process.target == target) {
+            return Err(failure(ShimErrorKind::Invalid, "an exec of this id exists"));
+        }
+        let attached = pair(fds, &exec.attached)?;
+        let spec = container.read_spec().map_err(|error| internal("read the container's configuration", &error))?;
+        let mut wanted = exec.process;
+        do_not_inherit_oom_score(&mut wanted);
+        let (theirs, mut ours) = stdio::prepare(wanted.terminal, exec.open_stdin)
+            .map_err(|error| internal("make standard streams", &error))?;
+        let runs_in = ExecTarget::from_container(&container.runtime, &spec).map_err(|error| shim_error(&error))?;
+        let started = ferry_runtime::exec(&runs_in, &wanted, theirs).map_err(|error| shim_error(&error))?;
+        if let Some(console) = started.console {
+            stdio::adopt_console(&mut ours, console, exec.open_stdin)
+                .map_err(|error| internal("take the terminal", &error))?;
+        }
+        // Docker closes the stdin of an exec with the client that brought it.
+        let mut process = Process::new(self.next_process, target, started.pid, started.pidfd, ours, true);
+        for (socket, streams) in attached {
+            process.attach(socket, streams);
+        }
+        self.next_process += 1;
+        self.processes.push(process);
+        Ok(Reply::Started { pid: started.pid })
+    }
+}
+
+impl StartFds {
+    fn name(start: &Start, fds: Vec<OwnedFd>) -> Result<Self, ShimError> {
+        let mut fds = VecDeque::from(fds);
+        let mut next = |wanted: bool| match wanted.then(|| fds.pop_front()) {
+            Some(None) => Err(failure(ShimErrorKind::Invalid, "start takes more descriptors")),
+            Some(fd) => Ok(fd),
+            None => Ok(None),
+        };
+        let (container_dir, run_dir) = (next(true)?, next(true)?);
+        let (rootfs, network) = (next(start.rootfs_fd)?, next(start.network_fd)?);
+        let (Some(container_dir), Some(run_dir)) = (container_dir, run_dir) else {
+            return Err(failure(ShimErrorKind::Invalid, "start takes more descriptors"));
+        };
+        let attached = pair(fds.into(), &start.attached)?;
+        Ok(Self { container_dir, run_dir, rootfs, network, attached })
+    }
+}
+
+fn pair(fds: Vec<OwnedFd>, streams: &[Streams]) -> Result<Vec<(OwnedFd, Streams)>, ShimError> {
+    if fds.len() != streams.len() {
+        let message = format!("{} descriptors came for {} attached clients", fds.len(), streams.len());
+        return Err(failure(ShimErrorKind::Invalid, message));
+    }
+    Ok(fds.into_iter().zip(streams.iter().copied()).collect())
+}
+
+/// The shim itself is spared by the kernel; what it starts is not, unless it is told to be.
+fn do_not_inherit_oom_score(process: &mut SpecProcess) {
+    process.oom_score_adj.get_or_insert(0);
+}
+
+fn has_pid_namespace(spec: &Spec) -> bool {
+    let namespace = spec.linux.as_ref().and_then(|linux| linux.namespace(LinuxNamespaceKind::Pid));
+    namespace.is_some_and(|namespace| namespace.path.is_none())
+}
+
+/// Beside the run-time folders of an instance's containers, `<exec-root>/c/<id>`, lie its compiled filters, `<exec-root>/seccomp`.
+fn seccomp_cache(run_dir: &Path) -> Option<PathBuf> {
+    let cache = run_dir.parent()?.parent()?.join("seccomp");
+    cache.is_dir().then_some(cache)
+}
