@@ -1,0 +1,262 @@
+//! From compressed bytes to a bounded, hashed stream of tar bytes, on two threads.
+//!
+//! The calling thread reads and inflates; a thread of its own hashes, parses and writes. That thread has its own umask, so files get
+//! the mode of their entry in one call. Buffers go round between the two, so memory stays bounded whatever comes.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+use ferry_spec::digest::{Algorithm, Digest, Hasher};
+
+use super::LayerError;
+use super::limits::Limits;
+
+const CHUNK: usize = 256 * 1024;
+const CHUNKS: usize = 8;
+/// zstd frames that want a larger window than 128 MiB are refused.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// Runs `consume` over the uncompressed bytes of `compressed` and returns its result and the digest of those bytes.
+pub(crate) fn inflate<T: Send>(
+    compressed: impl Read,
+    limits: Limits,
+    consume: impl FnOnce(&mut Stream) -> Result<T, LayerError> + Send,
+) -> Result<(T, Digest), LayerError> {
+    let compressed_bytes = Arc::new(AtomicU64::new(0));
+    let (full_sender, full_receiver) = sync_channel(CHUNKS);
+    let (empty_sender, empty_receiver) = channel();
+    let mut stream = Stream {
+        full: full_receiver,
+        empty: empty_sender,
+        chunk: Vec::new(),
+        position: 0,
+        ended: false,
+        hasher: Hasher::new(Algorithm::Sha256),
+        total: 0,
+        compressed_bytes: Arc::clone(&compressed_bytes),
+        limits,
+    };
+    std::thread::scope(|scope| {
+        let consumer = std::thread::Builder::new()
+            .name("unpack".to_owned())
+            .spawn_scoped(scope, move || {
+                let result = consume(&mut stream)?;
+                stream.drain()?;
+                Ok((result, stream.hasher.finish()))
+            })
+            .map_err(LayerError::Thread)?;
+        let counted = Counted { inner: compressed, count: compressed_bytes };
+        produce(counted, &full_sender, &empty_receiver);
+        drop(full_sender);
+        consumer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Inflates until the end, an error, or until nobody listens; errors go to the other side.
+fn produce(compressed: impl Read, full: &SyncSender<io::Result<Vec<u8>>>, empty: &Receiver<Vec<u8>>) {
+    let mut decoder = match Decoder::new(compressed) {
+        Ok(decoder) => decoder,
+        Err(error) => {
+            // A consumer that has ended has its own reason.
+            let _ = full.send(Err(error));
+            return;
+        }
+    };
+    loop {
+        let mut chunk = empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK));
+        chunk.clear();
+        let read = (&mut decoder).take(CHUNK as u64).read_to_end(&mut chunk);
+        let message = match read {
+            Ok(0) => return,
+            Ok(_) => Ok(chunk),
+            Err(error) => Err(error),
+        };
+        let failed = message.is_err();
+        if full.send(message).is_err() || failed {
+            return;
+        }
+    }
+}
+
+struct Counted<R> {
+    inner: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// Decompresses what the first bytes say it is; media types lie more often.
+pub(crate) enum Decoder<R: Read> {
+    Plain(Peeked<R>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<io::BufReader<Peeked<R>>>>),
+    Zstd(Box<zstd::Decoder<'static, io::BufReader<Peeked<R>>>>),
+}
+
+impl<R: Read> Decoder<R> {
+    pub(crate) fn new(mut inner: R) -> io::Result<Self> {
+        let mut head = Vec::with_capacity(6);
+        (&mut inner).take(6).read_to_end(&mut head)?;
+        let magic = head.clone();
+        let peeked = Peeked { head: io::Cursor::new(head), inner };
+        match magic[..] {
+            [0x1f, 0x8b, ..] => Ok(Self::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(buffered(peeked))))),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+                let mut decoder = zstd::Decoder::with_buffer(buffered(peeked))?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                Ok(Self::Zstd(Box::new(decoder)))
+            }
+            [b'B', b'Z', b'h', ..] => Err(unsupported("bzip2")),
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => Err(unsupported("xz")),
+            _ => Ok(Self::Plain(peeked)),
+        }
+    }
+}
+
+fn buffered<R: Read>(inner: R) -> io::BufReader<R> {
+    io::BufReader::with_capacity(128 * 1024, inner)
+}
+
+fn unsupported(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{name} compression is not supported"))
+}
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(inner) => inner.read(buffer),
+            Self::Gzip(inner) => inner.read(buffer),
+            Self::Zstd(inner) => inner.read(buffer),
+        }
+    }
+}
+
+/// A reader whose first bytes were already looked at.
+pub(crate) struct Peeked<R> {
+    head: io::Cursor<Vec<u8>>,
+    inner: R,
+}
+
+impl<R: Read> Read for Peeked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.head.read(buffer)? {
+            0 => self.inner.read(buffer),
+            read => Ok(read),
+        }
+    }
+}
+
+/// Uncompressed bytes, counted, bounded and hashed as they come.
+pub(crate) struct Stream {
+    full: Receiver<io::Result<Vec<u8>>>,
+    empty: Sender<Vec<u8>>,
+    chunk: Vec<u8>,
+    position: usize,
+    ended: bool,
+    hasher: Hasher,
+    total: u64,
+    compressed_bytes: Arc<AtomicU64>,
+    limits: Limits,
+}
+
+impl Stream {
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Returns the bytes at hand, at least one; none at the end.
+    pub(crate) fn fill(&mut self) -> Result<&[u8], LayerError> {
+        while self.position == self.chunk.len() && !self.ended {
+            let used = std::mem::take(&mut self.chunk);
+            if used.capacity() > 0 {
+                // The producer may have ended already.
+                let _ = self.empty.send(used);
+            }
+            match self.full.recv() {
+                Err(_) => self.ended = true,
+                Ok(Err(error)) => {
+                    self.ended = true;
+                    return Err(LayerError::Decompress(error));
+                }
+                Ok(Ok(chunk)) => {
+                    self.hasher.update(&chunk);
+                    self.total += chunk.len() as u64;
+                    self.limits.check_bytes(self.total, self.compressed_bytes.load(Ordering::Relaxed))?;
+                    self.chunk = chunk;
+                    self.position = 0;
+                }
+            }
+        }
+        Ok(&self.chunk[self.position..])
+    }
+
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.position += count;
+        debug_assert!(self.position <= self.chunk.len(), "no more than fill() gave");
+    }
+
+    /// Hands out the next `length` bytes piece by piece.
+    pub(crate) fn pieces(
+        &mut self,
+        mut length: u64,
+        mut take: impl FnMut(&[u8]) -> Result<(), LayerError>,
+    ) -> Result<(), LayerError> {
+        while length > 0 {
+            let piece = self.fill()?;
+            if piece.is_empty() {
+                return Err(LayerError::Truncated);
+            }
+            let count = piece.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+            take(&piece[..count])?;
+            self.consume(count);
+            length -= count as u64;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn skip(&mut self, length: u64) -> Result<(), LayerError> {
+        self.pieces(length, |_| Ok(()))
+    }
+
+    pub(crate) fn read_vec(&mut self, length: usize) -> Result<Vec<u8>, LayerError> {
+        let mut bytes = Vec::with_capacity(length);
+        self.pieces(length as u64, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    /// Reads one 512-byte block; `None` at a clean end.
+    pub(crate) fn block(&mut self) -> Result<Option<[u8; 512]>, LayerError> {
+        if self.fill()?.is_empty() {
+            return Ok(None);
+        }
+        let mut block = [0; 512];
+        let mut filled = 0;
+        self.pieces(512, |piece| {
+            block[filled..filled + piece.len()].copy_from_slice(piece);
+            filled += piece.len();
+            Ok(())
+        })?;
+        Ok(Some(block))
+    }
+
+    /// Reads to the end: padding counts for the digest too.
+    fn drain(&mut self) -> Result<(), LayerError> {
+        loop {
+            let length = self.fill()?.len();
+            if length == 0 {
+                return Ok(());
+            }
+            self.consume(length);
+        }
+    }
+}
