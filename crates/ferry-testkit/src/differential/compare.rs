@@ -155,7 +155,10 @@ mod tests {
     fn a_known_case_that_agrees_has_to_lose_its_mark() {
         let known = case("known: not built yet\ndocker ps");
         let same = answer("docker ps", 0, "", None);
-        assert_eq!(judge(&known, &[same.clone()], &recording(vec![same.clone()]), None), Verdict::NoLongerKnown);
+        assert_eq!(
+            judge(&known, std::slice::from_ref(&same), &recording(vec![same.clone()]), None),
+            Verdict::NoLongerKnown
+        );
         let other = answer("docker ps", 1, "", None);
         assert_eq!(judge(&known, &[other], &recording(vec![same]), None), Verdict::Known);
     }
@@ -164,7 +167,7 @@ mod tests {
     fn texts_that_the_oracles_disagree_on_are_the_newers() {
         let (old, newer) = (answer("docker x", 1, "old words", None), answer("docker x", 1, "new words", None));
         let case = case("docker x");
-        let verdict = judge(&case, &[newer.clone()], &recording(vec![old]), Some(&recording(vec![newer])));
+        let verdict = judge(&case, &[newer.clone()], &recording(vec![old]), Some(&recording(vec![newer.clone(), newer])));
         assert_eq!(verdict, Verdict::Same);
     }
 

@@ -1,4 +1,47 @@
 //! End-to-end tests, by noun, against real daemons in sandboxes of their own.
 
+mod attach;
+mod bad_input;
+mod clients;
+mod crash;
+mod daemon;
+mod differential;
+mod exec;
 mod leak;
+mod logs;
+mod ports;
+mod pull;
+mod run;
 mod sandbox;
+mod tty;
+mod volumes;
+
+use std::sync::Arc;
+
+use ferry_testkit::material::Material;
+use ferry_testkit::registry::Registry;
+use ferry_testkit::{Daemon, Sandbox};
+
+/// Waits for a condition that an engine reaches by itself, up to ten seconds.
+#[track_caller]
+fn until(what: &str, condition: impl FnMut() -> bool) {
+    let mut condition = condition;
+    let limit = std::time::Duration::from_secs(10);
+    ferry_testkit::wait::until(what, limit, || condition().then_some(())).unwrap();
+}
+
+/// A sandbox with a registry in it and a daemon that has it as its mirror.
+struct Mirrored {
+    daemon: Daemon,
+    _registry: Registry,
+}
+
+impl Mirrored {
+    fn start() -> Self {
+        let sandbox: Arc<Sandbox> = Sandbox::new().unwrap();
+        let registry = Registry::start(&sandbox, &Material::get().storage()).unwrap();
+        let daemon = Daemon::ferry(&sandbox, "a").args(&["--registry-mirror", "http://127.0.0.1:5000"]);
+        daemon.start().unwrap();
+        Self { daemon, _registry: registry }
+    }
+}

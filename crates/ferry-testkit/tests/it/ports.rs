@@ -1,0 +1,132 @@
+//! Published ports: who reaches them, and that they go again.
+
+use std::io::{Read, Write};
+
+use ferry_testkit::leak::Watch;
+use ferry_testkit::{Daemon, programs};
+
+use crate::until;
+
+const SERVER: &str = "mkdir /www; echo it works >/www/index.html; exec httpd -f -p 80 -h /www";
+
+fn serve(daemon: &Daemon, name: &str, ports: &[&str]) {
+    let _ = daemon.run(&[&["run", "-d", "--name", name], ports, &["busybox", "sh", "-c", SERVER]].concat()).ok();
+}
+
+fn answers(daemon: &Daemon, address: &str) -> bool {
+    daemon.sandbox().http_get(address, "/index.html").is_ok_and(|answer| answer.contains("it works"))
+}
+
+#[test]
+fn a_tcp_port_answers_on_every_address_and_goes_with_its_container() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    serve(&daemon, "web", &["-p", "8080:80"]);
+    for address in ["127.0.0.1:8080", "192.0.2.2:8080", "[::1]:8080"] {
+        until(&format!("{address} to answer"), || answers(&daemon, address));
+    }
+    let shown = daemon.run(&["port", "web"]).ok();
+    assert!(shown.contains("80/tcp -> 0.0.0.0:8080") && shown.contains("80/tcp -> [::]:8080"), "{shown}");
+    let _ = daemon.run(&["rm", "-f", "web"]).ok();
+    assert!(!answers(&daemon, "127.0.0.1:8080"));
+    watch.end().unwrap();
+}
+
+#[test]
+fn a_port_on_loopback_is_not_reached_from_elsewhere() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    serve(&daemon, "web", &["-p", "127.0.0.1:8080:80"]);
+    until("loopback to answer", || answers(&daemon, "127.0.0.1:8080"));
+    assert!(!answers(&daemon, "192.0.2.2:8080"));
+}
+
+#[test]
+fn ephemeral_ports_and_exposed_ones_are_told() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    serve(&daemon, "web", &["-p", "80"]);
+    let told = daemon.run(&["port", "web", "80"]).ok();
+    let port = told.lines().next().and_then(|line| line.rsplit(':').next()).unwrap_or_default().to_owned();
+    until("the ephemeral port to answer", || answers(&daemon, &format!("127.0.0.1:{port}")));
+    serve(&daemon, "all", &["-P", "--expose", "80"]);
+    let told = daemon.run(&["port", "all"]).ok();
+    assert!(told.starts_with("80/tcp -> "), "{told}");
+}
+
+#[test]
+fn udp_passes_both_ways() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let _ = daemon
+        .run(&["run", "-d", "--name", "u", "-p", "5353:53/udp", "busybox", "nc", "-u", "-l", "-p", "53", "-e", "cat"])
+        .ok();
+    let socket = daemon.sandbox().udp("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    let mut buffer = [0; 16];
+    until("an echo", || {
+        socket.send_to(b"ping", "127.0.0.1:5353").is_ok()
+            && socket.recv(&mut buffer).is_ok_and(|count| &buffer[..count] == b"ping")
+    });
+    let _ = daemon.run(&["rm", "-f", "u"]).ok();
+    let left = daemon.sandbox().sh("conntrack -L -p udp 2>/dev/null | grep -c dport=5353");
+    assert_eq!(left.out().trim(), "0", "no conntrack entry outlives its port: {left}");
+}
+
+#[test]
+fn containers_reach_each_other_and_the_outside() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    serve(&daemon, "web", &[]);
+    let address = daemon.inspect("web", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
+    let fetch = |url: &str| daemon.run(&["run", "--rm", "busybox", "wget", "-q", "-T", "3", "-O", "-", url]);
+    until("the neighbour to answer", || fetch(&format!("http://{address}/")).out() == "it works\n");
+    let listener = daemon.sandbox().listen("192.0.2.2:7070").unwrap();
+    let peer = std::thread::spawn(move || {
+        let (mut stream, peer) = listener.accept().unwrap();
+        let mut buffer = [0; 512];
+        let _ = stream.read(&mut buffer).unwrap();
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\noutside\n").unwrap();
+        peer.ip().to_string()
+    });
+    assert_eq!(fetch("http://192.0.2.2:7070/").ok(), "outside");
+    let _ = peer.join().unwrap();
+}
+
+#[test]
+fn a_published_port_is_held_against_others() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    serve(&daemon, "web", &["-p", "8080:80"]);
+    assert!(daemon.sandbox().listen("0.0.0.0:8080").is_err(), "another program cannot take the port");
+}
+
+#[test]
+fn a_host_that_drops_forwarding_gets_the_accepts_it_needs() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let _ = daemon.sandbox().sh("nft 'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'").ok();
+    let watch = Watch::daemon(&daemon);
+    serve(&daemon, "web", &["-p", "8080:80"]);
+    until("the port to answer", || answers(&daemon, "192.0.2.2:8080"));
+    let address = daemon.inspect("web", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
+    let url = format!("http://{address}/");
+    assert_eq!(daemon.run(&["run", "--rm", "busybox", "wget", "-q", "-T", "3", "-O", "-", &url]).ok(), "it works");
+    let _ = daemon.run(&["rm", "-f", "web"]).ok();
+    watch.end().unwrap();
+}

@@ -1,0 +1,153 @@
+# Runs inside the virtual machine, from the second disk: ferry as its users have it, on pure
+# cgroup v2, with systemd and AppArmor. One line per check; the host counts them.
+export PATH=/payload/bin:/usr/sbin:/usr/bin:/sbin:/bin
+cd /
+passed=0
+failed=0
+
+# check NAME COMMAND...: passes when the command does; its output is shown when not.
+check() {
+    name=$1
+    shift
+    if output=$("$@" 2>&1); then
+        passed=$((passed + 1))
+        echo "ok $name"
+    else
+        failed=$((failed + 1))
+        echo "FAILED $name (exit $?)"
+        echo "$output" | sed 's/^/    /'
+    fi
+}
+
+# until_true SECONDS COMMAND...: polls.
+until_true() {
+    left=$(($1 * 10))
+    shift
+    while ! "$@" >/dev/null 2>&1; do
+        left=$((left - 1))
+        [ "$left" -gt 0 ] || return 1
+        sleep 0.1
+    done
+}
+
+is() { [ "$1" = "$2" ] || { echo "got '$1', wanted '$2'"; return 1; }; }
+
+only_cgroup_v2() {
+    is "$(stat -f -c %T /sys/fs/cgroup)" cgroup2fs || return 1
+    ! grep -q ' cgroup ' /proc/mounts
+}
+
+systemd_is_init() { is "$(cat /proc/1/comm)" systemd; }
+apparmor_is_on() { is "$(cat /sys/module/apparmor/parameters/enabled)" Y; }
+
+start_daemon() {
+    ferryd >>/var/log/ferryd.log 2>&1 &
+    daemon=$!
+    until_true 60 ferry version
+}
+
+runs() { is "$(ferry run --rm busybox echo hello)" hello; }
+exit_code() { ferry run --rm busybox sh -c 'exit 7'; is $? 7; }
+hello_world() { ferry run --rm hello-world | grep -qi hello; }
+
+published() {
+    ferry run -d --name web -p 8080:80 busybox sh -c 'mkdir /www && echo it works >/www/index.html && exec httpd -f -p 80 -h /www' || return 1
+    until_true 30 curl -fsS http://127.0.0.1:8080/ || { curl -sS http://127.0.0.1:8080/; ferry logs web; nft list ruleset; return 1; }
+    is "$(curl -fsS http://127.0.0.1:8080/)" 'it works' || return 1
+    ip address add 198.51.100.1/32 dev lo
+    is "$(curl -fsS http://198.51.100.1:8080/)" 'it works'
+}
+
+executes() { is "$(ferry exec web cat /www/index.html)" 'it works' && is "$(ferry exec web cat /proc/1/comm)" httpd; }
+
+limits_are_set() {
+    ferry run -d --name limited -m 64m --cpus 0.5 --pids-limit 33 busybox sleep 1000 || return 1
+    group=/sys/fs/cgroup$(sed 's/^0:://' "/proc/$(ferry inspect -f '{{.State.Pid}}' limited)/cgroup")
+    is "$(cat "$group/memory.max")" 67108864 && is "$(cat "$group/pids.max")" 33 && is "$(cat "$group/cpu.max")" '50000 100000' &&
+        ferry rm -f limited
+}
+
+oom_killed() {
+    ferry run --name big -m 24m --memory-swap 24m busybox sh -c 'head -c 200m /dev/zero | tail >/dev/null; exec tail /dev/zero'
+    code=$?
+    is "$code" 137 && is "$(ferry inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' big)" 'true 137' && ferry rm big
+}
+
+device_denied() {
+    output=$(ferry run --rm busybox sh -c 'mknod /disk b 254 0 && dd if=/disk of=/dev/null count=1' 2>&1)
+    echo "$output" | grep -q 'Operation not permitted' || { echo "$output"; return 1; }
+    is "$(ferry run --rm busybox sh -c 'echo x >/dev/null && head -c 3 /dev/zero | wc -c')" 3
+}
+
+device_allowed_when_privileged() {
+    ferry run --rm --privileged busybox sh -c 'mknod /disk b 254 0 && dd if=/disk of=/dev/null count=1'
+}
+
+# Writes numbered lines over the whole of the daemon's absence.
+survives_kill() {
+    ferry run -d --name lines busybox sh -c 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done' || return 1
+    ferry run -d --name seven busybox sh -c 'while [ ! -e /go ]; do sleep 0.05; done; exit 7' || return 1
+    pid=$(ferry inspect -f '{{.State.Pid}}' lines)
+    until_true 20 sh -c 'ferry logs lines | grep -qx 5' || return 1
+    seven=$(ferry inspect -f '{{.State.Pid}}' seven)
+    kill -9 "$daemon"
+    wait "$daemon" 2>/dev/null
+    kill -0 "$pid" || { echo "the container died with the daemon"; return 1; }
+    touch "/proc/$seven/root/go"
+    until_true 20 sh -c "! kill -0 $seven"
+    is "$(curl -fsS http://127.0.0.1:8080/)" 'it works' || return 1
+    start_daemon || { echo "no new daemon"; tail /var/log/ferryd.log; return 1; }
+    is "$(ferry inspect -f '{{.State.Status}} {{.State.Pid}}' lines)" "running $pid" || return 1
+    is "$(ferry wait seven)" 7 || return 1
+    last=$(ferry logs --tail 1 lines)
+    until_true 20 sh -c "ferry logs lines | grep -qx $((last + 5))" || { echo "no new lines"; return 1; }
+    ferry logs lines | awk '$1 != NR { print "line " NR " is " $1; bad = 1 } END { exit bad }' || return 1
+    is "$(ferry exec lines echo alive)" alive
+}
+
+stops() {
+    ferry run -d --name polite busybox sh -c 'trap "exit 5" TERM; while :; do sleep 0.1; done' || return 1
+    until_true 20 ferry exec polite true
+    sleep 1
+    ferry stop polite && is "$(ferry inspect -f '{{.State.ExitCode}}' polite)" 5
+}
+
+confined() { # says nothing about which profile, only that a container is not without one
+    profile=$(ferry run --rm busybox cat /proc/self/attr/current | tr -d '\0')
+    case $profile in unconfined | '') echo "profile is '$profile'"; return 1 ;; esac
+}
+
+nothing_left() {
+    ferry ps -aq | xargs -r ferry rm -f || return 1
+    until_true 10 sh -c '! ip -o link | grep -q "master ferry0"' || { ip -o link; return 1; }
+    until_true 10 sh -c '! find /sys/fs/cgroup -type d | grep -qE "/[0-9a-f]{64}$"' || { find /sys/fs/cgroup -type d | grep ferry; return 1; }
+    until_true 10 sh -c '! grep -q " overlay " /proc/mounts' || { grep overlay /proc/mounts; return 1; }
+}
+
+ends_on_term() { kill "$daemon"; until_true 20 sh -c "! kill -0 $daemon"; }
+
+echo "kernel $(uname -r)"
+check 'cgroup v2 only' only_cgroup_v2
+check 'systemd is the first process' systemd_is_init
+check 'AppArmor is on' apparmor_is_on
+check 'ferryd starts' start_daemon
+check 'load' ferry load -q -i /payload/busybox.tar
+check 'run' runs
+check 'exit code' exit_code
+check 'hello-world' hello_world
+check 'published port' published
+check 'exec' executes
+check 'limits' limits_are_set
+check 'memory limit ends in OOMKilled' oom_killed
+check 'denied device' device_denied
+check 'privileged device' device_allowed_when_privileged
+check 'kill -9 of ferryd' survives_kill
+check 'stop' stops
+check 'nothing is left' nothing_left
+check 'SIGTERM' ends_on_term
+if [ "$failed" -gt 0 ]; then
+    echo '--- end of the log of ferryd'
+    tail -n 40 /var/log/ferryd.log
+fi
+echo "RESULT $passed passed $failed failed"
+sync
