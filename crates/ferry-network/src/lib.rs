@@ -12,13 +12,16 @@
 
 pub mod address_pool;
 mod bridge;
+mod conntrack;
 mod endpoint;
 mod error;
 pub mod files;
 mod firewall;
 pub mod mac;
+mod netd;
 mod netlink;
 mod networking;
+mod ports;
 mod sandbox;
 mod subnet;
 mod sysctl;
@@ -26,6 +29,7 @@ mod types;
 
 pub use crate::{
     error::Error,
+    netd::server::run as run_netd,
     networking::Networking,
     sandbox::Sandbox,
     types::{

@@ -8,12 +8,15 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
-    bridge, endpoint,
+    bridge, conntrack, endpoint,
     error::Error,
+    firewall::{Firewall, open_netfilter},
+    netd::client::Client,
     netlink::{self, Netlink},
+    ports::Ports,
     sandbox::{Sandbox, open_route},
     subnet, sysctl,
-    types::{BridgeSpec, EndpointSpec, Live, Options, PortRequest, PublishedPort, Swept},
+    types::{BridgeSpec, EndpointSpec, Live, Options, PortRequest, Protocol, PublishedPort, Swept},
 };
 
 /// The networks of one engine instance.
@@ -22,11 +25,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Networking {
     options: Options,
+    /// Locked alone, or as the last one.
     route: Mutex<Netlink>,
-}
-
-fn pending<T>(what: &str) -> Result<T, Error> {
-    Err(Error::Invalid(format!("{what} is not built yet")))
+    /// Ports before firewall, where both are needed.
+    ports: Mutex<Ports>,
+    firewall: Option<Mutex<Firewall>>,
 }
 
 impl Networking {
@@ -36,7 +39,16 @@ impl Networking {
     /// Fails without the right to administer the network.
     pub fn open(options: Options) -> Result<Self, Error> {
         let route = open_route().map_err(|source| Error::kernel("open", "netlink socket", source))?;
-        Ok(Self { options, route: Mutex::new(route) })
+        let client = Client::new(options.exec_root.join("netd"), options.netd_program.clone());
+        let ports = Ports::open(client)?;
+        let firewall = match options.firewall {
+            true => Some(Firewall::open(options.instance.clone())?),
+            false => None,
+        };
+        let networking =
+            Self { options, route: Mutex::new(route), ports: Mutex::new(ports), firewall: firewall.map(Mutex::new) };
+        networking.take_up_ports();
+        Ok(networking)
     }
 
     /// Makes the bridge with its addresses and rules, or brings an existing one to the
@@ -46,7 +58,8 @@ impl Networking {
     /// `LinkTaken` when the name belongs to somebody else.
     pub fn ensure_bridge(&self, bridge: &BridgeSpec) -> Result<(), Error> {
         bridge::ensure(&mut self.route(), &self.options.instance, bridge)?;
-        self.forward(bridge)
+        self.forward(bridge)?;
+        self.with_firewall(|firewall| firewall.ensure_bridge(bridge))
     }
 
     /// Removes the bridge and its rules; a bridge that is gone or not ours is left alone.
@@ -54,7 +67,8 @@ impl Networking {
     /// # Errors
     /// Fails when the kernel refuses.
     pub fn remove_bridge(&self, network_id: &str, link: &str) -> Result<(), Error> {
-        bridge::remove(&mut self.route(), &self.options.instance, network_id, link)
+        bridge::remove(&mut self.route(), &self.options.instance, network_id, link)?;
+        self.with_firewall(|firewall| firewall.remove_bridge(link))
     }
 
     /// Returns the first subnet of the default pools that meets no route or address of the host
@@ -111,11 +125,31 @@ impl Networking {
     pub fn publish(
         &self,
         container_id: &str,
-        _endpoint_v4: Option<Ipv4Addr>,
-        _endpoint_v6: Option<Ipv6Addr>,
-        _ports: &[PortRequest],
+        endpoint_v4: Option<Ipv4Addr>,
+        endpoint_v6: Option<Ipv6Addr>,
+        requests: &[PortRequest],
     ) -> Result<Vec<PublishedPort>, Error> {
-        pending(container_id)
+        let mut ports = self.ports();
+        if requests.is_empty() {
+            return self.unpublish_locked(&mut ports, container_id).map(|()| Vec::new());
+        }
+        if let Some(published) = ports.already_published(container_id, endpoint_v4, endpoint_v6, requests) {
+            ports.restart_if_dead()?;
+            self.with_firewall(|firewall| firewall.publish(container_id, endpoint_v4, endpoint_v6, &published))?;
+            return Ok(published);
+        }
+        self.unpublish_locked(&mut ports, container_id)?;
+        let published = ports.publish(container_id, endpoint_v4, endpoint_v6, requests)?;
+        let translated = self
+            .with_firewall(|firewall| firewall.publish(container_id, endpoint_v4, endpoint_v6, &published))
+            .and_then(|()| forget_flows(&published, endpoint_v4, endpoint_v6));
+        if let Err(error) = translated {
+            if let Err(second) = self.unpublish_locked(&mut ports, container_id) {
+                tracing::warn!(container = container_id, error = %second, "cannot take published ports back");
+            }
+            return Err(error);
+        }
+        Ok(published)
     }
 
     /// Takes back every published port of a container.
@@ -123,24 +157,99 @@ impl Networking {
     /// # Errors
     /// Fails when the kernel or `ferry-netd` refuses; a container without ports is fine.
     pub fn unpublish(&self, container_id: &str) -> Result<(), Error> {
-        pending(container_id)
+        self.unpublish_locked(&mut self.ports(), container_id)
     }
 
     /// Removes what carries the instance's mark and is in no record, and puts back what is missing.
     ///
     /// # Errors
     /// Fails when the kernel refuses.
-    pub fn sweep(&self, _live: &Live) -> Result<Swept, Error> {
-        pending("sweep")
+    pub fn sweep(&self, live: &Live) -> Result<Swept, Error> {
+        let mut swept = Swept { links: self.sweep_links(live)?, ..Swept::default() };
+        let mut ports = self.ports();
+        let orphans: Vec<_> = ports
+            .publications()
+            .map(|publication| publication.container_id.clone())
+            .filter(|container_id| !live.container_ids.contains(container_id))
+            .collect();
+        for container_id in orphans {
+            self.unpublish_locked(&mut ports, &container_id)?;
+            swept.released.push(container_id);
+        }
+        if ports.publications().next().is_some() {
+            swept.rebound = ports.restart_if_dead()?;
+        }
+        for bridge in &live.bridges {
+            bridge::ensure(&mut self.route(), &self.options.instance, bridge)?;
+            self.forward(bridge)?;
+        }
+        self.with_firewall(|firewall| {
+            swept.firewall_restored = firewall.restore(&live.bridges)?;
+            Ok(())
+        })?;
+        Ok(swept)
     }
 
-    /// Ends the work; with `remove_everything` the tables, the accepts in tables of others and the
-    /// bridges go too.
+    /// Ends the work; with `remove_everything` the ports, the tables, the accepts in tables of others
+    /// and the bridges go too.
     ///
     /// # Errors
     /// Fails when the kernel refuses.
-    pub fn close(&self, _remove_everything: bool) -> Result<(), Error> {
-        Ok(())
+    pub fn close(&self, remove_everything: bool) -> Result<(), Error> {
+        if !remove_everything {
+            return Ok(());
+        }
+        self.sweep(&Live::default())?;
+        self.with_firewall(Firewall::remove_everything)
+    }
+
+    fn unpublish_locked(&self, ports: &mut Ports, container_id: &str) -> Result<(), Error> {
+        let Some(publication) = ports.unpublish(container_id)? else { return Ok(()) };
+        let (v4, v6, published) = (publication.v4, publication.v6, publication.published());
+        self.with_firewall(|firewall| firewall.unpublish(container_id, v4, v6, &published))?;
+        forget_flows(&published, v4, v6)
+    }
+
+    fn sweep_links(&self, live: &Live) -> Result<Vec<String>, Error> {
+        let mut route = self.route();
+        let links = netlink::route::links(&mut route).map_err(|source| Error::kernel("list", "links", source))?;
+        let mut removed = Vec::new();
+        for link in links {
+            let alias = link.alias.as_deref().unwrap_or_default();
+            let Some(object) = self.options.instance.object_of_alias(alias) else { continue };
+            let is_live = match link.is_bridge {
+                true => live.bridges.iter().any(|bridge| bridge.network_id == object && bridge.link == link.name),
+                false => live.container_ids.contains(object),
+            };
+            if !is_live {
+                bridge::delete(&mut route, link.index)
+                    .map_err(|source| Error::kernel("delete link", &link.name, source))?;
+                removed.push(link.name);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The firewall must know what an earlier daemon published before it makes anything anew.
+    fn take_up_ports(&self) {
+        let Some(firewall) = &self.firewall else { return };
+        let ports = self.ports();
+        let mut firewall = firewall.lock().unwrap_or_else(PoisonError::into_inner);
+        for publication in ports.publications() {
+            let published = publication.published();
+            firewall.take_up(&publication.container_id, publication.v4, publication.v6, &published);
+        }
+    }
+
+    fn with_firewall(&self, work: impl FnOnce(&mut Firewall) -> Result<(), Error>) -> Result<(), Error> {
+        match &self.firewall {
+            Some(firewall) => work(&mut firewall.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => Ok(()),
+        }
+    }
+
+    fn ports(&self) -> MutexGuard<'_, Ports> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn route(&self) -> MutexGuard<'_, Netlink> {
@@ -161,4 +270,13 @@ impl Networking {
         }
         Ok(())
     }
+}
+
+/// UDP flows from before a change of translation would go on as they were.
+fn forget_flows(ports: &[PublishedPort], v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Result<(), Error> {
+    if ports.iter().all(|port| port.protocol != Protocol::Udp) {
+        return Ok(());
+    }
+    let mut netlink = open_netfilter().map_err(|source| Error::kernel("open", "netfilter socket", source))?;
+    conntrack::forget_udp(&mut netlink, ports, v4, v6)
 }

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     error::Error,
     firewall::{
-        nftables::{self, BaseChain, IPV4, IPV6, INET, Rule},
+        nftables::{self, BaseChain, INET, IPV4, IPV6, Rule},
         run_nft,
     },
     netlink::{Netlink, Refused},
@@ -41,8 +41,7 @@ pub(crate) fn ensure(netlink: &mut Netlink, instance: &InstanceId, links: &[&str
 
 /// Removes the instance's accepts, all but those for `kept` links.
 pub(crate) fn remove(netlink: &mut Netlink, instance: &InstanceId, kept: &[&str]) -> Result<(), Error> {
-    let rules = nftables::commented_rules(netlink)
-        .map_err(|source| Error::kernel("list", "nftables rules", source))?;
+    let rules = nftables::commented_rules(netlink).map_err(|source| Error::kernel("list", "nftables rules", source))?;
     let superfluous: Vec<_> = rules.iter().filter(|rule| is_superfluous(&rule.comment, instance, kept)).collect();
     // One by one: a rule that vanishes in between must not keep the others in place.
     for rule in superfluous {
@@ -118,8 +117,7 @@ impl Legacy {
     /// Returns the families in which the `filter` table exists; asking does not make it.
     fn in_use() -> impl Iterator<Item = Self> {
         LEGACY.into_iter().filter(|legacy| {
-            std::fs::read_to_string(legacy.names)
-                .is_ok_and(|names| names.lines().any(|name| name == "filter"))
+            std::fs::read_to_string(legacy.names).is_ok_and(|names| names.lines().any(|name| name == "filter"))
         })
     }
 
@@ -135,9 +133,7 @@ impl Legacy {
                 continue;
             }
             for side in ["-i", "-o"] {
-                self.run(&[
-                    "-I", "FORWARD", side, link, "-m", "comment", "--comment", &comment, "-j", "ACCEPT",
-                ])?;
+                self.run(&["-I", "FORWARD", side, link, "-m", "comment", "--comment", &comment, "-j", "ACCEPT"])?;
             }
         }
         Ok(())

@@ -25,16 +25,8 @@ use crate::{
 };
 
 /// Every set of the table.
-pub(crate) const SETS: [&str; 8] = [
-    "bridges",
-    "internal",
-    "masqueraded",
-    "connected",
-    "publish4",
-    "publish4_any",
-    "publish6",
-    "publish6_any",
-];
+pub(crate) const SETS: [&str; 8] =
+    ["bridges", "internal", "masqueraded", "connected", "publish4", "publish4_any", "publish6", "publish6_any"];
 
 const SETS_TEXT: &str = "
 add table inet T

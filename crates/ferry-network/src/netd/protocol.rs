@@ -1,0 +1,95 @@
+//! Messages between the daemon and `ferry-netd`: one JSON line each way, sockets beside the request.
+//!
+//! A daemon speaks to a process that an older or newer daemon may have started, so fields are only
+//! ever added, with defaults.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::PublishedPort;
+
+/// Sockets that travel with one request.
+pub(crate) const SOCKETS_PER_REQUEST: usize = 200;
+
+/// What the daemon asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Hold these ports of a container, besides those that it has.
+    Hold(Publication),
+    /// Close all sockets of a container, and its relayed connections.
+    Release {
+        /// The container.
+        container_id: String,
+    },
+    /// Tell what is held.
+    List,
+}
+
+/// Ports of a container, and where connections to them go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Publication {
+    pub(crate) container_id: String,
+    #[serde(default)]
+    pub(crate) v4: Option<Ipv4Addr>,
+    #[serde(default)]
+    pub(crate) v6: Option<Ipv6Addr>,
+    pub(crate) ports: Vec<HeldPort>,
+}
+
+impl Publication {
+    /// Returns the ports alone.
+    pub(crate) fn published(&self) -> Vec<PublishedPort> {
+        self.ports.iter().map(|held| held.port.clone()).collect()
+    }
+}
+
+/// A port, and whether a socket holds it: the kernel may lack the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeldPort {
+    #[serde(flatten)]
+    pub(crate) port: PublishedPort,
+    pub(crate) has_socket: bool,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reply {
+    /// It is done.
+    Done,
+    /// What is held, one publication for each container.
+    Holding(Vec<Publication>),
+    /// It could not be done.
+    Failed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Protocol;
+
+    #[test]
+    fn messages_are_single_lines_that_read_back() {
+        let port = PublishedPort {
+            host_ip: "::".parse().expect("an address"),
+            host_port: 8080,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+        };
+        let publication = Publication {
+            container_id: "c1".to_owned(),
+            v4: Some(Ipv4Addr::new(172, 17, 0, 2)),
+            v6: None,
+            ports: vec![HeldPort { port, has_socket: true }],
+        };
+        let text = serde_json::to_string(&Request::Hold(publication.clone())).expect("serialisable");
+        assert_eq!(
+            text,
+            r#"{"hold":{"container_id":"c1","v4":"172.17.0.2","v6":null,"ports":[{"host_ip":"::","host_port":8080,"container_port":80,"protocol":"tcp","has_socket":true}]}}"#
+        );
+        assert_eq!(serde_json::from_str::<Request>(&text).expect("readable"), Request::Hold(publication));
+        assert_eq!(serde_json::from_str::<Request>("\"list\"").expect("readable"), Request::List);
+    }
+}
