@@ -56,6 +56,23 @@ pub(crate) fn signal_set(signals: &[i32]) -> libc::sigset_t {
     set
 }
 
+/// Asks a cgroup v1 for notices about its memory running out: the descriptor becomes readable at each.
+///
+/// `folder` is the cgroup's folder in the memory hierarchy.
+///
+/// # Errors
+/// What opening `memory.oom_control` and writing `cgroup.event_control` answer.
+pub fn oom_notices_v1(folder: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::fs::{Mode, OFlags, openat};
+    let notices = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let source = openat(folder, "memory.oom_control", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let control = openat(folder, "cgroup.event_control", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let line = format!("{} {}", notices.as_raw_fd(), source.as_raw_fd());
+    rustix::io::write(&control, line.as_bytes())?;
+    Ok(notices)
+}
+
 /// Sends any signal, real-time ones included, to the process of a pidfd. rustix takes the named ones only.
 ///
 /// # Errors
