@@ -54,7 +54,7 @@ impl Store {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             self.collect_blobs(algorithm, &live, &mut collected)?;
         }
-        self.collect_partials(&live, &mut collected)?;
+        self.collect_partials(&mut collected)?;
         Ok(collected)
     }
 
@@ -93,7 +93,7 @@ impl Store {
     }
 
     /// Partials that nobody has come back to for an hour.
-    fn collect_partials(&self, live: &Live, collected: &mut Collected) -> Result<()> {
+    fn collect_partials(&self, collected: &mut Collected) -> Result<()> {
         let folder = self.inner.paths.ingest();
         for entry in fs::read_dir(&folder).map_err(Error::io("list", &folder))? {
             let entry = entry.map_err(Error::io("list", &folder))?;
@@ -103,7 +103,7 @@ impl Store {
             let Ok(metadata) = entry.metadata() else { continue };
             let old = metadata.modified().is_ok_and(|t| t.elapsed().is_ok_and(|age| age > Duration::from_secs(3600)));
             let notes = self.inner.ledger.lock();
-            if notes.holds_blob(&digest) || (live.blobs.contains(&digest) && !old) || !old {
+            if notes.holds_blob(&digest) || !old {
                 continue;
             }
             if fs::remove_file(entry.path()).is_ok() {

@@ -479,7 +479,8 @@ impl Store {
         let short = self.link(&chain_id)?;
         let record = LayerRecord { layer: layer.clone(), short: short.clone(), hidden };
         let listed = record.hidden.is_some();
-        record::write(&staging.path.join("layer.json"), &record)?;
+        // The sync of the whole file system that follows takes it along.
+        record::write_unsynced(&staging.path.join("layer.json"), &record)?;
         rustix::fs::syncfs(&staging.root).map_err(Error::errno("sync", &staging.path))?;
         let target = self.inner.paths.layer(&chain_id);
         fs::rename(&staging.path, &target).map_err(Error::io("publish", &target))?;

@@ -111,6 +111,12 @@ pub fn write<T: Serialize>(path: &Path, record: &T) -> Result<(), RecordError> {
     })
 }
 
+/// Writes a record that its caller brings to the disk with everything around it.
+pub(crate) fn write_unsynced<T: Serialize>(path: &Path, record: &T) -> Result<(), RecordError> {
+    let temporary = write_temporary(path, record)?;
+    fs::rename(&temporary, path).map_err(RecordError::io("write", path))
+}
+
 /// Reads a record; `None` when there is none.
 ///
 /// # Errors

@@ -175,6 +175,7 @@ impl Stream {
     pub(crate) fn fill(&mut self) -> Result<&[u8], LayerError> {
         while self.position == self.chunk.len() && !self.ended {
             let used = std::mem::take(&mut self.chunk);
+            self.position = 0;
             if used.capacity() > 0 {
                 // The producer may have ended already.
                 let _ = self.empty.send(used);

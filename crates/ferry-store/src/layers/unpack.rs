@@ -163,11 +163,9 @@ impl<'a> Unpacker<'a> {
             return Ok(Folder::Kept(Rc::clone(fd)));
         }
         let fd = match self.open_folder(path) {
-            Err(Errno::NOENT) => self.imply_folder(path)?,
-            opened => opened.map_err(|errno| match errno {
-                Errno::NOTDIR => LayerError::entry(path, EntryProblem::ParentNotAFolder),
-                errno => LayerError::errno("open", path, errno),
-            })?,
+            // A whiteout on the way is no folder either.
+            Err(Errno::NOENT | Errno::NOTDIR) => self.imply_folder(path)?,
+            opened => opened.map_err(|errno| LayerError::errno("open", path, errno))?,
         };
         if self.folders.len() >= KEPT_FOLDERS {
             self.folders.clear();
