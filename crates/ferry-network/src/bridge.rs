@@ -1,6 +1,8 @@
 //! Bridges: made, brought to their specification, removed.
 
-use ipnet::IpNet;
+use std::net::Ipv6Addr;
+
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::{
     error::Error,
@@ -9,6 +11,9 @@ use crate::{
     sysctl,
     types::{BridgeSpec, InstanceId},
 };
+
+/// What Docker gives its bridges, too.
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 64);
 
 /// Makes the bridge or changes an existing one.
 ///

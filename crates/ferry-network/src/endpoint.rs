@@ -101,11 +101,19 @@ fn set_up_host_end(
     host_end: &str,
 ) -> Result<(), Error> {
     let mut requests = vec![];
-    if endpoint.isolated {
-        requests.push(route::isolate_port(host_end));
+    let mode = route::PortMode { isolated: endpoint.isolated, hairpin: translates_frames() };
+    if mode != route::PortMode::default() {
+        requests.push(route::set_port_mode(host_end, mode));
     }
     requests.push(route::mark_and_set_up(host_end, &instance.alias(&endpoint.container_id)));
     netlink.send(&requests).map_err(|Refused { source, .. }| Error::kernel("set up link", host_end, source))
+}
+
+/// Whether bridged frames pass the IP rules (`br_netfilter`). A connection of a container to a port
+/// that it has published itself is then turned round inside the bridge.
+fn translates_frames() -> bool {
+    let is_on = |name| sysctl::read(name).is_some_and(|value| value != "0");
+    is_on("bridge/bridge-nf-call-iptables") || is_on("bridge/bridge-nf-call-ip6tables")
 }
 
 fn set_up_inside(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {

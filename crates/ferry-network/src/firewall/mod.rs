@@ -53,8 +53,12 @@ impl Firewall {
 
     /// Makes the rules for a bridge.
     pub(crate) fn ensure_bridge(&mut self, bridge: &BridgeSpec) -> Result<(), Error> {
-        self.bridges.insert(bridge.link.clone(), bridge.clone());
+        let before = self.bridges.insert(bridge.link.clone(), bridge.clone());
         self.make_ready()?;
+        if before.is_some_and(|before| before != *bridge) {
+            self.rebuild()?;
+            return self.accept_in_others();
+        }
         let (wanted, unwanted) = ruleset::bridge_elements(bridge);
         let mut requests = nftables::add_elements(INET, &self.table, &wanted);
         // Deleting needs the element to be there, so it is added first.
@@ -141,16 +145,6 @@ impl Firewall {
         self.ports.clear();
         self.remove_table()?;
         self.remove_accepts()
-    }
-
-    /// Counts the translated ports that the kernel holds.
-    pub(crate) fn count_ports(&mut self) -> Result<usize, Error> {
-        let mut count = 0;
-        for set in ruleset::SETS.iter().filter(|set| set.starts_with("publish")) {
-            count += nftables::count_elements(&mut self.netlink, INET, &self.table, set)
-                .map_err(|source| Error::kernel("list set", *set, source))?;
-        }
-        Ok(count)
     }
 
     fn has_table(&mut self) -> Result<bool, Error> {

@@ -26,8 +26,9 @@ const GETCHAIN: u16 = 4;
 const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
 const NEWSETELEM: u16 = 12;
-const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;
+
+const INTERVAL_END: u32 = 1;
 
 /// Elements in one message: an attribute's length has 16 bits.
 const ELEMENTS_PER_MESSAGE: usize = 400;
@@ -41,6 +42,8 @@ pub(crate) struct Element {
     pub(crate) key: Vec<u8>,
     /// The value in a map, likewise.
     pub(crate) data: Option<Vec<u8>>,
+    /// The key is the first one after an interval.
+    pub(crate) is_interval_end: bool,
     /// What a listing shows beside it.
     pub(crate) comment: String,
 }
@@ -134,6 +137,9 @@ fn element_messages<'a>(
 fn encode(element: &Element) -> Attributes {
     let value = |bytes: &[u8]| Attributes::default().bytes(1, bytes);
     let mut encoded = Attributes::default().nested(1, value(&element.key));
+    if element.is_interval_end {
+        return encoded.bytes(3, &INTERVAL_END.to_be_bytes());
+    }
     if let Some(data) = &element.data {
         encoded = encoded.nested(2, value(data));
     }
@@ -185,16 +191,6 @@ pub(crate) fn has_table(netlink: &mut Netlink, family: u8, table: &str) -> io::R
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// Counts the elements of a set.
-pub(crate) fn count_elements(netlink: &mut Netlink, family: u8, table: &str, set: &str) -> io::Result<usize> {
-    let request = message(GETSETELEM, family, 0, |attributes| attributes.text(1, table).text(2, set));
-    let replies = netlink.dump(request)?;
-    let elements = |reply: &Reply| {
-        attributes_of(reply).and_then(|reader| reader.value(3)).map_or(0, |list| Reader::new(list).count())
-    };
-    Ok(replies.iter().map(elements).sum())
 }
 
 /// Lists the base chains of all families.
@@ -254,6 +250,7 @@ mod tests {
             set: "publish4",
             key: vec![6, 0, 0, 0, 10, 0, 0, 2, 0x1f, 0x90, 0, 0],
             data: Some(vec![172, 17, 0, 2, 0, 80, 0, 0]),
+            is_interval_end: false,
             comment: "abc".to_owned(),
         };
         let requests = add_elements(INET, "T", [&element]);
@@ -288,6 +285,7 @@ mod tests {
                 set: "s",
                 key: number.to_be_bytes().to_vec(),
                 data: None,
+                is_interval_end: false,
                 comment: "0123456789ab".to_owned(),
             })
             .collect();

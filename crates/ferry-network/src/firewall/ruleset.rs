@@ -9,6 +9,7 @@
 //! | `bridges` | the links of all our bridges |
 //! | `internal` | those whose networks are internal |
 //! | `masqueraded` | those whose traffic to the outside takes the host's address |
+//! | `networks4`, `networks6` | their subnets |
 //! | `connected` | pairs of a bridge with itself, where containers may talk to one another |
 //! | `publish4`, `publish6` | protocol, host address, host port → container address and port |
 //! | `publish4_any`, `publish6_any` | the same for ports published on every address |
@@ -18,6 +19,8 @@
 //! in that case; we do not, because it would cut off other virtual machines and containers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
 
 use crate::{
     firewall::nftables::Element,
@@ -34,6 +37,8 @@ add set inet T bridges { type ifname; }
 add set inet T internal { type ifname; }
 add set inet T masqueraded { type ifname; }
 add set inet T connected { type ifname . ifname; }
+add set inet T networks4 { type ipv4_addr; flags interval; }
+add set inet T networks6 { type ipv6_addr; flags interval; }
 add map inet T publish4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }
 add map inet T publish4_any { type inet_proto . inet_service : ipv4_addr . inet_service; }
 add map inet T publish6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }
@@ -63,7 +68,8 @@ flush chain inet T to_container
 ///   published on 127.0.0.1 are for this machine alone.
 /// - `published`: `::1` is left to the relay of `ferry-netd`; link-local addresses are not translated.
 /// - `postrouting`: connections from 127.0.0.1, and from a container to a published port of its own
-///   or another of our networks, must come back through us.
+///   or another of our networks, must come back through us. The latter are known by their source,
+///   because frames that `br_netfilter` shows have no input link here.
 /// - `to_container`: only what was asked for from inside, neighbours, and published ports. Direct
 ///   routing to a container's address from another link, our other networks included, ends here.
 const RULES_TEXT: &str = "
@@ -78,7 +84,8 @@ add rule inet T published dnat ip to meta l4proto . th dport map @publish4_any
 add rule inet T published dnat ip6 to meta l4proto . ip6 daddr . th dport map @publish6
 add rule inet T published dnat ip6 to meta l4proto . th dport map @publish6_any
 add rule inet T postrouting oifname @bridges ip saddr 127.0.0.0/8 masquerade
-add rule inet T postrouting iifname @bridges oifname @bridges ct status dnat masquerade
+add rule inet T postrouting oifname @bridges ip saddr @networks4 ct status dnat masquerade
+add rule inet T postrouting oifname @bridges ip6 saddr @networks6 ct status dnat masquerade
 add rule inet T postrouting iifname @masqueraded oifname != @bridges masquerade
 add rule inet T input iifname @internal ct state established,related accept
 add rule inet T input iifname @internal icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
@@ -104,7 +111,7 @@ pub(crate) fn bridge_elements(bridge: &BridgeSpec) -> (Vec<Element>, Vec<Element
     let name = link_key(&bridge.link);
     let pair = [name.as_slice(), name.as_slice()].concat();
     let comment = bridge.network_id.get(..12).unwrap_or(&bridge.network_id);
-    let element = |set, key| Element { set, key, data: None, comment: comment.to_owned() };
+    let element = |set, key| Element { set, key, data: None, is_interval_end: false, comment: comment.to_owned() };
     let all = [
         (true, element("bridges", name.clone())),
         (bridge.internal, element("internal", name.clone())),
@@ -112,8 +119,33 @@ pub(crate) fn bridge_elements(bridge: &BridgeSpec) -> (Vec<Element>, Vec<Element
         (bridge.icc, element("connected", pair)),
     ];
     let (wanted, unwanted): (Vec<_>, Vec<_>) = all.into_iter().partition(|(wanted, _)| *wanted);
-    let elements = |list: Vec<(bool, Element)>| list.into_iter().map(|(_, element)| element).collect();
-    (elements(wanted), elements(unwanted))
+    let elements = |list: Vec<(bool, Element)>| list.into_iter().map(|(_, element)| element).collect::<Vec<_>>();
+    let mut wanted = elements(wanted);
+    wanted.extend(bridge.gateways.iter().flat_map(|net| network_elements(*net, comment)));
+    (wanted, elements(unwanted))
+}
+
+/// A subnet as an interval: its first address and the first one after it.
+fn network_elements(net: IpNet, comment: &str) -> Vec<Element> {
+    let (set, first, next) = match net {
+        IpNet::V4(net) => {
+            let next = net.broadcast().to_bits().checked_add(1).map(|bits| bits.to_be_bytes().to_vec());
+            ("networks4", net.network().octets().to_vec(), next)
+        }
+        IpNet::V6(net) => {
+            let next = net.broadcast().to_bits().checked_add(1).map(|bits| bits.to_be_bytes().to_vec());
+            ("networks6", net.network().octets().to_vec(), next)
+        }
+    };
+    let element = |key, is_interval_end| Element {
+        set,
+        key,
+        data: None,
+        is_interval_end,
+        comment: if is_interval_end { String::new() } else { comment.to_owned() },
+    };
+    // An interval up to the last address has no end.
+    std::iter::once(element(first, false)).chain(next.map(|key| element(key, true))).collect()
 }
 
 /// Returns the element of a published port; none where the relay serves it: for `::1`, and for a
@@ -142,6 +174,7 @@ pub(crate) fn port_element(
         set,
         key: [&protocol[..], &address, &host_port].concat(),
         data: Some([&target[..], &container_port].concat()),
+        is_interval_end: false,
         comment: container_id.get(..12).unwrap_or(container_id).to_owned(),
     })
 }
@@ -205,6 +238,14 @@ mod tests {
         assert_eq!(port_element("c", &port("0.0.0.0"), None, v6), None);
         assert_eq!(port_element("c", &port("::"), v4, v6).expect("translated").key.len(), 8);
         assert_eq!(port_element("c", &port("fd77::1"), v4, v6).expect("translated").key.len(), 24);
+    }
+
+    #[test]
+    fn subnets_are_intervals() {
+        let elements = network_elements("172.17.0.1/16".parse().expect("a net"), "n");
+        let keys: Vec<_> = elements.iter().map(|element| (element.key.as_slice(), element.is_interval_end)).collect();
+        assert_eq!(keys, [([172, 17, 0, 0].as_slice(), false), ([172, 18, 0, 0].as_slice(), true)]);
+        assert_eq!(network_elements("255.255.0.1/16".parse().expect("a net"), "n").len(), 1);
     }
 
     #[test]

@@ -137,12 +137,22 @@ pub(crate) fn mark(name: &str, alias: &str) -> Request {
     request(RTM_SETLINK, flag::ACK, &message)
 }
 
-/// Keeps a bridge port from talking to other isolated ports.
-pub(crate) fn isolate_port(name: &str) -> Request {
+/// How a bridge treats one of its ports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PortMode {
+    /// Nothing passes to other isolated ports.
+    pub(crate) isolated: bool,
+    /// Frames may leave by the port they came from.
+    pub(crate) hairpin: bool,
+}
+
+/// Sets the mode of a bridge port.
+pub(crate) fn set_port_mode(name: &str, mode: PortMode) -> Request {
     let mut message = named(name);
+    let data = vec![InfoBridgePort::Isolated(mode.isolated), InfoBridgePort::HairpinMode(mode.hairpin)];
     message.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)])),
+        LinkInfo::PortData(InfoPortData::BridgePort(data)),
     ]));
     request(RTM_NEWLINK, flag::ACK, &message)
 }

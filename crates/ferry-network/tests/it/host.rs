@@ -182,6 +182,9 @@ impl Neighbour {
             run("ip", "-6 addr add fd77::2/64 dev wire nodad");
             run("ip", "link set wire up");
         });
+        // The kernel sets a new link's IPv6 up by and by.
+        let ping = || Command::new("ping").args(["-6", "-c1", "-W1", "fd77::2"]).output().expect("ping is needed");
+        eventually("the wire carries IPv6", || ping().status.success());
         neighbour
     }
 
