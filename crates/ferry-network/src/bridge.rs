@@ -110,7 +110,9 @@ fn address_changes(
         .iter()
         .filter(|net| is_ours && !bridge.gateways.contains(net) && !is_link_local(net))
         .map(|net| route::delete_address(index, *net));
-    let missing =
-        bridge.gateways.iter().filter(|net| !present.contains(net)).map(|net| route::add_address(index, *net));
+    // Without a link-local address that is ready at once the kernel would ask for no neighbour.
+    let link_local = bridge.ipv6.then_some(IpNet::V6(LINK_LOCAL));
+    let wanted = bridge.gateways.iter().copied().chain(link_local);
+    let missing = wanted.filter(|net| !present.contains(net)).map(|net| route::add_address(index, net));
     Ok(superfluous.chain(missing).collect())
 }

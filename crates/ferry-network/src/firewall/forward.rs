@@ -109,8 +109,8 @@ struct Legacy {
 }
 
 const LEGACY: [Legacy; 2] = [
-    Legacy { names: "/proc/net/ip_tables_names", programs: ["iptables-legacy", "iptables"] },
-    Legacy { names: "/proc/net/ip6_tables_names", programs: ["ip6tables-legacy", "ip6tables"] },
+    Legacy { names: "/proc/thread-self/net/ip_tables_names", programs: ["iptables-legacy", "iptables"] },
+    Legacy { names: "/proc/thread-self/net/ip6_tables_names", programs: ["ip6tables-legacy", "ip6tables"] },
 ];
 
 impl Legacy {

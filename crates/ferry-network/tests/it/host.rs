@@ -165,26 +165,30 @@ pub(crate) struct Neighbour {
 }
 
 impl Neighbour {
-    /// Connects a neighbour to the calling thread's machine: `.1` is the host, `.2` the neighbour.
+    /// Connects a neighbour to the calling thread's machine: `.1` is the host, `.2` the neighbour,
+    /// with IPv6 in fd77::/64.
     pub(crate) fn connect(link: &str, prefix: &str) -> Self {
-        let (namespace, ()) = netns::create(|| {
-            run("ip", "link set lo up");
-        })
-        .expect("a namespace");
+        let neighbour = Self::connect_v4(link, prefix);
+        run("ip", &format!("-6 addr add fd77::1/64 dev {link} nodad"));
+        neighbour.inside(|| run("ip", "-6 addr add fd77::2/64 dev wire nodad"));
+        // The kernel sets a new link's IPv6 up by and by.
+        let ping = || Command::new("ping").args(["-6", "-c1", "-W1", "fd77::2"]).output().expect("ping is needed");
+        eventually("the wire carries IPv6", || ping().status.success());
+        neighbour
+    }
+
+    /// The same without IPv6.
+    pub(crate) fn connect_v4(link: &str, prefix: &str) -> Self {
+        let (namespace, _) = netns::create(|| run("ip", "link set lo up")).expect("a namespace");
         let neighbour = Self { namespace };
         let path = format!("/proc/{}/fd/{}", std::process::id(), neighbour.namespace.as_raw_fd());
         run("ip", &format!("link add {link} type veth peer name wire netns {path}"));
         run("ip", &format!("addr add {prefix}.1/24 dev {link}"));
-        run("ip", &format!("-6 addr add fd77::1/64 dev {link} nodad"));
         run("ip", &format!("link set {link} up"));
         neighbour.inside(|| {
             run("ip", &format!("addr add {prefix}.2/24 dev wire"));
-            run("ip", "-6 addr add fd77::2/64 dev wire nodad");
             run("ip", "link set wire up");
         });
-        // The kernel sets a new link's IPv6 up by and by.
-        let ping = || Command::new("ping").args(["-6", "-c1", "-W1", "fd77::2"]).output().expect("ping is needed");
-        eventually("the wire carries IPv6", || ping().status.success());
         neighbour
     }
 

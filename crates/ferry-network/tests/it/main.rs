@@ -5,4 +5,6 @@
 
 mod attach;
 mod host;
+mod isolation;
 mod publish;
+mod restart;

@@ -1,0 +1,176 @@
+//! What networks keep from one another, and what other programs' rules must not keep from them.
+
+use crate::host::{Container, Neighbour, as_host, ask_tcp, ask_udp, bridge, nft, run, serve};
+use crate::publish::{publish, tcp, udp};
+
+#[test]
+fn networks_are_closed_to_one_another_but_for_published_ports() {
+    as_host(|host| {
+        let networking = host.networking("dddd0001");
+        let (red, blue) = (bridge("fbred", &["172.28.0.1/16"]), bridge("fbblue", &["172.29.0.1/16"]));
+        for spec in [&red, &blue] {
+            networking.ensure_bridge(spec).expect("a bridge");
+        }
+        let one = Container::start(&networking, &red, "c1", &["172.28.0.2/16"]);
+        let two = Container::start(&networking, &red, "c2", &["172.28.0.3/16"]);
+        let three = Container::start(&networking, &blue, "c3", &["172.29.0.2/16"]);
+        one.serve("c1", 80);
+        publish(&networking, &one, &[tcp(None, 8080, 80)]);
+        two.inside(|| {
+            assert_eq!(ask_tcp("172.28.0.2", 80).as_deref(), Some("c1 to 172.28.0.3"), "the same network");
+            assert!(ask_tcp("172.28.0.1", 8080).is_some(), "published, the same network");
+        });
+        three.inside(|| {
+            assert_eq!(ask_tcp("172.28.0.2", 80), None, "another network");
+            assert_eq!(ask_udp("172.28.0.2", 80), None, "another network");
+            assert!(ask_tcp("172.29.0.1", 8080).is_some(), "published, another network");
+        });
+    });
+}
+
+#[test]
+fn containers_of_a_network_without_icc_reach_only_the_outside() {
+    as_host(|host| {
+        let networking = host.networking("dddd0002");
+        let neighbour = Neighbour::connect("wire0", "10.9.0");
+        let mut spec = bridge("fbred", &["172.28.0.1/16"]);
+        spec.icc = false;
+        networking.ensure_bridge(&spec).expect("a bridge");
+        let one = Container::start(&networking, &spec, "c1", &["172.28.0.2/16"]);
+        let two = Container::start(&networking, &spec, "c2", &["172.28.0.3/16"]);
+        one.serve("c1", 80);
+        neighbour.inside(|| serve("outside", 99));
+        two.inside(|| {
+            assert_eq!(ask_tcp("172.28.0.2", 80), None, "by the bridge");
+            run("ip", "route add 172.28.0.2/32 via 172.28.0.1");
+            assert_eq!(ask_tcp("172.28.0.2", 80), None, "by the host");
+            assert!(ask_tcp("10.9.0.2", 99).is_some(), "the outside");
+        });
+        assert!(ask_tcp("172.28.0.2", 80).is_some(), "the host");
+    });
+}
+
+#[test]
+fn internal_networks_have_no_way_out_and_no_host_services() {
+    as_host(|host| {
+        let networking = host.networking("dddd0003");
+        let neighbour = Neighbour::connect("wire0", "10.9.0");
+        let mut spec = bridge("fbred", &["172.28.0.1/16", "fd28::1/64"]);
+        spec.internal = true;
+        networking.ensure_bridge(&spec).expect("a bridge");
+        let open = bridge("ferry0", &["172.30.0.1/16"]);
+        networking.ensure_bridge(&open).expect("a bridge");
+        let one = Container::start(&networking, &spec, "c1", &["172.28.0.2/16", "fd28::2/64"]);
+        let two = Container::start(&networking, &spec, "c2", &["172.28.0.3/16", "fd28::3/64"]);
+        let other = Container::start(&networking, &open, "c3", &["172.30.0.2/16"]);
+        for container in [&one, &other] {
+            container.serve("c", 80);
+        }
+        publish(&networking, &other, &[tcp(None, 8080, 80)]);
+        serve("host", 99);
+        neighbour.inside(|| serve("outside", 99));
+        two.inside(|| {
+            assert!(!run("ip", "route").contains("default"));
+            assert!(ask_tcp("172.28.0.2", 80).is_some() && ask_tcp("fd28::2", 80).is_some(), "neighbours");
+            run("ip", "route add default via 172.28.0.1");
+            for (address, port) in
+                [("10.9.0.2", 99), ("172.28.0.1", 99), ("fd28::1", 99), ("172.30.0.2", 80), ("172.28.0.1", 8080)]
+            {
+                assert_eq!(ask_tcp(address, port), None, "{address} {port}");
+            }
+        });
+        neighbour.inside(|| {
+            run("ip", "route add 172.28.0.0/16 via 10.9.0.1");
+            assert_eq!(ask_tcp("172.28.0.2", 80), None);
+        });
+        // The host itself may look in.
+        assert!(ask_tcp("172.28.0.2", 80).is_some() && ask_tcp("fd28::2", 80).is_some());
+    });
+}
+
+/// A host where others drop what they do not know: by `nft` as ufw's and dockerd's iptables do it,
+/// and in a hand-written ruleset.
+const STRICT: &str = "
+add table ip filter
+add chain ip filter FORWARD { type filter hook forward priority filter; policy drop; }
+add table ip6 filter
+add chain ip6 filter FORWARD { type filter hook forward priority filter; policy drop; }
+add table inet site
+add chain inet site forward { type filter hook forward priority 10; policy drop; }
+add rule inet site forward ct state established,related accept
+";
+
+#[test]
+fn a_host_that_forwards_nothing_lets_containers_through_and_only_them() {
+    as_host(|host| {
+        nft(STRICT);
+        let before = run("nft", "list ruleset");
+        let networking = host.networking("dddd0004");
+        let spec = bridge("ferry0", &["172.30.0.1/16", "fd30::1/64"]);
+        let (near, far) = (Neighbour::connect("wire0", "10.9.0"), Neighbour::connect_v4("wire1", "10.8.0"));
+        networking.ensure_bridge(&spec).expect("a bridge");
+        networking.ensure_bridge(&spec).expect("again");
+        assert_eq!(run("nft", "list ruleset").matches("ferry:dddd0004:ferry0").count(), 6);
+        let container = Container::start(&networking, &spec, "c1", &["172.30.0.2/16", "fd30::2/64"]);
+        container.serve("c1", 80);
+        publish(&networking, &container, &[tcp(None, 8080, 80)]);
+        far.inside(|| serve("far", 99));
+        near.inside(|| {
+            assert!(ask_tcp("10.9.0.1", 8080).is_some() && ask_tcp("fd77::1", 8080).is_some());
+            run("ip", "route add 10.8.0.0/24 via 10.9.0.1");
+            assert_eq!(ask_tcp("10.8.0.2", 99), None, "other traffic stays the host's affair");
+        });
+        far.inside(|| run("ip", "route add 10.9.0.0/24 via 10.8.0.1"));
+        container.inside(|| assert!(ask_tcp("10.8.0.2", 99).is_some(), "the outside"));
+        networking.close(true).expect("closed");
+        assert_eq!(run("nft", "list ruleset"), before);
+    });
+}
+
+#[test]
+fn iptables_chains_of_both_kinds_get_accepts_that_go_again() {
+    as_host(|host| {
+        for (index, program) in ["iptables-nft", "iptables-legacy"].into_iter().enumerate() {
+            run(program, "-P FORWARD DROP");
+            let before = run(program, "-S FORWARD");
+            let networking = host.networking(&format!("dddd010{index}"));
+            let spec = bridge("ferry0", &["172.30.0.1/16"]);
+            networking.ensure_bridge(&spec).expect("a bridge");
+            networking.ensure_bridge(&spec).expect("again");
+            let during = run(program, "-S FORWARD");
+            assert_eq!(during.matches("ACCEPT").count(), 2, "{program}: {during}");
+            networking.remove_bridge(&spec.network_id, "ferry0").expect("removed");
+            assert_eq!(run(program, "-S FORWARD"), before);
+            run(program, "-P FORWARD ACCEPT");
+        }
+    });
+}
+
+#[test]
+fn two_instances_live_side_by_side() {
+    as_host(|host| {
+        let (one, two) = (host.networking("dddd0005"), host.networking("eeee0005"));
+        let (red, blue) = (bridge("fbred", &["172.28.0.1/16"]), bridge("fbblue", &["172.29.0.1/16"]));
+        one.ensure_bridge(&red).expect("a bridge");
+        two.ensure_bridge(&blue).expect("a bridge");
+        let first = Container::start(&one, &red, "c1", &["172.28.0.2/16"]);
+        let second = Container::start(&two, &blue, "c1", &["172.29.0.2/16"]);
+        first.serve("first", 80);
+        second.serve("second", 80);
+        publish(&one, &first, &[tcp(None, 8080, 80), udp(None, 8080, 80)]);
+        publish(&two, &second, &[tcp(None, 8081, 80)]);
+        let error = two.publish("other", second.v4(), None, &[tcp(None, 8080, 80)]).expect_err("taken");
+        assert_eq!(error.to_string(), "failed to bind host port 0.0.0.0:8080/tcp: address already in use");
+        assert!(ask_tcp("127.0.0.1", 8080).is_some_and(|text| text.starts_with("first")));
+        assert!(ask_tcp("127.0.0.1", 8081).is_some_and(|text| text.starts_with("second")));
+        second.inside(|| {
+            assert_eq!(ask_tcp("172.28.0.2", 80), None, "closed");
+            assert!(ask_tcp("172.29.0.1", 8080).is_some(), "published");
+        });
+        one.close(true).expect("closed");
+        assert!(ask_tcp("127.0.0.1", 8081).is_some());
+        assert_eq!(ask_tcp("127.0.0.1", 8080), None);
+        let ruleset = run("nft", "list ruleset");
+        assert!(ruleset.contains("ferry_eeee0005") && !ruleset.contains("dddd0005"), "{ruleset}");
+    });
+}
