@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::log_sink::LogSink;
 use crate::poller::Registration;
+use crate::runtime::Runtime;
 
 /// File of the end of a container in its data folder.
 const EXIT_FILE: &str = "exit.json";
@@ -26,7 +27,7 @@ pub(crate) struct Container {
     pub(crate) id: String,
     pub(crate) container_dir: OwnedFd,
     pub(crate) run_dir: OwnedFd,
-    pub(crate) runtime: ferry_runtime::Container,
+    pub(crate) runtime: Runtime,
     /// It has a pid namespace of its own, so that its end is the end of all its processes.
     pub(crate) own_pid_namespace: bool,
     pub(crate) log: LogSink,
@@ -67,7 +68,7 @@ impl Container {
             bundle: run_dir,
             annotations: &spec.annotations,
             shim_pid: std::process::id(),
-            cgroup: self.cgroup().path(),
+            cgroup: &self.cgroup().path(),
             created: ferry_shim::log::format_time(crate::process::now_ns()),
         };
         write_whole(self.run_dir.as_fd(), CONFIG_FILE, &serde_json::to_vec(spec)?)?;
@@ -93,10 +94,10 @@ impl Container {
             .and_then(|fd| rustix::fs::fdatasync(&fd));
     }
 
-    /// Removes the cgroup; what is left in it has been killed.
+    /// Removes the cgroup and what else the runtime keeps; what was left in it has been killed.
     pub(crate) fn remove_cgroup(&mut self) -> Result<(), ShimError> {
         if !self.cgroup_removed {
-            self.cgroup().remove().map_err(|error| shim_error(&error))?;
+            self.runtime.delete()?;
             self.cgroup_removed = true;
         }
         Ok(())

@@ -3,19 +3,20 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use ferry_runtime::Rootfs;
 use ferry_runtime::cgroup::Cgroup;
-use ferry_runtime::{CreateOptions, ExecTarget, Rootfs};
 use ferry_shim::client::SOCKET_NAME;
 use ferry_shim::protocol::{Exec, Reply, ShimError, ShimErrorKind, Start, Streams, Target};
 use ferry_spec::runtime::{LinuxNamespaceKind, LinuxResources, Process as SpecProcess, Spec};
 
-use crate::container::{Container, failure, internal, shim_error};
+use crate::container::{Container, failure, internal};
 use crate::log_sink::LogSink;
 use crate::poller::{EventFlags, Registration, Token};
 use crate::process::{INIT, Process};
 use crate::requests::Answer;
+use crate::runtime::{Plan, Runtime};
 use crate::shim::Shim;
 use crate::stdio;
 
@@ -41,10 +42,6 @@ impl Shim {
     pub(crate) fn start(&mut self, start: Start, fds: Vec<OwnedFd>) -> Answer {
         if self.container.is_some() {
             return Err(failure(ShimErrorKind::Invalid, "this shim has a container already"));
-        }
-        if let Some(foreign) = &start.foreign_runtime {
-            let message = format!("running containers with {} is not built yet", foreign.path.display());
-            return Err(failure(ShimErrorKind::Unsupported, message));
         }
         let fds = StartFds::name(&start, fds)?;
         self.listen(&fds.run_dir)?;
@@ -87,16 +84,30 @@ impl Shim {
             None => Rootfs::Path(spec.root.as_ref().map(|root| PathBuf::from(&root.path)).unwrap_or_default()),
         };
         let own_pid_namespace = has_pid_namespace(&spec);
-        let mut options = CreateOptions::new(start.id.clone(), spec.clone(), rootfs, theirs);
-        options.network_namespace = fds.network;
-        options.seccomp_cache_dir = seccomp_cache(&start.run_dir);
-        let mut runtime = ferry_runtime::run(options).map_err(|error| shim_error(&error))?;
+        let plan = Plan {
+            id: &start.id,
+            spec: &spec,
+            cgroup: &start.cgroup,
+            run_dir: &fds.run_dir,
+            run_dir_path: &start.run_dir,
+            rootfs,
+            network: fds.network,
+            stdio: theirs,
+            foreign: start.foreign_runtime,
+        };
+        let (runtime, console) = Runtime::run(plan)?;
         let pid = runtime.pid();
-        let pidfd = runtime.pidfd().try_clone_to_owned().map_err(|error| internal("keep pidfd", &error))?;
-        if let Some(console) = runtime.take_console() {
-            stdio::adopt_console(&mut ours, console, start.open_stdin)
-                .map_err(|error| internal("take the terminal", &error))?;
-        }
+        let kept = runtime.pidfd().try_clone_to_owned().and_then(|pidfd| {
+            console.map(|console| stdio::adopt_console(&mut ours, console, start.open_stdin)).transpose()?;
+            Ok(pidfd)
+        });
+        let pidfd = match kept {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                runtime.abandon();
+                return Err(internal("take over the process", &error));
+            }
+        };
         let mut process = Process::new(INIT, Target::Init, pid, pidfd, ours, start.stdin_once);
         for (socket, streams) in fds.attached {
             process.attach(socket, streams);
@@ -156,8 +167,7 @@ impl Shim {
         do_not_inherit_oom_score(&mut wanted);
         let (theirs, mut ours) = stdio::prepare(wanted.terminal, exec.open_stdin)
             .map_err(|error| internal("make standard streams", &error))?;
-        let runs_in = ExecTarget::from_container(&container.runtime, &spec).map_err(|error| shim_error(&error))?;
-        let started = ferry_runtime::exec(&runs_in, &wanted, theirs).map_err(|error| shim_error(&error))?;
+        let started = container.runtime.exec(&spec, &wanted, theirs)?;
         if let Some(console) = started.console {
             stdio::adopt_console(&mut ours, console, exec.open_stdin)
                 .map_err(|error| internal("take the terminal", &error))?;
@@ -207,10 +217,4 @@ fn do_not_inherit_oom_score(process: &mut SpecProcess) {
 fn has_pid_namespace(spec: &Spec) -> bool {
     let namespace = spec.linux.as_ref().and_then(|linux| linux.namespace(LinuxNamespaceKind::Pid));
     namespace.is_some_and(|namespace| namespace.path.is_none())
-}
-
-/// Beside the run-time folders of an instance's containers, `<exec-root>/c/<id>`, lie its compiled filters, `<exec-root>/seccomp`.
-fn seccomp_cache(run_dir: &Path) -> Option<PathBuf> {
-    let cache = run_dir.parent()?.parent()?.join("seccomp");
-    cache.is_dir().then_some(cache)
 }
