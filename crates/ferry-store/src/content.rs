@@ -255,6 +255,59 @@ impl Drop for BlobWriter {
     }
 }
 
+/// Content whose digest is known only when all of it has come; SHA-256.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    inner: Arc<Inner>,
+    file: File,
+    path: PathBuf,
+    hasher: Hasher,
+    size: u64,
+    done: bool,
+}
+
+impl Spool {
+    pub(crate) fn create(store: &Store) -> Result<Self> {
+        let path = store.inner.paths.ingest().join(random_name());
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::io("create", &path))?;
+        let hasher = Hasher::new(Algorithm::Sha256);
+        Ok(Self { inner: Arc::clone(&store.inner), file, path, hasher, size: 0, done: false })
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(Error::io("write", &self.path))?;
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Syncs and publishes; returns digest and size.
+    pub(crate) fn finish(mut self) -> Result<(Digest, u64)> {
+        let digest = self.hasher.clone().finish();
+        self.inner.ledger.note_blob(&digest);
+        self.file.sync_all().map_err(Error::io("sync", &self.path))?;
+        let target = self.inner.paths.blob(&digest);
+        fs::rename(&self.path, &target).map_err(Error::io("publish", &target))?;
+        self.done = true;
+        sync_dir(&self.inner.paths.blobs(Algorithm::Sha256))?;
+        Ok((digest, self.size))
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if !self.done {
+            // As with a writer: the next start sweeps what cannot be removed now.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// Makes renames and removals in a folder last.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))

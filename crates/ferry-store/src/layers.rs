@@ -36,6 +36,8 @@ pub(crate) mod unpack;
 
 pub(crate) use hidden::Hidden;
 pub use limits::Limits;
+pub(crate) use path::clean as clean_path;
+pub(crate) use tar::{Kind as EntryKind, next_entry, skip_padding};
 use unpack::Unpacked;
 
 /// An unpacked layer.
