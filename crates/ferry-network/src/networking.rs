@@ -85,6 +85,25 @@ impl Networking {
         subnet::first_free(&self.options.default_pools, &used).ok_or(Error::NoSubnet)
     }
 
+    /// Whether nothing of the host meets `subnet`; what a bridge of ours that is still there has made of it does not count.
+    ///
+    /// # Errors
+    /// Fails when the kernel refuses.
+    pub fn is_subnet_free(&self, subnet: &Ipv4Net, own_link: &str) -> Result<bool, Error> {
+        let mut route = self.route();
+        let failed = |source| Error::kernel("list", "routes and addresses", source);
+        let mut used = netlink::route::route_destinations(&mut route).map_err(failed)?;
+        used.extend(netlink::route::addresses(&mut route).map_err(failed)?.into_iter().map(|(_, net)| net));
+        let own_is_there = std::path::Path::new("/sys/class/net").join(own_link).exists();
+        let meets = |net: &IpNet| match net {
+            IpNet::V4(net) if net.prefix_len() == 0 => false,
+            IpNet::V4(net) if own_is_there && subnet.contains(&net.trunc()) => false,
+            IpNet::V4(net) => net.contains(&subnet.network()) || subnet.contains(&net.network()),
+            IpNet::V6(_) => false,
+        };
+        Ok(!used.iter().any(meets))
+    }
+
     /// Makes a network namespace with loopback up and Docker's sysctls set.
     ///
     /// # Errors

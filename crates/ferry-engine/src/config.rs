@@ -1,0 +1,99 @@
+//! What an engine is started with; parsed and validated by the daemon, passed down as values.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ferry_shim::protocol::ForeignRuntime;
+use indexmap::IndexMap;
+use ipnet::IpNet;
+
+/// Validated settings of one engine.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Everything that survives a reboot; `/var/lib/ferry`.
+    pub data_root: PathBuf,
+    /// Run-time files; `/run/ferry`.
+    pub exec_root: PathBuf,
+    /// The static `ferry-shim` program.
+    pub shim_program: PathBuf,
+    /// The static `ferry-netd` program.
+    pub netd_program: PathBuf,
+    /// The default bridge.
+    pub bridge: BridgeConfig,
+    /// `registry-mirrors`, URLs, tried in order for Docker Hub.
+    pub registry_mirrors: Vec<String>,
+    /// `insecure-registries`: `host[:port]` or CIDR.
+    pub insecure_registries: Vec<String>,
+    /// Proxies of the daemon's environment.
+    pub proxies: ProxyConfig,
+    /// Containers run on without the daemon.
+    pub live_restore: bool,
+    /// Seconds that containers get on shutdown of the host.
+    pub shutdown_timeout_s: i64,
+    /// `log-driver` for containers that name none.
+    pub log_driver: String,
+    /// `log-opts`, likewise.
+    pub log_options: IndexMap<String, String>,
+    /// `init` for containers that do not say.
+    pub init: bool,
+    /// `default-runtime`.
+    pub default_runtime: String,
+    /// `runtimes`: foreign OCI runtimes by name.
+    pub runtimes: IndexMap<String, ForeignRuntime>,
+    /// `cgroup-parent`; `None` is `/ferry-<instance>`.
+    pub cgroup_parent: Option<String>,
+    /// `dns`.
+    pub dns: Vec<IpAddr>,
+    /// `dns-search`.
+    pub dns_search: Vec<String>,
+    /// `dns-opts`.
+    pub dns_options: Vec<String>,
+    /// `default-ulimits`: name, soft, hard.
+    pub default_ulimits: Vec<(String, i64, i64)>,
+    /// `default-shm-size` in bytes.
+    pub default_shm_size_bytes: i64,
+    /// `labels` of the engine.
+    pub labels: Vec<String>,
+    /// `max-concurrent-downloads`.
+    pub max_concurrent_downloads: usize,
+    /// `debug`.
+    pub debug: bool,
+    /// File the daemon logs to, named in `info`.
+    pub log_file: Option<PathBuf>,
+    /// Docker-like version told to clients, for `info`.
+    pub server_version: String,
+}
+
+/// Settings of the default bridge and of the firewall.
+#[derive(Debug, Clone)]
+pub struct BridgeConfig {
+    /// Link name (`--bridge`, default `ferry0`); `none` makes no default bridge.
+    pub name: String,
+    /// `--bip`: address of the bridge with its prefix.
+    pub bip: Option<IpNet>,
+    /// `--fixed-cidr`.
+    pub fixed_cidr: Option<IpNet>,
+    /// `--mtu`; 0 or `None` is the kernel's.
+    pub mtu: Option<u32>,
+    /// `--icc`.
+    pub icc: bool,
+    /// `--ip`: default address for published ports.
+    pub default_binding_ip: IpAddr,
+    /// `--iptables`: whether to make firewall rules at all.
+    pub firewall: bool,
+    /// `--ip-forward`.
+    pub ip_forward: bool,
+    /// `--ip-masq`.
+    pub ip_masquerade: bool,
+}
+
+/// Proxies, as in the environment.
+#[derive(Debug, Clone, Default)]
+pub struct ProxyConfig {
+    /// `HTTP_PROXY`.
+    pub http: Option<String>,
+    /// `HTTPS_PROXY`.
+    pub https: Option<String>,
+    /// `NO_PROXY`.
+    pub no_proxy: Option<String>,
+}

@@ -1,0 +1,548 @@
+//! From a record to the OCI runtime configuration. Pure: what depends on the host comes in [`Host`].
+
+use std::collections::BTreeMap;
+
+use ferry_api::container::HostConfig;
+use ferry_spec::runtime::{
+    Capabilities, Linux, LinuxBlockIo, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxMemory, LinuxNamespace,
+    LinuxNamespaceKind, LinuxPids, LinuxResources, Mount, OCI_VERSION, Process, Rlimit, Root, Spec, User, defaults,
+};
+
+use super::record::{MountKind, MountRecord, Record};
+use crate::error::{Error, Result};
+
+/// What the host adds.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Host {
+    /// The container's `etc` folder with `hosts`, `hostname`, `resolv.conf`; the last two may belong to the container whose network it shares.
+    pub(super) hosts_path: String,
+    /// Host path of `hostname`.
+    pub(super) hostname_path: String,
+    /// Host path of `resolv.conf`.
+    pub(super) resolv_conf_path: String,
+    /// Host path of the init program.
+    pub(super) init_program: String,
+    /// cgroup path.
+    pub(super) cgroup: String,
+    /// Pids of the containers whose namespaces are shared.
+    pub(super) ipc_of: Option<u32>,
+    /// Likewise.
+    pub(super) pid_of: Option<u32>,
+    /// The network namespace comes from outside.
+    pub(super) network_given: bool,
+    /// Devices asked for, resolved.
+    pub(super) devices: Vec<(LinuxDevice, String)>,
+    /// Seccomp profile given by its text.
+    pub(super) seccomp_profile: Option<String>,
+    /// `default-ulimits` of the engine.
+    pub(super) default_ulimits: Vec<(String, i64, i64)>,
+    /// All capabilities the daemon holds, by name.
+    pub(super) held_capabilities: Vec<String>,
+    /// CPUs that are possible on this host, for masking their throttle files.
+    pub(super) possible_cpus: usize,
+}
+
+/// The value of `key=value` (or `key:value`) in `SecurityOpt`.
+pub(super) fn security_option(host: &HostConfig, key: &str) -> Option<String> {
+    host.security_opt.iter().flatten().find_map(|option| {
+        let (found, value) = option.split_once('=').or_else(|| option.split_once(':'))?;
+        (found == key).then(|| value.to_owned())
+    })
+}
+
+/// Words the configuration.
+pub(super) fn spec(record: &Record, host: &Host) -> Result<Spec> {
+    let host_config = &record.host_config;
+    let capabilities = capabilities(host_config, &host.held_capabilities)?;
+    Ok(Spec {
+        oci_version: OCI_VERSION.to_owned(),
+        process: Some(process(record, host, &capabilities)?),
+        root: Some(Root { path: "rootfs".to_owned(), readonly: host_config.readonly_rootfs }),
+        hostname: (host_config.uts_mode != "host").then(|| record.config.hostname.clone()),
+        domainname: (host_config.uts_mode != "host" && !record.config.domainname.is_empty())
+            .then(|| record.config.domainname.clone()),
+        mounts: mounts(record, host),
+        hooks: None,
+        annotations: host_config.annotations.clone(),
+        linux: Some(linux(record, host, &capabilities)?),
+    })
+}
+
+fn process(record: &Record, host: &Host, capabilities: &[String]) -> Result<Process> {
+    let config = &record.config;
+    let mut args = record.argv();
+    if record.host_config.init == Some(true) {
+        args.splice(0..0, ["/sbin/docker-init".to_owned(), "--".to_owned()]);
+    }
+    Ok(Process {
+        terminal: config.tty,
+        console_size: None,
+        user: User {
+            username: (!config.user.is_empty()).then(|| config.user.clone()),
+            additional_group_names: record.host_config.group_add.clone().unwrap_or_default(),
+            ..User::default()
+        },
+        args,
+        env: environment(record),
+        cwd: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
+        capabilities: Some(capability_sets(capabilities)),
+        rlimits: rlimits(record, host)?,
+        no_new_privileges: no_new_privileges(&record.host_config)?,
+        oom_score_adj: Some(i32::try_from(record.host_config.oom_score_adj).unwrap_or(0)),
+        ..Process::default()
+    })
+}
+
+/// Docker's order: PATH, HOSTNAME, TERM with a terminal, then the container's own.
+fn environment(record: &Record) -> Vec<String> {
+    let own = record.config.env.clone().unwrap_or_default();
+    let has = |key: &str| own.iter().any(|variable| variable.split('=').next() == Some(key));
+    let mut env = Vec::with_capacity(own.len() + 2);
+    if !has("HOSTNAME") {
+        env.push(format!("HOSTNAME={}", record.config.hostname));
+    }
+    if record.config.tty && !has("TERM") {
+        env.push("TERM=xterm".to_owned());
+    }
+    // A variable without a value was asked to be taken away.
+    env.extend(own.into_iter().filter(|variable| variable.contains('=')));
+    if let Some(path) = env.iter().position(|variable| variable.starts_with("PATH=")) {
+        let path = env.remove(path);
+        env.insert(0, path);
+    }
+    env
+}
+
+pub(super) fn capability_sets(names: &[String]) -> Capabilities {
+    let names = names.to_vec();
+    Capabilities {
+        bounding: names.clone(),
+        effective: names.clone(),
+        permitted: names,
+        inheritable: Vec::new(),
+        ambient: Vec::new(),
+    }
+}
+
+/// The default set, with `CapAdd` and `CapDrop`, cut to what the daemon holds.
+fn capabilities(host_config: &HostConfig, held: &[String]) -> Result<Vec<String>> {
+    let add = normalised(host_config.cap_add.as_deref().unwrap_or_default(), held)?;
+    let drop = normalised(host_config.cap_drop.as_deref().unwrap_or_default(), held)?;
+    let has = |list: &[String], name: &str| list.iter().any(|other| other == name);
+    let chosen: Vec<String> = if host_config.privileged {
+        held.to_vec()
+    } else if has(&add, "ALL") {
+        held.iter().filter(|name| !has(&drop, name)).cloned().collect()
+    } else if has(&drop, "ALL") {
+        add
+    } else {
+        let mut chosen: Vec<String> = defaults::capabilities().into_iter().filter(|name| !has(&drop, name)).collect();
+        chosen.extend(add.into_iter().filter(|name| !has(&drop, name)));
+        chosen
+    };
+    let mut unique: Vec<String> = Vec::new();
+    for name in chosen {
+        if has(held, &name) && !has(&unique, &name) {
+            unique.push(name);
+        }
+    }
+    Ok(unique)
+}
+
+fn normalised(names: &[String], held: &[String]) -> Result<Vec<String>> {
+    let known =
+        |name: &str| name == "ALL" || held.iter().any(|other| other == name) || ALL_CAPABILITIES.contains(&name);
+    names
+        .iter()
+        .map(|asked| {
+            let upper = asked.to_ascii_uppercase();
+            let name = if upper == "ALL" || upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+            if known(&name) { Ok(name) } else { Err(Error::invalid(format!("invalid capability: \"{asked}\""))) }
+        })
+        .collect()
+}
+
+/// Every capability up to Linux 6.x, in numeric order.
+pub(super) const ALL_CAPABILITIES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+fn rlimits(record: &Record, host: &Host) -> Result<Vec<Rlimit>> {
+    let mut limits: BTreeMap<String, Rlimit> = BTreeMap::new();
+    for (name, soft, hard) in &host.default_ulimits {
+        limits.insert(name.clone(), rlimit(name, *soft, *hard, true)?);
+    }
+    for ulimit in record.host_config.ulimits.iter().flatten() {
+        limits.insert(ulimit.name.clone(), rlimit(&ulimit.name, ulimit.soft, ulimit.hard, false)?);
+    }
+    Ok(limits.into_values().collect())
+}
+
+fn rlimit(name: &str, soft: i64, hard: i64, lower_to_allowed: bool) -> Result<Rlimit> {
+    const NAMES: [&str; 16] = [
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
+    if !NAMES.contains(&name) {
+        return Err(Error::invalid(format!("invalid ulimit type: {name}")));
+    }
+    let value = |number: i64| if number < 0 { u64::MAX } else { number.unsigned_abs() };
+    if value(soft) > value(hard) {
+        return Err(Error::invalid(format!(
+            "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+        )));
+    }
+    Ok(Rlimit {
+        kind: format!("RLIMIT_{}", name.to_ascii_uppercase()),
+        soft: value(soft),
+        hard: value(hard),
+        lower_to_allowed,
+    })
+}
+
+fn no_new_privileges(host_config: &HostConfig) -> Result<bool> {
+    let mut asked = false;
+    for option in host_config.security_opt.iter().flatten() {
+        let (key, value) = option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
+        match (key, value) {
+            ("no-new-privileges", "" | "true") => asked = true,
+            ("no-new-privileges", "false") => asked = false,
+            ("seccomp", _)
+            | ("systempaths", "unconfined")
+            | ("apparmor", "unconfined" | "docker-default")
+            | ("label", _) => {}
+            ("apparmor", _) => return Err(Error::not_implemented(format!("security option {option}"))),
+            _ => return Err(Error::invalid(format!("invalid --security-opt 2: \"{option}\""))),
+        }
+    }
+    Ok(asked)
+}
+
+fn mounts(record: &Record, host: &Host) -> Vec<Mount> {
+    let host_config = &record.host_config;
+    let own: Vec<&str> = record.mounts.iter().map(|mount| mount.destination.as_str()).collect();
+    let standard = if host_config.privileged { defaults::privileged_mounts() } else { defaults::mounts() };
+    let mut mounts: Vec<Mount> =
+        standard.into_iter().filter(|mount| !own.contains(&mount.destination.as_str())).collect();
+    for mount in &mut mounts {
+        match mount.destination.as_str() {
+            "/dev/shm" if host_config.ipc_mode == "host" => {
+                *mount = bind("/dev/shm", "/dev/shm", &["rbind", "rprivate"])
+            }
+            "/dev/shm" => mount.options.push(format!("size={}", host_config.shm_size)),
+            "/sys" if host_config.network_mode == "host" && !host_config.privileged => {}
+            _ => {}
+        }
+    }
+    if host_config.ipc_mode == "none" {
+        mounts.retain(|mount| mount.destination != "/dev/shm");
+    }
+    for (source, destination) in [
+        (&host.resolv_conf_path, "/etc/resolv.conf"),
+        (&host.hostname_path, "/etc/hostname"),
+        (&host.hosts_path, "/etc/hosts"),
+    ] {
+        if !own.contains(&destination) && !source.is_empty() {
+            mounts.push(bind(destination, source, &["rbind", "rprivate"]));
+        }
+    }
+    if host_config.init == Some(true) {
+        mounts.push(bind("/sbin/docker-init", &host.init_program, &["bind", "ro", "rprivate"]));
+    }
+    mounts.extend(record.mounts.iter().map(own_mount));
+    mounts
+}
+
+fn bind(destination: &str, source: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: destination.to_owned(),
+        kind: Some("bind".to_owned()),
+        source: Some(source.to_owned()),
+        options: options.iter().map(|option| (*option).to_owned()).collect(),
+        ..Mount::default()
+    }
+}
+
+fn own_mount(mount: &MountRecord) -> Mount {
+    let read_only = match (mount.writable, mount.read_only_non_recursive || mount.non_recursive) {
+        (true, _) => None,
+        (false, true) => Some("ro"),
+        (false, false) => Some("rro"),
+    };
+    match &mount.kind {
+        MountKind::Bind { source, .. } => {
+            let propagation = if mount.propagation.is_empty() { "rprivate" } else { &mount.propagation };
+            let mut options = vec![if mount.non_recursive { "bind" } else { "rbind" }, propagation];
+            options.extend(read_only);
+            bind(&mount.destination, source, &options)
+        }
+        MountKind::Volume { source, .. } => {
+            let mut options = vec!["rbind", "rprivate"];
+            options.extend(read_only);
+            bind(&mount.destination, source, &options)
+        }
+        MountKind::Tmpfs { options } => Mount {
+            destination: mount.destination.clone(),
+            kind: Some("tmpfs".to_owned()),
+            source: Some("tmpfs".to_owned()),
+            options: options.clone(),
+            ..Mount::default()
+        },
+    }
+}
+
+fn linux(record: &Record, host: &Host, capabilities: &[String]) -> Result<Linux> {
+    let host_config = &record.host_config;
+    let unconfined = security_option(host_config, "seccomp").as_deref() == Some("unconfined");
+    let seccomp = match &host.seccomp_profile {
+        _ if host_config.privileged || unconfined => None,
+        Some(_) => return Err(Error::not_implemented("a seccomp profile of one's own")),
+        None => Some(defaults::seccomp_profile(capabilities)),
+    };
+    let mut masked_paths = host_config.masked_paths.clone().unwrap_or_default();
+    if !masked_paths.is_empty() {
+        masked_paths.extend(defaults::thermal_throttle_paths(host.possible_cpus));
+    }
+    let mut devices = defaults::devices();
+    devices.extend(host.devices.iter().map(|(device, _)| device.clone()));
+    Ok(Linux {
+        sysctl: sysctls(host_config),
+        resources: Some(resources(record, host)?),
+        cgroups_path: Some(host.cgroup.clone()),
+        namespaces: namespaces(host_config, host),
+        devices,
+        seccomp,
+        rootfs_propagation: None,
+        masked_paths,
+        readonly_paths: host_config.readonly_paths.clone().unwrap_or_default(),
+        ..Linux::default()
+    })
+}
+
+/// Docker opens low ports and ping to everybody in a network namespace of the container's own.
+fn sysctls(host_config: &HostConfig) -> BTreeMap<String, String> {
+    let mut sysctls = host_config.sysctls.clone();
+    let own_network = host_config.network_mode != "host" && !host_config.network_mode.starts_with("container:");
+    if own_network {
+        for (key, value) in
+            [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")]
+        {
+            sysctls.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
+    sysctls
+}
+
+fn namespaces(host_config: &HostConfig, host: &Host) -> Vec<LinuxNamespace> {
+    use LinuxNamespaceKind::{Cgroup, Ipc, Mount, Network, Pid, Uts};
+    let mut namespaces = vec![LinuxNamespace::new(Mount)];
+    let joined = |kind, pid: u32, file: &str| LinuxNamespace {
+        path: Some(format!("/proc/{pid}/ns/{file}")),
+        ..LinuxNamespace::new(kind)
+    };
+    if host_config.network_mode != "host" || host.network_given {
+        namespaces.push(LinuxNamespace::new(Network));
+    }
+    if host_config.uts_mode != "host" {
+        namespaces.push(LinuxNamespace::new(Uts));
+    }
+    match (host_config.pid_mode.as_str(), host.pid_of) {
+        ("host", _) => {}
+        (_, Some(pid)) => namespaces.push(joined(Pid, pid, "pid")),
+        (_, None) => namespaces.push(LinuxNamespace::new(Pid)),
+    }
+    match (host_config.ipc_mode.as_str(), host.ipc_of) {
+        ("host", _) => {}
+        (_, Some(pid)) => namespaces.push(joined(Ipc, pid, "ipc")),
+        (_, None) => namespaces.push(LinuxNamespace::new(Ipc)),
+    }
+    if host_config.cgroupns_mode != "host" {
+        namespaces.push(LinuxNamespace::new(Cgroup));
+    }
+    namespaces
+}
+
+fn resources(record: &Record, host: &Host) -> Result<LinuxResources> {
+    let host_config = &record.host_config;
+    let mut devices = if host_config.privileged {
+        vec![LinuxDeviceCgroup { allow: true, access: Some("rwm".to_owned()), ..LinuxDeviceCgroup::default() }]
+    } else {
+        let mut rules = defaults::device_rules();
+        rules.extend(defaults::required_device_rules());
+        rules
+    };
+    for (device, permissions) in &host.devices {
+        devices.push(LinuxDeviceCgroup {
+            allow: true,
+            kind: Some(device.kind.clone()),
+            major: Some(device.major),
+            minor: Some(device.minor),
+            access: Some(permissions.clone()),
+        });
+    }
+    for rule in host_config.device_cgroup_rules.iter().flatten() {
+        devices.push(device_rule(rule)?);
+    }
+    let nonzero = |value: i64| (value != 0).then_some(value);
+    let memory = LinuxMemory {
+        limit: nonzero(host_config.memory),
+        reservation: nonzero(host_config.memory_reservation),
+        swap: nonzero(host_config.memory_swap),
+        swappiness: host_config.memory_swappiness.and_then(|value| u64::try_from(value).ok()),
+        disable_oom_killer: host_config.oom_kill_disable.filter(|disable| *disable),
+        ..LinuxMemory::default()
+    };
+    Ok(LinuxResources {
+        devices,
+        memory: (memory != LinuxMemory::default()).then_some(memory),
+        cpu: cpu(host_config),
+        pids: host_config.pids_limit.filter(|limit| *limit != 0).map(|limit| LinuxPids { limit }),
+        block_io: (host_config.blkio_weight != 0)
+            .then(|| LinuxBlockIo { weight: Some(host_config.blkio_weight), ..LinuxBlockIo::default() }),
+        ..LinuxResources::default()
+    })
+}
+
+fn cpu(host_config: &HostConfig) -> Option<LinuxCpu> {
+    let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
+    let text = |value: &String| (!value.is_empty()).then(|| value.clone());
+    let mut cpu = LinuxCpu {
+        shares: positive(host_config.cpu_shares),
+        quota: (host_config.cpu_quota != 0).then_some(host_config.cpu_quota),
+        period: positive(host_config.cpu_period),
+        cpus: text(&host_config.cpuset_cpus),
+        mems: text(&host_config.cpuset_mems),
+        ..LinuxCpu::default()
+    };
+    if host_config.nano_cpus > 0 {
+        const PERIOD_US: i64 = 100_000;
+        cpu.period = Some(PERIOD_US.unsigned_abs());
+        cpu.quota = Some(host_config.nano_cpus * PERIOD_US / 1_000_000_000);
+    }
+    (cpu != LinuxCpu::default()).then_some(cpu)
+}
+
+/// `c 1:3 rwm`, `a *:* rwm`.
+fn device_rule(text: &str) -> Result<LinuxDeviceCgroup> {
+    let invalid = || Error::invalid(format!("invalid device cgroup rule format: '{text}'"));
+    let parts: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [kind @ ("a" | "b" | "c"), numbers, access] = parts[..] else { return Err(invalid()) };
+    let (major, minor) = numbers.split_once(':').ok_or_else(invalid)?;
+    let number = |text: &str| match text {
+        "*" => Ok(None),
+        digits => digits.parse::<i64>().map(Some).map_err(|_| invalid()),
+    };
+    if access.is_empty() || !access.chars().all(|c| matches!(c, 'r' | 'w' | 'm')) {
+        return Err(invalid());
+    }
+    Ok(LinuxDeviceCgroup {
+        allow: true,
+        kind: Some(kind.to_owned()),
+        major: number(major)?,
+        minor: number(minor)?,
+        access: Some(access.to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held() -> Vec<String> {
+        ALL_CAPABILITIES.iter().filter(|name| **name != "CAP_SYS_RESOURCE").map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn capabilities_are_cut_to_what_the_daemon_holds() {
+        let privileged = HostConfig { privileged: true, ..HostConfig::default() };
+        assert_eq!(capabilities(&privileged, &held()).unwrap(), held());
+        let add =
+            HostConfig { cap_add: Some(vec!["sys_resource".into(), "net_admin".into()]), ..HostConfig::default() };
+        let names = capabilities(&add, &held()).unwrap();
+        assert_eq!(names.len(), 15);
+        assert!(names.contains(&"CAP_NET_ADMIN".to_owned()));
+        let none = HostConfig { cap_drop: Some(vec!["ALL".into()]), ..HostConfig::default() };
+        assert!(capabilities(&none, &held()).unwrap().is_empty());
+        let unknown = HostConfig { cap_add: Some(vec!["NOPE".into()]), ..HostConfig::default() };
+        assert_eq!(capabilities(&unknown, &held()).unwrap_err().text(), "invalid capability: \"NOPE\"");
+    }
+
+    #[test]
+    fn cpus_become_a_quota() {
+        let host_config = HostConfig { nano_cpus: 1_500_000_000, ..HostConfig::default() };
+        let cpu = cpu(&host_config).unwrap();
+        assert_eq!((cpu.quota, cpu.period), (Some(150_000), Some(100_000)));
+    }
+
+    #[test]
+    fn device_rules_are_read() {
+        let rule = device_rule("c 10:* rw").unwrap();
+        assert_eq!((rule.kind.as_deref(), rule.major, rule.minor), (Some("c"), Some(10), None));
+        for bad in ["", "x 1:2 r", "c 1 r", "c 1:2 z", "c 1:2"] {
+            assert!(device_rule(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn unknown_security_options_are_refused() {
+        let with = |option: &str| HostConfig { security_opt: Some(vec![option.into()]), ..HostConfig::default() };
+        assert!(no_new_privileges(&with("no-new-privileges")).unwrap());
+        assert!(no_new_privileges(&with("no-new-privileges:true")).unwrap());
+        assert!(!no_new_privileges(&with("seccomp=unconfined")).unwrap());
+        assert!(no_new_privileges(&with("nonsense")).is_err());
+    }
+}

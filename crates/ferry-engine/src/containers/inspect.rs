@@ -1,0 +1,166 @@
+//! `GET /containers/{id}/json`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ferry_api::container::{Inspect, MountPoint, NetworkSettings, State};
+use ferry_api::network::EndpointSettings;
+
+use super::record::{MountKind, Record};
+use super::state::Status;
+use super::{Containers, defaults, ports};
+use crate::blocking;
+use crate::clock;
+use crate::error::Result;
+
+impl Containers {
+    /// Tells everything about a container.
+    ///
+    /// API: `GET /containers/{id}/json`
+    ///
+    /// # Errors
+    /// NotFound.
+    pub async fn inspect(&self, reference: &str, size: bool) -> Result<Inspect> {
+        let container = self.find(reference)?;
+        let record = container.snapshot();
+        let sizes = if size { Some(self.sizes(&record).await?) } else { None };
+        let folder = self.data_folder(&record.id);
+        let etc = |name: &str| folder.join("etc").join(name).display().to_string();
+        let argv = record.argv();
+        let logs = record.host_config.log_config.driver != "none";
+        let exec_ids = self.inner.execs.running_of(&record.id);
+        Ok(Inspect {
+            created: clock::rfc3339(record.created_ns),
+            path: argv.first().cloned().unwrap_or_default(),
+            args: argv.into_iter().skip(1).collect(),
+            state: state(&record),
+            image: record.image_id.to_string(),
+            resolv_conf_path: etc("resolv.conf"),
+            hostname_path: etc("hostname"),
+            hosts_path: etc("hosts"),
+            log_path: if logs {
+                folder.join(defaults::log_file_name(&record.id)).display().to_string()
+            } else {
+                String::new()
+            },
+            name: format!("/{}", record.name),
+            restart_count: i64::from(record.restart_count),
+            driver: self.inner.store.driver_name().to_owned(),
+            platform: record.platform.os.clone(),
+            exec_ids: (!exec_ids.is_empty()).then_some(exec_ids),
+            host_config: Some(record.host_config.clone()),
+            size_rw: sizes.map(|(writable, _)| writable),
+            size_root_fs: sizes.map(|(_, whole)| whole),
+            mounts: mount_points(&record),
+            config: record.config.clone(),
+            network_settings: network_settings(&record),
+            image_manifest_descriptor: record.image_manifest.clone(),
+            id: record.id,
+            ..Inspect::default()
+        })
+    }
+
+    /// Bytes of the writable layer, and of the whole root file system.
+    pub(super) async fn sizes(&self, record: &Record) -> Result<(i64, i64)> {
+        let upper = self.data_folder(&record.id).join("upper");
+        let store = self.inner.store.clone();
+        let chain_id = record.chain_id.clone();
+        blocking(move || {
+            let writable = tree_size_bytes(&upper);
+            let layers = match &chain_id {
+                Some(chain) => store
+                    .layer_chain(chain)
+                    .map(|layers| layers.iter().map(|layer| layer.size_bytes).sum())
+                    .unwrap_or(0),
+                None => 0,
+            };
+            let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+            Ok((number(writable), number(writable + layers)))
+        })
+        .await
+    }
+}
+
+/// Sizes of regular files; nothing is followed or opened.
+fn tree_size_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => tree_size_bytes(&entry.path()),
+        Ok(metadata) if metadata.is_file() => metadata.len(),
+        _ => 0,
+    });
+    sizes.sum()
+}
+
+fn state(record: &Record) -> State {
+    State {
+        status: record.status.as_str().to_owned(),
+        running: record.status.counts_as_running(),
+        paused: record.status == Status::Paused,
+        restarting: record.status == Status::Restarting,
+        oom_killed: record.oom_killed,
+        dead: record.status == Status::Dead,
+        pid: i64::from(record.pid),
+        exit_code: i64::from(record.exit_code),
+        error: record.error.clone(),
+        started_at: clock::rfc3339(record.started_ns),
+        finished_at: clock::rfc3339(record.finished_ns),
+        health: None,
+    }
+}
+
+pub(super) fn mount_points(record: &Record) -> Vec<MountPoint> {
+    let point = |mount: &super::record::MountRecord| {
+        let base = MountPoint {
+            destination: mount.destination.clone(),
+            mode: mount.mode.clone(),
+            rw: mount.writable,
+            propagation: mount.propagation.clone(),
+            ..MountPoint::default()
+        };
+        match &mount.kind {
+            MountKind::Bind { source, .. } => MountPoint { kind: "bind".to_owned(), source: source.clone(), ..base },
+            MountKind::Volume { name, source, .. } => MountPoint {
+                kind: "volume".to_owned(),
+                name: name.clone(),
+                source: source.clone(),
+                driver: "local".to_owned(),
+                ..base
+            },
+            MountKind::Tmpfs { .. } => MountPoint { kind: "tmpfs".to_owned(), ..base },
+        }
+    };
+    // `--tmpfs` is told in `HostConfig.Tmpfs` alone, as in Docker.
+    let own = record.mounts.iter().filter(|mount| !record.host_config.tmpfs.contains_key(&mount.destination));
+    own.map(point).collect()
+}
+
+pub(super) fn endpoints(record: &Record) -> BTreeMap<String, EndpointSettings> {
+    let settings = record.endpoints.iter().map(|(name, endpoint)| {
+        let settings = EndpointSettings {
+            network_id: endpoint.network_id.clone(),
+            endpoint_id: endpoint.endpoint_id.clone(),
+            gateway: endpoint.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+            ip_address: endpoint.address.map(|address| address.to_string()).unwrap_or_default(),
+            ip_prefix_len: if endpoint.address.is_some() { endpoint.prefix_length } else { 0 },
+            mac_address: endpoint.mac_address.clone(),
+            ..EndpointSettings::default()
+        };
+        (name.clone(), settings)
+    });
+    settings.collect()
+}
+
+fn network_settings(record: &Record) -> NetworkSettings {
+    NetworkSettings {
+        // The namespace has no name on the host; its first process holds it.
+        sandbox_id: if record.status.is_live() {
+            record.endpoints.values().next().map(|endpoint| endpoint.endpoint_id.clone()).unwrap_or_default()
+        } else {
+            String::new()
+        },
+        sandbox_key: if record.pid != 0 { format!("/proc/{}/ns/net", record.pid) } else { String::new() },
+        ports: ports::port_map(record),
+        networks: endpoints(record),
+    }
+}

@@ -1,0 +1,168 @@
+//! What is known of a container across restarts: `containers/<id>/container.json`.
+//!
+//! `config` and `host_config` are kept as the client asked (with the image's values merged in), because `inspect` gives them back word for word; all
+//! else is the engine's own. The record is written by this module alone, through `ferry_store::record`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ferry_api::container::{Config, HostConfig};
+use ferry_network::PublishedPort;
+use ferry_spec::descriptor::Descriptor;
+use ferry_spec::digest::{ChainId, Digest};
+use ferry_spec::platform::Platform;
+use serde::{Deserialize, Serialize};
+
+use super::state::{Intent, Status};
+
+/// The record of one container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// 64 hex digits.
+    pub(crate) id: String,
+    /// Without the leading slash.
+    pub(crate) name: String,
+    /// Unix time, nanoseconds.
+    pub(crate) created_ns: i64,
+    /// What was asked for at create, such as `debian:12`.
+    pub(crate) image_reference: String,
+    /// Digest of the image's target.
+    pub(crate) image_id: Digest,
+    /// The manifest that was chosen for the platform.
+    pub(crate) image_manifest: Option<Descriptor>,
+    /// Top layer; `None` for an image without layers.
+    pub(crate) chain_id: Option<ChainId>,
+    /// Platform of the chosen manifest.
+    pub(crate) platform: Platform,
+    /// As asked, with the image's values merged in.
+    pub(crate) config: Config,
+    /// As asked, with defaults filled in.
+    pub(crate) host_config: HostConfig,
+    /// Mounts in the order in which they are made.
+    pub(crate) mounts: Vec<MountRecord>,
+    /// The networks it belongs to, by name.
+    pub(crate) endpoints: BTreeMap<String, EndpointRecord>,
+    /// What it is doing.
+    pub(crate) status: Status,
+    /// What was begun and not finished.
+    pub(crate) intent: Intent,
+    /// Host pid while it runs.
+    pub(crate) pid: u32,
+    /// Exit code of the last run.
+    pub(crate) exit_code: i32,
+    /// Why the last start failed, or what was odd about the end.
+    pub(crate) error: String,
+    /// The memory limit killed a process in the last run.
+    pub(crate) oom_killed: bool,
+    /// Unix time, nanoseconds; 0 is never.
+    pub(crate) started_ns: i64,
+    /// Unix time, nanoseconds; 0 is never.
+    pub(crate) finished_ns: i64,
+    /// Restarts by policy since the last start by hand.
+    pub(crate) restart_count: u32,
+    /// Ended by `stop`, `kill` or `rm`, so the policy lets it lie.
+    pub(crate) stopped_by_hand: bool,
+    /// Was ever started.
+    pub(crate) has_started: bool,
+    /// Published ports while it runs.
+    pub(crate) published: Vec<PublishedPort>,
+}
+
+/// One mount besides the standard ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MountRecord {
+    /// What is mounted.
+    pub(crate) kind: MountKind,
+    /// Absolute path in the container.
+    pub(crate) destination: String,
+    /// As written in `-v`, such as `ro,z`.
+    pub(crate) mode: String,
+    /// Writable.
+    pub(crate) writable: bool,
+    /// `rprivate`, `rslave`, ...; empty for volumes.
+    pub(crate) propagation: String,
+    /// Submounts are left out.
+    #[serde(default)]
+    pub(crate) non_recursive: bool,
+    /// Submounts stay writable though the mount is read-only.
+    #[serde(default)]
+    pub(crate) read_only_non_recursive: bool,
+    /// Read-only submounts or failure.
+    #[serde(default)]
+    pub(crate) read_only_force_recursive: bool,
+}
+
+/// Sources of a mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MountKind {
+    /// A path of the host.
+    Bind {
+        /// Absolute host path.
+        source: String,
+        /// Make the source folder when it is missing (`-v`, not `--mount`).
+        create_source: bool,
+    },
+    /// A volume.
+    Volume {
+        /// Its name.
+        name: String,
+        /// Its data folder on the host.
+        source: String,
+        /// Made for this container without a name; goes with `rm -v` and `--rm`.
+        anonymous: bool,
+    },
+    /// A tmpfs.
+    Tmpfs {
+        /// Mount options, such as `size=1048576`, `mode=1777`.
+        options: Vec<String>,
+    },
+}
+
+/// A container's place in a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EndpointRecord {
+    /// Network id.
+    pub(crate) network_id: String,
+    /// 64 hex digits, while attached.
+    pub(crate) endpoint_id: String,
+    /// While attached.
+    pub(crate) address: Option<IpAddr>,
+    /// Prefix length of `address`.
+    pub(crate) prefix_length: u8,
+    /// While attached.
+    pub(crate) gateway: Option<Ipv4Addr>,
+    /// `02:42:…` while attached, or as asked.
+    pub(crate) mac_address: String,
+    /// As asked.
+    pub(crate) requested_mac: String,
+}
+
+impl Record {
+    /// First 12 digits of the id, as shown to users.
+    pub(crate) fn short_id(&self) -> &str {
+        &self.id[..12]
+    }
+
+    /// Exit code, message and flags of a run that is about to begin.
+    pub(crate) fn forget_last_run(&mut self) {
+        self.exit_code = 0;
+        self.error.clear();
+        self.oom_killed = false;
+        self.finished_ns = 0;
+    }
+
+    /// The program and its arguments: entrypoint, then command.
+    pub(crate) fn argv(&self) -> Vec<String> {
+        let entrypoint = self.config.entrypoint.iter().flatten();
+        entrypoint.chain(self.config.cmd.iter().flatten()).cloned().collect()
+    }
+
+    /// Labels and names that go with every event of this container.
+    pub(crate) fn event_attributes(&self) -> BTreeMap<String, String> {
+        let mut attributes = self.config.labels.clone().unwrap_or_default();
+        attributes.insert("image".into(), self.config.image.clone());
+        attributes.insert("name".into(), self.name.clone());
+        attributes
+    }
+}

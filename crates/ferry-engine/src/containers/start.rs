@@ -1,0 +1,513 @@
+//! `POST /containers/{id}/start`, and every other way in which a container comes to run.
+//!
+//! Intent is written first; then network and files are made side by side; then one message to a shim does the rest. Whatever fails, what was made
+//! before it is taken back.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use ferry_network::Sandbox;
+use ferry_network::files::{self, ResolvMode};
+use ferry_shim::protocol::{Reply, Request, ShimError, ShimErrorKind, Start};
+use ferry_spec::runtime::{Capabilities, Process, Spec};
+use ferry_store::MountOptions;
+use rustix::fs::{Mode, OFlags};
+
+use super::bundle::{self, Host};
+use super::record::{EndpointRecord, MountKind, Record};
+use super::state::{Intent, Status, Step};
+use super::{Container, Containers, Live, defaults, ports};
+use crate::blocking;
+use crate::clock;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::networks::{Connected, Wish};
+use crate::shims::{ShimCallError, ShimConnection, reap};
+
+/// What the thread for files hands over.
+struct Files {
+    spec: Spec,
+    rootfs: OwnedFd,
+    container_dir: OwnedFd,
+    run_dir: OwnedFd,
+}
+
+impl Containers {
+    /// Starts a container.
+    ///
+    /// API: `POST /containers/{id}/start`
+    ///
+    /// # Errors
+    /// NotFound; NotModified when it runs; Conflict when it is paused or going; what failed otherwise.
+    pub async fn start(&self, reference: &str) -> Result<()> {
+        let container = self.find(reference)?;
+        let containers = self.clone();
+        // Once begun it is finished, whether the client stays or not.
+        crate::finish(async move {
+            let verb = container.verb.lock().await;
+            containers.may_start(&container)?;
+            containers.update(&container, |record| {
+                record.restart_count = 0;
+                record.stopped_by_hand = false;
+            })?;
+            let result = containers.run(&container).await;
+            drop(verb);
+            if result.is_err() && container.with_record(|record| record.host_config.auto_remove) {
+                containers.remove_after_failure(&container).await;
+            }
+            result
+        })
+        .await
+    }
+
+    fn may_start(&self, container: &Container) -> Result<()> {
+        let record = container.snapshot();
+        match (record.intent, record.status) {
+            (Intent::Removing, _) => {
+                Err(Error::conflict(format!("container {} is marked for removal and cannot be started", record.name)))
+            }
+            (_, Status::Paused) => {
+                Err(Error::conflict("cannot start a paused container, try unpause instead".to_owned()))
+            }
+            (_, Status::Running) => Err(Error::not_modified("already running")),
+            (_, Status::Dead) => {
+                Err(Error::conflict("container is marked for removal and cannot be started".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings the process to life; the caller holds the verb lock.
+    pub(super) async fn run(&self, container: &Arc<Container>) -> Result<()> {
+        self.update(container, |record| {
+            record.intent = Intent::Starting;
+            record.forget_last_run();
+        })?;
+        match self.try_run(container).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.failed_to_start(container, &error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_run(&self, container: &Arc<Container>) -> Result<()> {
+        let record = container.snapshot();
+        let shared = self.shared_pids(&record)?;
+        let spare = self.inner.shims.take()?;
+        self.inner.shims.refill();
+
+        let network = {
+            let containers = self.clone();
+            let record = record.clone();
+            blocking(move || containers.make_network(&record))
+        };
+        let files = {
+            let containers = self.clone();
+            let record = record.clone();
+            blocking(move || containers.make_files(&record, &shared))
+        };
+        let (network, files) = tokio::join!(network, files);
+        let undo = NetworkUndo { containers: self, record: &record, armed: network.is_ok() };
+        let (connected, mut files) = (network?, files?);
+        if let Some(endpoint) = &connected.endpoint {
+            self.write_hosts(&record, endpoint).context("cannot write the hosts file")?;
+        }
+        self.note_endpoint(container, &record, &connected)?;
+
+        let (socket, process) = spare.into_parts();
+        let (shim, events) = ShimConnection::open(socket).context("cannot talk to the shim")?;
+        let live = Arc::new(Live { shim, execs: Mutex::default() });
+        let (request, fds) = self.start_request(container, &record, &connected, &mut files)?;
+        let answer = live.shim.call(Request::Start(Box::new(request)), &fds).await;
+        drop((fds, files.rootfs, files.container_dir, files.run_dir, connected.sandbox));
+        let pid = match answer {
+            Ok(Reply::Started { pid }) => pid,
+            Ok(_) => return Err(Error::internal("the shim gave an answer that does not fit")),
+            Err(error) => {
+                reap(process);
+                return Err(start_error(&record, error));
+            }
+        };
+        undo.disarm();
+        self.now_running(container, pid);
+        container.set_live(Some(Arc::clone(&live)));
+        self.publish(&container.snapshot(), "start", &[]);
+        self.supervise(Arc::clone(container), live, events, Some(process));
+        Ok(())
+    }
+
+    fn now_running(&self, container: &Container, pid: u32) {
+        self.update_whatever(container, |record| {
+            record.status = record.status.after(Step::Started).unwrap_or(Status::Running);
+            record.intent = Intent::None;
+            record.pid = pid;
+            record.has_started = true;
+            record.started_ns = clock::now_ns();
+        });
+        self.inner.images.set_running(&container.id, true);
+        container.announce(|change| change.running = true);
+    }
+
+    fn failed_to_start(&self, container: &Container, error: &Error) {
+        let exit_code = start_exit_code(&error.text());
+        self.update_whatever(container, |record| {
+            if record.status == Status::Restarting {
+                record.status = Status::Exited;
+            }
+            record.intent = Intent::None;
+            record.pid = 0;
+            record.exit_code = exit_code;
+            record.error = error.text();
+            record.published.clear();
+            if record.has_started {
+                record.finished_ns = clock::now_ns();
+            }
+        });
+        container.waiting().clear();
+        let text = error.text();
+        container.announce(|change| {
+            change.running = false;
+            change.start_failures += 1;
+            change.exit_code = exit_code;
+            change.error = Some(text);
+        });
+    }
+
+    /// Namespace, endpoint, ports.
+    fn make_network(&self, record: &Record) -> Result<Network> {
+        if let Some(other) = record.host_config.network_mode.strip_prefix("container:") {
+            let other = self.find(other)?;
+            let pid = self.running_pid(&other, "join network of")?;
+            let sandbox = self.inner.networks.sandbox_of(pid)?;
+            return Ok(Network { sandbox: Some(sandbox), endpoint: None, published: Vec::new(), given: true });
+        }
+        let wish = self.wish(record)?;
+        let Connected { sandbox, endpoint, published } = self.inner.networks.connect(&wish)?;
+        let given = sandbox.is_some();
+        Ok(Network { sandbox, endpoint: Some(endpoint), published, given })
+    }
+
+    /// What a container wants of its network.
+    pub(super) fn wish(&self, record: &Record) -> Result<Wish> {
+        let network =
+            record.endpoints.keys().next().cloned().unwrap_or_else(|| record.host_config.network_mode.clone());
+        let requested_mac =
+            record.endpoints.values().next().map(|endpoint| endpoint.requested_mac.clone()).unwrap_or_default();
+        let wants_ports = !matches!(network.as_str(), "host" | "none");
+        let default_ip = self.inner.networks.default_binding_ip();
+        Ok(Wish {
+            container_id: record.id.clone(),
+            container_name: record.name.clone(),
+            network,
+            mac_address: requested_mac,
+            address: None,
+            ports: if wants_ports { ports::requests(record, default_ip)? } else { Vec::new() },
+        })
+    }
+
+    fn note_endpoint(&self, container: &Container, record: &Record, network: &Network) -> Result<()> {
+        let Some(endpoint) = &network.endpoint else { return Ok(()) };
+        let name = record.endpoints.keys().next().cloned().unwrap_or_else(|| record.host_config.network_mode.clone());
+        self.update(container, |record| {
+            record.endpoints.insert(name, endpoint.clone());
+            record.published.clone_from(&network.published);
+        })
+    }
+
+    /// Folders, bind sources, the root file system, the configuration.
+    fn make_files(&self, record: &Record, shared: &SharedPids) -> Result<Files> {
+        let folder = self.data_folder(&record.id);
+        let run_folder = self.run_folder(&record.id);
+        make_run_folder(&run_folder).context("cannot make the run-time folder")?;
+        match fs::remove_file(folder.join("exit.json")) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).context("cannot clear the last exit"),
+        }
+        make_bind_sources(record)?;
+        self.write_etc(record, &folder)?;
+        let options = MountOptions { volatile: record.host_config.auto_remove, read_only: false };
+        let mounted = self.inner.store.mount_rootfs(
+            record.chain_id.as_ref(),
+            &folder.join("upper"),
+            &folder.join("work"),
+            options,
+        );
+        let rootfs = mounted.context("cannot mount the root file system")?;
+        let host = self.host(record, shared, &folder)?;
+        let spec = bundle::spec(record, &host)?;
+        let open =
+            |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        Ok(Files {
+            spec,
+            rootfs,
+            container_dir: open(&folder).context("cannot open the container's folder")?,
+            run_dir: open(&run_folder).context("cannot open the run-time folder")?,
+        })
+    }
+
+    fn host(&self, record: &Record, shared: &SharedPids, folder: &Path) -> Result<Host> {
+        let etc = folder.join("etc");
+        let file = |name: &str| etc.join(name).display().to_string();
+        let mut host = Host {
+            hosts_path: file("hosts"),
+            hostname_path: file("hostname"),
+            resolv_conf_path: file("resolv.conf"),
+            init_program: self.inner.config.exec_root.join("ferry-init").display().to_string(),
+            cgroup: self.cgroup(record),
+            ipc_of: shared.ipc,
+            pid_of: shared.pid,
+            network_given: record.host_config.network_mode != "host",
+            devices: super::control::devices(&record.host_config)?,
+            default_ulimits: self.inner.config.default_ulimits.clone(),
+            ..self.host_facts()
+        };
+        host.seccomp_profile = custom_seccomp(record);
+        if let Some(other) = record.host_config.network_mode.strip_prefix("container:") {
+            let etc = self.data_folder(&self.find(other)?.id).join("etc");
+            host.hosts_path = etc.join("hosts").display().to_string();
+            host.resolv_conf_path = etc.join("resolv.conf").display().to_string();
+        }
+        Ok(host)
+    }
+
+    /// What the configuration needs to know of the host, the container apart.
+    pub(super) fn host_facts(&self) -> Host {
+        Host {
+            held_capabilities: super::control::held_capabilities(),
+            possible_cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            default_ulimits: self.inner.config.default_ulimits.clone(),
+            ..Host::default()
+        }
+    }
+
+    /// The process as the container's own was started; what an exec differs in is the caller's.
+    pub(crate) fn process_of(&self, container: &Container) -> Result<Process> {
+        let spec = bundle::spec(&container.snapshot(), &self.host_facts())?;
+        let mut process = spec.process.ok_or_else(|| Error::internal("a container without a process"))?;
+        process.oom_score_adj = None;
+        Ok(process)
+    }
+
+    /// Every capability the daemon holds, for a privileged exec.
+    pub(crate) fn every_capability(&self) -> Capabilities {
+        bundle::capability_sets(&super::control::held_capabilities())
+    }
+
+    /// `hostname` and `resolv.conf`; `hosts` waits for the address.
+    fn write_etc(&self, record: &Record, folder: &Path) -> Result<()> {
+        let etc = folder.join("etc");
+        fs::write(etc.join("hostname"), format!("{}\n", record.config.hostname))
+            .context("cannot write the hostname file")?;
+        if record.endpoints.is_empty() {
+            return Ok(());
+        }
+        let config = &self.inner.config;
+        let host = &record.host_config;
+        let asked = |own: &Option<Vec<String>>, engine: Vec<String>| match own {
+            Some(own) if !own.is_empty() => own.clone(),
+            _ => engine,
+        };
+        let mode = if host.network_mode == "host" { ResolvMode::Host } else { ResolvMode::Sandbox { ipv6: false } };
+        let text = files::resolv_conf(
+            &files::read_host_resolv_conf(),
+            &asked(&host.dns, config.dns.iter().map(ToString::to_string).collect()),
+            &asked(&host.dns_search, config.dns_search.clone()),
+            &asked(&host.dns_options, config.dns_options.clone()),
+            mode,
+        );
+        let text = text.context("cannot make resolv.conf")?;
+        fs::write(etc.join("resolv.conf"), text).context("cannot write resolv.conf")?;
+        // Mounting wants the file to be there; its content comes with the address.
+        fs::File::create(etc.join("hosts")).context("cannot write the hosts file").map(drop)
+    }
+
+    fn write_hosts(&self, record: &Record, endpoint: &EndpointRecord) -> Result<()> {
+        let path = self.data_folder(&record.id).join("etc/hosts");
+        let extra = extra_hosts(record, endpoint)?;
+        let text = if record.host_config.network_mode == "host" {
+            files::hosts_of_host(&fs::read_to_string("/etc/hosts").unwrap_or_default(), &extra)
+        } else {
+            let addresses: Vec<_> = endpoint.address.into_iter().collect();
+            files::hosts(&record.config.hostname, &record.config.domainname, &addresses, &extra)
+        };
+        let text = text.context("cannot make the hosts file")?;
+        fs::write(path, text).context("cannot write the hosts file")
+    }
+
+    fn start_request(
+        &self,
+        container: &Container,
+        record: &Record,
+        network: &Network,
+        files: &mut Files,
+    ) -> Result<(Start, Vec<OwnedFd>)> {
+        let again = |fd: &OwnedFd| fd.try_clone().context("cannot pass a descriptor");
+        let mut fds = vec![again(&files.container_dir)?, again(&files.run_dir)?, again(&files.rootfs)?];
+        if let Some(sandbox) = &network.sandbox {
+            fds.push(sandbox.as_fd().try_clone_to_owned().context("cannot pass a descriptor")?);
+        }
+        let mut attached = Vec::new();
+        for client in container.waiting().drain(..) {
+            attached.push(client.streams);
+            fds.push(client.socket);
+        }
+        let spec = std::mem::take(&mut files.spec);
+        let runtime = self.inner.config.runtimes.get(&record.host_config.runtime).cloned();
+        let start = Start {
+            id: record.id.clone(),
+            spec,
+            run_dir: self.run_folder(&record.id),
+            rootfs_fd: true,
+            network_fd: network.given,
+            cgroup: self.cgroup(record),
+            shim_cgroup: Some(format!("/ferry-{}-shims", self.inner.instance)),
+            open_stdin: record.config.open_stdin,
+            stdin_once: record.config.stdin_once,
+            log: defaults::log_options(&record.host_config, &record.id)?,
+            foreign_runtime: runtime,
+            attached,
+        };
+        Ok((start, fds))
+    }
+
+    fn shared_pids(&self, record: &Record) -> Result<SharedPids> {
+        let pid_of = |mode: &str, what: &str| match mode.strip_prefix("container:") {
+            Some(other) => self.find(other).and_then(|other| self.running_pid(&other, what)).map(Some),
+            None => Ok(None),
+        };
+        Ok(SharedPids {
+            ipc: pid_of(&record.host_config.ipc_mode, "join IPC of")?,
+            pid: pid_of(&record.host_config.pid_mode, "join PID of")?,
+        })
+    }
+
+    fn running_pid(&self, other: &Container, what: &str) -> Result<u32> {
+        other.with_record(|record| match record.status.is_live() {
+            true => Ok(record.pid),
+            false => Err(Error::conflict(format!("cannot {what} a non running container: {}", record.id))),
+        })
+    }
+}
+
+/// What [`Containers::make_network`] hands over.
+struct Network {
+    sandbox: Option<Sandbox>,
+    endpoint: Option<EndpointRecord>,
+    published: Vec<ferry_network::PublishedPort>,
+    given: bool,
+}
+
+/// Pids of containers whose namespaces are joined.
+#[derive(Clone, Copy)]
+struct SharedPids {
+    ipc: Option<u32>,
+    pid: Option<u32>,
+}
+
+/// Gives the network back when a start fails after it was made.
+struct NetworkUndo<'a> {
+    containers: &'a Containers,
+    record: &'a Record,
+    armed: bool,
+}
+
+impl NetworkUndo<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for NetworkUndo<'_> {
+    fn drop(&mut self) {
+        if self.armed && !self.record.endpoints.is_empty() {
+            let (containers, id) = (self.containers.clone(), self.record.id.clone());
+            tokio::task::spawn_blocking(move || containers.inner.networks.disconnect(&id, true));
+        }
+    }
+}
+
+fn make_run_folder(path: &Path) -> std::io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+fn make_bind_sources(record: &Record) -> Result<()> {
+    for mount in &record.mounts {
+        let MountKind::Bind { source, create_source } = &mount.kind else { continue };
+        let there = Path::new(source).symlink_metadata().is_ok();
+        if there {
+            continue;
+        }
+        if !create_source {
+            return Err(Error::invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {source}"
+            )));
+        }
+        fs::create_dir_all(source).context(format!("error while creating mount source path '{source}'"))?;
+    }
+    Ok(())
+}
+
+/// `--add-host` lines; `host-gateway` is the gateway of the container's network.
+fn extra_hosts(record: &Record, endpoint: &EndpointRecord) -> Result<Vec<(String, IpAddr)>> {
+    let mut lines = Vec::new();
+    for extra in record.host_config.extra_hosts.iter().flatten() {
+        let (name, address) = files::extra_host(extra).map_err(|error| Error::invalid(error.to_string()))?;
+        let address = if address == "host-gateway" {
+            let gateway = endpoint.gateway.map(IpAddr::V4);
+            gateway.ok_or_else(|| Error::invalid("unable to derive the IP value for host-gateway".to_owned()))?
+        } else {
+            address.parse().map_err(|_| Error::invalid(format!("invalid IP address in add-host: {address:?}")))?
+        };
+        lines.push((name.to_owned(), address));
+    }
+    Ok(lines)
+}
+
+fn custom_seccomp(record: &Record) -> Option<String> {
+    bundle::security_option(&record.host_config, "seccomp").filter(|value| value != "unconfined" && value != "builtin")
+}
+
+/// Docker's words around the runtime's; clients look for the code words in them.
+fn start_error(record: &Record, error: ShimCallError) -> Error {
+    let ShimCallError::Refused(ShimError { kind, message }) = error else {
+        return Error::internal(format!("failed to create task for container {}", record.short_id()))
+            .with_source(error);
+    };
+    let status = match kind {
+        ShimErrorKind::CommandNotFound | ShimErrorKind::CommandNotExecutable | ShimErrorKind::Invalid => {
+            ErrorKind::InvalidArgument
+        }
+        ShimErrorKind::Unsupported => ErrorKind::NotImplemented,
+        ShimErrorKind::NotRunning | ShimErrorKind::Internal => ErrorKind::Internal,
+    };
+    Error::new(
+        status,
+        format!(
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: {message}"
+        ),
+    )
+}
+
+/// The exit code that `inspect` shows after a start that failed; the client derives its own from the text alike.
+fn start_exit_code(text: &str) -> i32 {
+    let has = |part: &str| text.contains(part);
+    if has("executable file not found")
+        || has("no such file or directory")
+        || has("system cannot find the file specified")
+    {
+        127
+    } else if has("permission denied") || has("not a directory") || has("is a directory") {
+        126
+    } else {
+        128
+    }
+}

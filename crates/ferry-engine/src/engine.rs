@@ -1,0 +1,192 @@
+//! Bringing the services up and down, in order.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use ferry_spec::digest::Digest;
+use ferry_store::Store;
+use ferry_store::record::{self, Syncer};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::config::EngineConfig;
+use crate::containers::{Containers, Parts};
+use crate::error::{Context, Error, Result};
+use crate::events::Events;
+use crate::execs::Execs;
+use crate::images::Images;
+use crate::networks::Networks;
+use crate::system::System;
+use crate::volumes::Volumes;
+
+/// Format of the data root that this build writes and reads.
+const FORMAT: u32 = 1;
+/// The program of `--init`, compiled in.
+const INIT_PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ferry-init"));
+
+/// Every service of one data root; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    /// Containers.
+    pub containers: Containers,
+    /// Execs.
+    pub execs: Execs,
+    /// Images.
+    pub images: Images,
+    /// Networks.
+    pub networks: Networks,
+    /// Volumes.
+    pub volumes: Volumes,
+    /// Events.
+    pub events: Events,
+    /// What is told about the whole.
+    pub system: System,
+    config: Arc<EngineConfig>,
+    syncer: Syncer,
+    _lock: Arc<File>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct FormatFile {
+    version: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct EngineRecord {
+    id: String,
+}
+
+impl Engine {
+    /// Takes the data root, opens the services and recovers what ran.
+    ///
+    /// # Errors
+    /// When another daemon has the data root, when a newer ferry wrote it, or when the host lacks something.
+    pub async fn start(config: EngineConfig) -> Result<Self> {
+        let config = Arc::new(config);
+        make_roots(&config)?;
+        let lock = lock_data_root(&config.data_root)?;
+        check_format(&config.data_root)?;
+        let instance = instance_id(&config.data_root)?;
+        write_init_program(&config.exec_root)?;
+        let syncer = Syncer::start().context("cannot start the thread that syncs records")?;
+        let id = engine_id(&config.data_root)?;
+
+        let events = Events::open(&config.exec_root)?;
+        let store = Store::open(&config.data_root).context("cannot open the image store")?;
+        let images = Images::open(&config, store.clone(), events.clone())?;
+        let volumes = Volumes::open(&config.data_root, events.clone(), syncer.clone())?;
+        let networks = Networks::open(&config, &instance, events.clone(), &syncer)?;
+        let containers = Containers::open(Parts {
+            config: Arc::clone(&config),
+            instance,
+            store: store.clone(),
+            images: images.clone(),
+            networks: networks.clone(),
+            volumes: volumes.clone(),
+            events: events.clone(),
+            syncer: syncer.clone(),
+        })?;
+        containers.recover().await?;
+        let system = System::new(id, Arc::clone(&config), store, containers.clone(), images.clone());
+        let execs = Execs::new(containers.clone());
+        Ok(Self { containers, execs, images, networks, volumes, events, system, config, syncer, _lock: Arc::new(lock) })
+    }
+
+    /// Ends the engine. Containers run on when `live-restore` is set and the host stays up; they are stopped otherwise.
+    pub async fn shutdown(&self, host_is_stopping: bool) {
+        if host_is_stopping || !self.config.live_restore {
+            self.containers.stop_all(self.config.shutdown_timeout_s).await;
+        }
+        self.containers.close();
+        let (engine, nothing_runs) = (self.clone(), !self.containers.anything_runs());
+        let closed = tokio::task::spawn_blocking(move || {
+            engine.networks.close(nothing_runs);
+            if let Err(error) = engine.syncer.flush() {
+                tracing::error!(%error, "records not synced");
+            }
+        });
+        if let Err(error) = closed.await {
+            tracing::error!(%error, "shutdown did not end in order");
+        }
+    }
+}
+
+fn make_roots(config: &EngineConfig) -> Result<()> {
+    for (root, mode) in [(&config.data_root, 0o710), (&config.exec_root, 0o711)] {
+        let made = fs::DirBuilder::new().recursive(true).mode(mode).create(root);
+        made.context(format!("cannot make {}", root.display()))?;
+    }
+    Ok(())
+}
+
+/// Locks by `flock`, which ends with the process, however it ends.
+fn lock_data_root(data_root: &Path) -> Result<File> {
+    let path = data_root.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = file.context(format!("cannot open {}", path.display()))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::conflict(format!(
+            "another ferryd uses the data root {}; stop it, or choose another `--data-root`",
+            data_root.display()
+        ))),
+        Err(error) => Err(error).context(format!("cannot lock {}", path.display())),
+    }
+}
+
+fn check_format(data_root: &Path) -> Result<()> {
+    let path = data_root.join("format.json");
+    match fs::read(&path) {
+        Ok(text) => {
+            let found: FormatFile = serde_json::from_slice(&text).context(format!("cannot read {}", path.display()))?;
+            if found.version > FORMAT {
+                return Err(Error::conflict(format!(
+                    "{} was written by a newer ferry (format {}, this one knows {FORMAT}); nothing was changed",
+                    data_root.display(),
+                    found.version
+                )));
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let text = serde_json::to_vec(&FormatFile { version: FORMAT }).expect("plain data");
+            let new = data_root.join("format.json.new");
+            fs::write(&new, text)
+                .and_then(|()| fs::rename(&new, &path))
+                .context(format!("cannot write {}", path.display()))
+        }
+        Err(error) => Err(error).context(format!("cannot read {}", path.display())),
+    }
+}
+
+/// First 8 hex digits of SHA-256 over the canonical path of the data root.
+fn instance_id(data_root: &Path) -> Result<String> {
+    let canonical = data_root.canonicalize().context(format!("cannot resolve {}", data_root.display()))?;
+    Ok(Digest::sha256(canonical.as_os_str().as_encoded_bytes()).hex()[..8].to_owned())
+}
+
+/// Containers bind mount it; written anew at each start, beside and renamed, so that those that run keep theirs.
+fn write_init_program(exec_root: &Path) -> Result<()> {
+    let path = exec_root.join("ferry-init");
+    let new = exec_root.join("ferry-init.new");
+    fs::write(&new, INIT_PROGRAM)
+        .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(0o555)))
+        .and_then(|()| fs::rename(&new, &path))
+        .context(format!("cannot write {}", path.display()))
+}
+
+/// Made once per data root.
+fn engine_id(data_root: &Path) -> Result<String> {
+    let path = data_root.join("engine.json");
+    match record::read::<EngineRecord>(&path) {
+        Ok(Some(record)) => return Ok(record.id),
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, "engine record set aside"),
+    }
+    let hex = crate::ids::random_id();
+    let id = format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32]);
+    record::write(&path, &EngineRecord { id: id.clone() }).context(format!("cannot write {}", path.display()))?;
+    Ok(id)
+}

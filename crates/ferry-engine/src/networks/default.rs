@@ -1,0 +1,134 @@
+//! Bringing up `bridge`, `host` and `none` at start.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use ferry_network::Networking;
+use ferry_network::address_pool::AddressPool;
+use ferry_store::record::{self, Syncer};
+use ipnet::{IpNet, Ipv4Net};
+
+use super::{Driver, Network, NetworkRecord, record_path};
+use crate::clock;
+use crate::config::BridgeConfig;
+use crate::error::{Context, Error, Result};
+use crate::ids;
+
+/// Reads the records, makes those of the default networks that are missing, and has the bridge made.
+pub(super) fn bring_up(
+    networking: &Networking,
+    config: &BridgeConfig,
+    folder: &Path,
+    syncer: &Syncer,
+) -> Result<BTreeMap<String, Network>> {
+    let found = read_records(folder)?;
+    let mut records = Vec::new();
+    if config.name != "none" {
+        let earlier = found.iter().find(|record| record.driver == Driver::Bridge);
+        let bridge = bridge_record(networking, config, earlier)?;
+        let spec = bridge.bridge_spec().expect("a bridge record has link, gateway and subnet");
+        networking.ensure_bridge(&spec).context(format!("cannot make the bridge {}", config.name))?;
+        records.push(bridge);
+    }
+    for (name, driver) in [("host", Driver::Host), ("none", Driver::Null)] {
+        let earlier = found.iter().find(|record| record.driver == driver);
+        records.push(earlier.cloned().unwrap_or_else(|| plain_record(name, driver)));
+    }
+    let mut table = BTreeMap::new();
+    for network in records {
+        if !found.iter().any(|earlier| same(earlier, &network)) {
+            syncer.write(&record_path(folder, &network.id), &network).context(format!("network {}", network.name))?;
+        }
+        table.insert(network.id.clone(), into_network(network)?);
+    }
+    Ok(table)
+}
+
+fn same(a: &NetworkRecord, b: &NetworkRecord) -> bool {
+    serde_json::to_value(a).ok() == serde_json::to_value(b).ok()
+}
+
+fn read_records(folder: &Path) -> Result<Vec<NetworkRecord>> {
+    let mut records = Vec::new();
+    for entry in fs::read_dir(folder).context("cannot read the networks folder")? {
+        let path = entry.context("cannot read the networks folder")?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        match record::read::<NetworkRecord>(&path) {
+            Ok(record) => records.extend(record),
+            Err(error) => tracing::error!(network = %path.display(), %error, "network record set aside"),
+        }
+    }
+    Ok(records)
+}
+
+/// The earlier record brought to what the configuration says now; the subnet is kept as long as it is free.
+fn bridge_record(
+    networking: &Networking,
+    config: &BridgeConfig,
+    earlier: Option<&NetworkRecord>,
+) -> Result<NetworkRecord> {
+    let gateway = match config.bip {
+        Some(IpNet::V4(bip)) => bip,
+        Some(IpNet::V6(bip)) => return Err(Error::not_implemented(format!("bip {bip}: an IPv6 default bridge"))),
+        None => chosen_gateway(networking, config, earlier)?,
+    };
+    let ip_range = match config.fixed_cidr {
+        Some(IpNet::V4(range)) => Some(range),
+        Some(IpNet::V6(range)) => return Err(Error::not_implemented(format!("fixed-cidr {range}: an IPv6 range"))),
+        None => None,
+    };
+    Ok(NetworkRecord {
+        id: earlier.map_or_else(ids::random_id, |record| record.id.clone()),
+        name: "bridge".to_owned(),
+        created_ns: earlier.map_or_else(clock::now_ns, |record| record.created_ns),
+        driver: Driver::Bridge,
+        link: Some(config.name.clone()),
+        gateway: Some(gateway.addr()),
+        subnet: Some(gateway.trunc()),
+        ip_range,
+        icc: config.icc,
+        masquerade: config.ip_masquerade,
+        mtu: config.mtu.filter(|mtu| *mtu > 0),
+    })
+}
+
+fn chosen_gateway(networking: &Networking, config: &BridgeConfig, earlier: Option<&NetworkRecord>) -> Result<Ipv4Net> {
+    let kept = earlier
+        .filter(|record| record.link.as_deref() == Some(&config.name))
+        .and_then(|record| Ipv4Net::new(record.gateway?, record.subnet?.prefix_len()).ok());
+    if let Some(kept) = kept
+        && networking.is_subnet_free(&kept.trunc(), &config.name).context("cannot read the host's routes")?
+    {
+        return Ok(kept);
+    }
+    let subnet = networking.choose_subnet(&[]).context("cannot choose a subnet for the default bridge")?;
+    let first = subnet.hosts().next().expect("a subnet of a pool has hosts");
+    Ok(Ipv4Net::new(first, subnet.prefix_len()).expect("the prefix length of a valid subnet"))
+}
+
+fn plain_record(name: &str, driver: Driver) -> NetworkRecord {
+    NetworkRecord {
+        id: ids::random_id(),
+        name: name.to_owned(),
+        created_ns: clock::now_ns(),
+        driver,
+        link: None,
+        gateway: None,
+        subnet: None,
+        ip_range: None,
+        icc: true,
+        masquerade: false,
+        mtu: None,
+    }
+}
+
+fn into_network(record: NetworkRecord) -> Result<Network> {
+    let pool = record
+        .subnet
+        .map(|subnet| AddressPool::new(subnet.into(), record.ip_range.map(IpNet::V4), record.gateway.map(Into::into)));
+    let pool = pool.transpose().context(format!("network {}", record.name))?;
+    Ok(Network { record, pool, members: BTreeMap::new() })
+}

@@ -1,0 +1,160 @@
+//! What is told about the whole: `GET /info`.
+
+mod host;
+
+use std::sync::Arc;
+
+use ferry_api::system::{
+    Commit, FirewallInfo, IndexInfo, Info, PluginsInfo, RegistryServiceConfig, Runtime, SwarmInfo,
+};
+use ferry_store::Store;
+
+use crate::clock;
+use crate::config::EngineConfig;
+use crate::containers::Containers;
+use crate::containers::state::Status;
+use crate::error::Result;
+use crate::images::Images;
+
+/// Tells about the engine and its host.
+#[derive(Clone)]
+pub struct System {
+    id: String,
+    config: Arc<EngineConfig>,
+    store: Store,
+    containers: Containers,
+    images: Images,
+}
+
+impl System {
+    pub(crate) fn new(
+        id: String,
+        config: Arc<EngineConfig>,
+        store: Store,
+        containers: Containers,
+        images: Images,
+    ) -> Self {
+        Self { id, config, store, containers, images }
+    }
+
+    /// Describes engine and host.
+    ///
+    /// API: `GET /info`
+    ///
+    /// # Errors
+    /// When the host cannot be read.
+    pub async fn info(&self) -> Result<Info> {
+        let config = &self.config;
+        let statuses: Vec<Status> = self.containers.all().iter().map(|container| container.status()).collect();
+        let count = |wanted: &dyn Fn(Status) -> bool| as_i64(statuses.iter().filter(|status| wanted(**status)).count());
+        let host = host::facts();
+        let log_file = config.log_file.as_ref().map(|path| path.display().to_string());
+        let mut driver_status: Vec<[String; 2]> =
+            self.store.driver_status().into_iter().map(|(key, value)| [key, value]).collect();
+        driver_status.extend(log_file.clone().map(|path| ["Daemon Log".to_owned(), path]));
+        let proxy = |value: &Option<String>| value.clone().unwrap_or_default();
+        Ok(Info {
+            id: self.id.clone(),
+            containers: as_i64(statuses.len()),
+            containers_running: count(&|status| matches!(status, Status::Running | Status::Restarting)),
+            containers_paused: count(&|status| status == Status::Paused),
+            containers_stopped: count(&|status| matches!(status, Status::Created | Status::Exited | Status::Dead)),
+            images: as_i64(self.images.count()),
+            driver: self.store.driver_name().to_owned(),
+            driver_status: Some(driver_status),
+            plugins: plugins(),
+            memory_limit: host.controllers.memory,
+            swap_limit: host.controllers.swap,
+            cpu_cfs_period: host.controllers.cpu,
+            cpu_cfs_quota: host.controllers.cpu,
+            cpu_shares: host.controllers.cpu,
+            cpu_set: host.controllers.cpuset,
+            pids_limit: host.controllers.pids,
+            ipv4_forwarding: host.ipv4_forwarding,
+            debug: config.debug,
+            n_fd: host.open_files,
+            oom_kill_disable: host.cgroup_version == "1" && host.controllers.memory,
+            n_goroutines: host.threads,
+            system_time: clock::rfc3339(clock::now_ns()),
+            logging_driver: config.log_driver.clone(),
+            cgroup_driver: "cgroupfs".to_owned(),
+            cgroup_version: host.cgroup_version.to_owned(),
+            kernel_version: host.kernel_version,
+            operating_system: host.operating_system,
+            os_version: host.os_version,
+            os_type: "linux".to_owned(),
+            architecture: host.architecture,
+            index_server_address: "https://index.docker.io/v1/".to_owned(),
+            registry_config: Some(self.registry_config()),
+            n_cpu: host.cpus,
+            mem_total: host.memory_bytes,
+            docker_root_dir: config.data_root.display().to_string(),
+            http_proxy: proxy(&config.proxies.http),
+            https_proxy: proxy(&config.proxies.https),
+            no_proxy: proxy(&config.proxies.no_proxy),
+            name: host.name,
+            labels: Some(config.labels.clone()),
+            server_version: config.server_version.clone(),
+            runtimes: self.runtimes(),
+            default_runtime: config.default_runtime.clone(),
+            swarm: SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() },
+            live_restore_enabled: config.live_restore,
+            init_binary: "docker-init".to_owned(),
+            containerd_commit: Commit::default(),
+            runc_commit: Commit::default(),
+            init_commit: Commit::default(),
+            security_options: Some(host.security_options),
+            firewall_backend: config
+                .bridge
+                .firewall
+                .then(|| FirewallInfo { driver: "nftables".to_owned(), ..FirewallInfo::default() }),
+            warnings: Some(host.warnings),
+            ..Info::default()
+        })
+    }
+
+    fn registry_config(&self) -> RegistryServiceConfig {
+        let mirrors = self.config.registry_mirrors.clone();
+        let hub =
+            IndexInfo { name: "docker.io".to_owned(), mirrors: Some(mirrors.clone()), secure: true, official: true };
+        let mut index_configs = std::collections::BTreeMap::from([("docker.io".to_owned(), hub)]);
+        let mut cidrs = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
+        for registry in &self.config.insecure_registries {
+            if registry.contains('/') {
+                cidrs.push(registry.clone());
+            } else {
+                let index = IndexInfo { name: registry.clone(), mirrors: Some(Vec::new()), ..IndexInfo::default() };
+                index_configs.insert(registry.clone(), index);
+            }
+        }
+        RegistryServiceConfig { insecure_registry_cidrs: Some(cidrs), index_configs, mirrors: Some(mirrors) }
+    }
+
+    fn runtimes(&self) -> std::collections::BTreeMap<String, Runtime> {
+        let own = Runtime { path: "ferry-shim".to_owned(), ..Runtime::default() };
+        let mut runtimes = std::collections::BTreeMap::from([
+            ("ferry".to_owned(), own.clone()),
+            ("io.containerd.runc.v2".to_owned(), own.clone()),
+            ("runc".to_owned(), own),
+        ]);
+        for (name, foreign) in &self.config.runtimes {
+            let path = foreign.path.display().to_string();
+            runtimes.insert(name.clone(), Runtime { path, runtime_args: foreign.args.clone(), ..Runtime::default() });
+        }
+        runtimes
+    }
+}
+
+fn plugins() -> PluginsInfo {
+    let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    PluginsInfo {
+        volume: list(&["local"]),
+        network: list(&["bridge", "host", "null"]),
+        authorization: None,
+        log: list(&["json-file", "none"]),
+    }
+}
+
+fn as_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
