@@ -87,8 +87,9 @@ impl BlobStream {
             if self.answer.is_none() {
                 let inner = Arc::clone(&self.repository.0);
                 // What fails here was tried often enough.
-                let (answer, skip) =
-                    inner.at_some_host(async |host| inner.blob_at(host, &self.descriptor, self.offset).await).await?;
+                let (descriptor, offset) = (&self.descriptor, self.offset);
+                let opened = inner.at_some_host(|at| inner.blob_at(&inner.hosts[at], descriptor, offset)).await;
+                let (answer, skip) = opened?;
                 self.answer = Some(answer);
                 self.skip = skip;
             }

@@ -104,7 +104,9 @@ impl Inner {
     }
 
     /// Does `work` at the first host that can. Only the last host is asked again when it fails in a way that may pass.
-    pub(crate) async fn at_some_host<T>(&self, work: impl AsyncFn(&Host) -> Result<T>) -> Result<T> {
+    ///
+    /// `work` is given the host's place: futures that borrow from their argument cannot be sent to other threads.
+    pub(crate) async fn at_some_host<T, F: Future<Output = Result<T>>>(&self, work: impl Fn(usize) -> F) -> Result<T> {
         let order = self.order();
         let mut worst: Option<Error> = None;
         for (position, &at) in order.iter().enumerate() {
@@ -113,7 +115,7 @@ impl Inner {
             if position + 1 < order.len() {
                 policy.tries = 1;
             }
-            match policy.run(host.contacted.load(Ordering::Relaxed), async || work(host).await).await {
+            match policy.run(host.contacted.load(Ordering::Relaxed), || work(at)).await {
                 Ok(value) => {
                     self.preferred.store(at, Ordering::Relaxed);
                     return Ok(value);

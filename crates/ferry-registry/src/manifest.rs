@@ -33,7 +33,7 @@ impl Repository {
             .map(ToString::to_string)
             .or_else(|| reference.tag().map(str::to_owned))
             .ok_or_else(|| Error::Configuration("object required".to_owned()))?;
-        inner.at_some_host(async |host| inner.resolve_at(host, reference, &object).await).await
+        inner.at_some_host(|at| inner.resolve_at(&inner.hosts[at], reference, &object)).await
     }
 
     /// Fetches the manifest or index that `descriptor` points at.
@@ -42,7 +42,7 @@ impl Repository {
     /// [`Error::Digest`], [`Error::DigestHeader`] and [`Error::Size`] when it is something else.
     pub async fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let inner = &self.0;
-        inner.at_some_host(async |host| inner.manifest_at(host, descriptor).await).await
+        inner.at_some_host(|at| inner.manifest_at(&inner.hosts[at], descriptor)).await
     }
 }
 

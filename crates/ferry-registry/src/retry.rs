@@ -49,7 +49,11 @@ impl RetryPolicy {
     }
 
     /// Runs `work` until it succeeds, fails for good or has used up its tries.
-    pub(crate) async fn run<T>(&self, contacted: bool, mut work: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    pub(crate) async fn run<T, F: Future<Output = Result<T>>>(
+        &self,
+        contacted: bool,
+        mut work: impl FnMut() -> F,
+    ) -> Result<T> {
         let mut failures = 0;
         loop {
             let error = match work().await {

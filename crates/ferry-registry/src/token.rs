@@ -139,7 +139,7 @@ impl Authorizer {
         let body = transport
             .config
             .retry
-            .run(false, async || {
+            .run(false, || async {
                 let answer = transport.ask(ask.clone()).await?;
                 if answer.status().is_success() {
                     answer.body(TOKEN_LIMIT).await

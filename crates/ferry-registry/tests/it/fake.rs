@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -133,7 +132,13 @@ impl Fake {
     }
 
     /// Serves `bytes` as a manifest of `repository` under its digest and `tag`.
-    pub(crate) fn manifest(&self, repository: &str, tag: Option<&str>, kind: &str, bytes: impl Into<Bytes>) -> Descriptor {
+    pub(crate) fn manifest(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        kind: &str,
+        bytes: impl Into<Bytes>,
+    ) -> Descriptor {
         let bytes = bytes.into();
         let descriptor = Descriptor::new(kind, Digest::sha256(&bytes), bytes.len() as u64);
         let mut manifests = self.state.manifests.lock().unwrap();
@@ -180,32 +185,26 @@ async fn serve(listener: TcpListener, origin: Origin, state: Arc<State>) {
     }
 }
 
-fn answer(
-    origin: Origin,
-    state: Arc<State>,
-    request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Body>, Infallible>> {
-    async move {
-        let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-        let mut seen = Seen {
-            origin,
-            method: request.method().to_string(),
-            path: request.uri().path().to_owned(),
-            query: request.uri().query().unwrap_or_default().to_owned(),
-            authorization: header("authorization"),
-            cookie: header("cookie").is_some(),
-            range: header("range"),
-            body: String::new(),
-        };
-        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        seen.body = String::from_utf8_lossy(&body).into_owned();
-        state.log.lock().unwrap().push(seen.clone());
-        Ok(match origin {
-            Origin::Registry => registry(&state, &seen),
-            Origin::Token => token(&state),
-            Origin::Storage => storage(&state, &seen).await,
-        })
-    }
+async fn answer(origin: Origin, state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    let mut seen = Seen {
+        origin,
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        authorization: header("authorization"),
+        cookie: header("cookie").is_some(),
+        range: header("range"),
+        body: String::new(),
+    };
+    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    seen.body = String::from_utf8_lossy(&body).into_owned();
+    state.log.lock().unwrap().push(seen.clone());
+    Ok(match origin {
+        Origin::Registry => registry(&state, &seen),
+        Origin::Token => token(&state),
+        Origin::Storage => storage(&state, &seen).await,
+    })
 }
 
 fn registry(state: &State, seen: &Seen) -> Response<Body> {

@@ -1,0 +1,172 @@
+//! Images: named content that containers are made of.
+//!
+//! Owns: image names and what they mean, pulling, loading and importing, who uses an image. The store below owns the bytes; this
+//! service decides what is fetched, when a name is written (last of all) and when content may go.
+//!
+//! An image's id is the digest of its target, an index or a manifest. An image without a name is kept by a name below
+//! [`names::DANGLING`], which no user can write.
+//!
+//! Locks: `state` is taken for look-ups and for writing one name record, never across a transfer. `transfers` is taken for a
+//! look-up alone. Neither is held while the other is taken.
+
+mod archive;
+mod bundled;
+mod changes;
+mod history;
+mod import;
+mod inspect;
+mod layers;
+mod list;
+mod load;
+mod names;
+mod progress;
+mod pull;
+mod remove;
+mod resolve;
+mod spool;
+mod summary;
+mod tag;
+mod transfer;
+mod users;
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ferry_registry::{Client, ClientConfig, Proxies};
+use ferry_spec::{Digest, Platform, Reference};
+use ferry_store::{ImageRecord, Live, Store};
+use tokio::sync::Semaphore;
+
+use crate::config::EngineConfig;
+use crate::error::{Context, Error, Result};
+use crate::events::Events;
+
+pub use ferry_registry::Credentials;
+pub use import::ImportRequest;
+pub use list::ListOptions;
+pub use progress::JsonMessageStream;
+pub use pull::PullRequest;
+pub use resolve::ResolvedImage;
+
+/// The images service; cheap to clone.
+#[derive(Clone)]
+pub struct Images {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    store: Store,
+    client: Client,
+    events: Events,
+    /// A folder on the store's file system, for temporary files without names.
+    folder: PathBuf,
+    /// What images run here when nobody asks for another platform.
+    host: Platform,
+    state: Mutex<State>,
+    /// Manifests and configurations that were read before, by the manifest's digest.
+    parsed: Mutex<HashMap<Digest, Arc<resolve::Parsed>>>,
+    transfers: Mutex<HashMap<pull::TransferKey, Arc<transfer::Transfer>>>,
+    /// One lock per blob on its way in, so that it is fetched once.
+    blobs: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    downloads: Semaphore,
+    unpacks: Semaphore,
+}
+
+/// Derived from the name records at start; changed only together with them.
+#[derive(Default)]
+struct State {
+    names: BTreeMap<Reference, ImageRecord>,
+    users: HashMap<String, users::User>,
+}
+
+impl Images {
+    /// Reads the image names of `store`.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn open(config: &EngineConfig, store: Store, events: Events) -> Result<Self> {
+        let client = Client::new(ClientConfig {
+            mirrors: config.registry_mirrors.clone(),
+            insecure: config.insecure_registries.clone(),
+            proxies: Proxies {
+                http: config.proxies.http.clone(),
+                https: config.proxies.https.clone(),
+                no_proxy: config.proxies.no_proxy.clone(),
+            },
+            ..ClientConfig::default()
+        });
+        Self::with_client(&config.data_root, store, client, events, config.max_concurrent_downloads)
+    }
+
+    /// As [`Images::open`], with a client made elsewhere.
+    pub(crate) fn with_client(
+        data_root: &Path,
+        store: Store,
+        client: Client,
+        events: Events,
+        downloads: usize,
+    ) -> Result<Self> {
+        let records = store.images().context("cannot read image names")?;
+        let names = records.into_iter().map(|record| (record.reference.clone(), record)).collect();
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let inner = Inner {
+            store,
+            client,
+            events,
+            folder: load::folder_of(data_root),
+            host: Platform::host(),
+            state: Mutex::new(State { names, users: HashMap::new() }),
+            parsed: Mutex::default(),
+            transfers: Mutex::default(),
+            blobs: Mutex::default(),
+            downloads: Semaphore::new(downloads.max(1)),
+            unpacks: Semaphore::new(cores.max(2)),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Runs blocking work of this service on a thread for it.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .unwrap_or_else(|error| Err(Error::internal("image work panicked").with_source(error)))
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is one insertion or removal; a panic in between leaves nothing half-done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns every record whose target is `id`.
+    fn names_of(&self, id: &Digest) -> Vec<ImageRecord> {
+        self.state().names.values().filter(|record| record.target.digest == *id).cloned().collect()
+    }
+
+    /// Removes content that neither a name, nor a container, nor a transfer needs; returns its bytes. Failures are logged: what stays is found again
+    /// by the next collection.
+    fn collect(&self) -> u64 {
+        let in_use = || {
+            let used: Vec<Digest> = self.state().users.values().map(|user| user.image.clone()).collect();
+            let mut live = Live::default();
+            for id in used {
+                live.extend(self.store.reachable(&ferry_spec::Descriptor::new("", id, 0)));
+            }
+            live
+        };
+        match self.store.collect_with(in_use) {
+            Ok(collected) => {
+                tracing::debug!(bytes = collected.bytes, "image content collected");
+                collected.bytes
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot remove unused image content");
+                0
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Progress messages in Docker's words and form.
+
+use std::time::{Duration, Instant};
+
+use ferry_api::stream::{JsonMessage, Progress};
+use tokio::sync::mpsc;
+
+/// Progress of a pull, load or import; ends when the work does. A failure is its last message.
+pub type JsonMessageStream = mpsc::Receiver<JsonMessage>;
+
+/// How often amounts are told.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A line about `id`; empty for one about the whole.
+pub(super) fn line(id: &str, status: impl Into<String>) -> JsonMessage {
+    JsonMessage { status: status.into(), id: id.to_owned(), ..JsonMessage::default() }
+}
+
+/// A line as `docker load` prints it.
+pub(super) fn output(text: impl Into<String>) -> JsonMessage {
+    JsonMessage { stream: text.into(), ..JsonMessage::default() }
+}
+
+/// The part `id` has come to a new step.
+pub(super) fn step(id: &str, status: &str) -> JsonMessage {
+    amount(id, status, Progress::default())
+}
+
+/// The part `id` has ended a step.
+pub(super) fn ended(id: &str, status: &str) -> JsonMessage {
+    amount(id, status, Progress { hidecounts: true, ..Progress::default() })
+}
+
+/// How much of `id` is there.
+pub(super) fn amount(id: &str, status: &str, progress: Progress) -> JsonMessage {
+    JsonMessage { progress_detail: Some(progress), ..line(id, status) }
+}
+
+/// Tells when it is time for the next amount.
+pub(super) struct Pace(Option<Instant>);
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Self(None)
+    }
+
+    /// Returns true at most once per interval.
+    pub(super) fn is_due(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() >= INTERVAL);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}

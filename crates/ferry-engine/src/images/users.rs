@@ -1,0 +1,43 @@
+//! Which containers use which image.
+
+use ferry_spec::Digest;
+
+use super::{Images, Inner};
+
+/// One container's use of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) image: Digest,
+    pub(super) running: bool,
+}
+
+impl Images {
+    /// Notes that a container was made of an image: its content stays, and removing the image is refused.
+    pub fn acquire(&self, image: &Digest, container_id: &str) {
+        let user = User { image: image.clone(), running: false };
+        self.inner.state().users.insert(container_id.to_owned(), user);
+    }
+
+    /// Notes that a container is gone. Content that only it kept goes with the next removal of an image.
+    pub fn release(&self, container_id: &str) {
+        self.inner.state().users.remove(container_id);
+    }
+
+    /// Notes whether a container runs: the image of a running one cannot be removed even by force.
+    pub fn set_running(&self, container_id: &str, running: bool) {
+        if let Some(user) = self.inner.state().users.get_mut(container_id) {
+            user.running = running;
+        }
+    }
+}
+
+impl Inner {
+    /// Returns the containers of an image with whether they run, in the order of their ids.
+    pub(super) fn users_of(&self, image: &Digest) -> Vec<(String, bool)> {
+        let state = self.state();
+        let users = state.users.iter().filter(|(_, user)| user.image == *image);
+        let mut found: Vec<_> = users.map(|(id, user)| (id.clone(), user.running)).collect();
+        found.sort();
+        found
+    }
+}
