@@ -1,12 +1,10 @@
 //! A disk that is full.
 
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::AsFd;
 
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags};
 
-use crate::harness::{Engine, Folders, ready};
+use crate::harness::{BOTH, Engine, Folders, pair, read_until, ready};
 
 /// A small file system over the container's data folder.
 struct SmallDisk<'a>(&'a Folders);
@@ -43,11 +41,11 @@ fn a_full_disk_costs_log_lines_and_the_log_says_how_many() {
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("fifo");
     let mut engine = Engine::spawn();
     let script = "seq 1 100000; read go < /tmp/go; echo after; exit 4";
-    engine.start(&folders, folders.start(&["sh", "-c", script]), Vec::new());
-    // This waits for the script to open the other end: all its lines are in the pipe then, and most were read from it.
-    let mut go = File::options().write(true).open(&fifo).expect("go");
+    let (client, theirs) = pair();
+    engine.start(&folders, folders.start(&["sh", "-c", script]), vec![(theirs, BOTH)]);
+    read_until(&client, "\n100000\n");
     std::fs::remove_file(&filler).expect("space again");
-    go.write_all(b"go\n").expect("go");
+    std::fs::write(&fifo, "go\n").expect("go");
     assert_eq!(engine.wait_exit().code, 4);
     assert_eq!(folders.exit().expect("exit.json").code, 4);
     let log = folders.log();
@@ -61,6 +59,24 @@ fn a_full_disk_costs_log_lines_and_the_log_says_how_many() {
     let kept =
         log.iter().filter(|(stream, line)| *stream == "stdout" && line.trim_end().parse::<u32>().is_ok()).count();
     assert_eq!(kept + lost, 100_000);
+    engine.shut_down(&folders);
+    drop(disk);
+}
+
+#[test]
+fn the_end_is_written_even_if_the_disk_is_full() {
+    if !ready() {
+        return;
+    }
+    let folders = Folders::new();
+    let disk = SmallDisk::new(&folders, "256k");
+    std::fs::write(folders.data().join("exit.json"), r#"{"code":99,"time_ns":1,"oom_killed":false}"#)
+        .expect("of an earlier run");
+    let mut engine = Engine::spawn();
+    engine.start(&folders, folders.start(&["sh", "-c", "seq 1 50000; exit 6"]), Vec::new());
+    assert_eq!(engine.wait_exit().code, 6);
+    std::fs::write(folders.data().join("filler"), [0; 65536]).expect_err("the disk is full");
+    assert_eq!(folders.exit().expect("exit.json").code, 6);
     engine.shut_down(&folders);
     drop(disk);
 }

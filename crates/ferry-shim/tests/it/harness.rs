@@ -14,7 +14,8 @@ use ferry_shim::client::{self, ShimChild, ShimProgram};
 use ferry_shim::framing::FrameDecoder;
 use ferry_shim::log::{ReadOptions, Reader};
 use ferry_shim::protocol::{
-    Event, Exec, Exit, Hello, LogOptions, Reply, Request, RequestFrame, ShimError, ShimFrame, Start, Streams, Target,
+    Event, Exec, Exit, ForeignRuntime, Hello, LogOptions, Reply, Request, RequestFrame, ShimError, ShimFrame, Start,
+    Streams, Target,
 };
 use ferry_spec::runtime::{Capabilities, Linux, LinuxNamespace, LinuxNamespaceKind, Process, Root, Spec, defaults};
 use rustix::mount::OpenTreeFlags;
@@ -39,6 +40,12 @@ pub(crate) fn ready() -> bool {
     assert!(std::env::var_os("FERRY_TEST_ALL").is_none(), "these tests need {missing}");
     let _ = writeln!(std::io::stderr(), "SKIPPED: needs {missing}");
     false
+}
+
+/// `FERRY_TEST_RUNTIME=/usr/sbin/runc` runs all tests on that runtime: a test that fails with both is itself wrong.
+pub(crate) fn foreign_runtime() -> Option<ForeignRuntime> {
+    let path = std::env::var_os("FERRY_TEST_RUNTIME")?;
+    Some(ForeignRuntime { path: path.into(), args: Vec::new() })
 }
 
 fn program() -> &'static ShimProgram {
@@ -120,7 +127,7 @@ impl Folders {
                 compress: false,
                 attrs: Vec::new(),
             },
-            foreign_runtime: None,
+            foreign_runtime: foreign_runtime(),
             attached: Vec::new(),
         }
     }

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use ferry_runtime::cgroup::Cgroup;
 use ferry_shim::protocol::{Exit, ShimError, ShimErrorKind};
 use ferry_spec::runtime::Spec;
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::log_sink::LogSink;
@@ -16,6 +18,10 @@ use crate::runtime::Runtime;
 
 /// File of the end of a container in its data folder.
 const EXIT_FILE: &str = "exit.json";
+const EXIT_FILE_NEW: &str = "exit.json.new";
+
+/// More than the longest `exit.json`.
+const EXIT_FILE_BYTES: u64 = 256;
 
 /// Files in the run-time folder.
 const STATE_FILE: &str = "state.json";
@@ -84,7 +90,13 @@ impl Container {
 
     /// Makes the end known to whoever comes later, before anybody is told.
     pub(crate) fn write_exit(&self, exit: &Exit) -> io::Result<()> {
-        write_whole(self.container_dir.as_fd(), EXIT_FILE, &serde_json::to_vec(exit)?)
+        let bytes = serde_json::to_vec(exit)?;
+        // Not truncated: the space that was set aside is what makes this work on a full disk.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = File::from(openat(&self.container_dir, EXIT_FILE_NEW, flags, Mode::RUSR | Mode::WUSR)?);
+        file.write_all_at(&bytes, 0)?;
+        file.set_len(bytes.len() as u64)?;
+        Ok(renameat(&self.container_dir, EXIT_FILE_NEW, &self.container_dir, EXIT_FILE)?)
     }
 
     /// Makes the end survive a loss of power, when no engine is there to record it.
@@ -110,6 +122,26 @@ impl Container {
             let _ = unlinkat(&self.run_dir, name, AtFlags::empty());
         }
     }
+}
+
+/// Takes away the end of an earlier run, and sets space aside for that of this one.
+pub(crate) fn prepare_exit(container_dir: BorrowedFd<'_>) -> io::Result<()> {
+    match unlinkat(container_dir, EXIT_FILE, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = openat(container_dir, EXIT_FILE_NEW, flags, Mode::RUSR | Mode::WUSR)?;
+    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, EXIT_FILE_BYTES) {
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// A start that failed has no end.
+pub(crate) fn forget_exit(container_dir: BorrowedFd<'_>) {
+    // It is an empty file; the next start takes it over.
+    let _ = unlinkat(container_dir, EXIT_FILE_NEW, AtFlags::empty());
 }
 
 /// Writes a file under a temporary name and renames it.

@@ -30,6 +30,10 @@ use serde::Deserialize;
 use crate::container::{failure, internal, shim_error};
 use crate::runtime::{Plan, Started, open_program};
 
+/// What configurations call themselves: crun before 1.9 refuses every later version, and what later versions add is ignored by
+/// runtimes that do not know it, whatever the number.
+const OCI_VERSION: &str = "1.0.2";
+
 const CONSOLE_SOCKET: &str = "console.sock";
 const LOG: &str = "log.json";
 const PID_FILE: &str = "pid";
@@ -112,6 +116,7 @@ impl Tool {
 
     fn create(&self, plan: Plan<'_>) -> Result<(u32, OwnedFd, Cgroup, Option<OwnedFd>), ShimError> {
         let mut spec = plan.spec.clone();
+        spec.oci_version = OCI_VERSION.into();
         if let Some(process) = &mut spec.process {
             process.user = plain_user(&process.user)?;
             process.terminal = matches!(plan.stdio, Stdio::Terminal);
@@ -287,7 +292,7 @@ fn plain_user(user: &User) -> Result<User, ShimError> {
 /// As Docker sorts the words of runtimes.
 fn kind_of(message: &str) -> ShimErrorKind {
     let has = |part: &str| message.contains(part);
-    if has("executable file not found") || (has("exec") && has("no such file or directory")) {
+    if has("executable file") && has("not found") || (has("exec") && has("no such file or directory")) {
         ShimErrorKind::CommandNotFound
     } else if has("exec") && (has("permission denied") || has("not a directory") || has("is a directory")) {
         ShimErrorKind::CommandNotExecutable
@@ -317,7 +322,7 @@ mod tests {
                 r#"runc create failed: unable to start container process: exec: "x": executable file not found in $PATH"#,
                 ShimErrorKind::CommandNotFound,
             ),
-            (r#"executable file `x` not found in $PATH: No such file or directory"#, ShimErrorKind::Internal),
+            (r#"executable file `x` not found in $PATH: No such file or directory"#, ShimErrorKind::CommandNotFound),
             (
                 r#"unable to start container process: exec: "/x": stat /x: no such file or directory"#,
                 ShimErrorKind::CommandNotFound,

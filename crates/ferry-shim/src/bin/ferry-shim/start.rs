@@ -11,7 +11,7 @@ use ferry_shim::client::SOCKET_NAME;
 use ferry_shim::protocol::{Exec, Reply, ShimError, ShimErrorKind, Start, Streams, Target};
 use ferry_spec::runtime::{LinuxNamespaceKind, LinuxResources, Process as SpecProcess, Spec};
 
-use crate::container::{Container, failure, internal};
+use crate::container::{Container, failure, forget_exit, internal, prepare_exit};
 use crate::log_sink::LogSink;
 use crate::poller::{EventFlags, Registration, Token};
 use crate::process::{INIT, Process};
@@ -45,14 +45,14 @@ impl Shim {
         }
         let fds = StartFds::name(&start, fds)?;
         self.listen(&fds.run_dir)?;
-        let run_dir = fds.run_dir.try_clone();
+        let folders = fds.container_dir.try_clone().and_then(|data| Ok((data, fds.run_dir.try_clone()?)));
+        let (container_dir, run_dir) = folders.map_err(|error| internal("keep folders", &error))?;
         let started = self.start_listening(start, fds);
         if started.is_err() {
             self.listener = None;
-            if let Ok(run_dir) = run_dir {
-                // Never there is as good as gone.
-                let _ = rustix::fs::unlinkat(&run_dir, SOCKET_NAME, rustix::fs::AtFlags::empty());
-            }
+            // Never there is as good as gone.
+            let _ = rustix::fs::unlinkat(&run_dir, SOCKET_NAME, rustix::fs::AtFlags::empty());
+            forget_exit(container_dir.as_fd());
         }
         started
     }
@@ -77,6 +77,7 @@ impl Shim {
             do_not_inherit_oom_score(process);
         }
         let log = LogSink::open(start.log, &fds.container_dir).map_err(|error| internal("open log", &error))?;
+        prepare_exit(fds.container_dir.as_fd()).map_err(|error| internal("make exit.json", &error))?;
         let (theirs, mut ours) =
             stdio::prepare(terminal, start.open_stdin).map_err(|error| internal("make standard streams", &error))?;
         let rootfs = match fds.rootfs {
