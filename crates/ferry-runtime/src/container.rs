@@ -4,16 +4,23 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use ferry_spec::runtime::Spec;
+use ferry_sys::namespace::Namespaces;
+use ferry_sys::process::Child;
+use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::cgroup::Cgroup;
-use crate::error::Error;
+use crate::channel::{self, FromChild};
+use crate::error::{Error, ErrorKind};
+use crate::init::{self, Filter, Inherited, Wait};
+use crate::plan::Plan;
+use crate::seccomp;
 
 /// The root file system of a new container.
 #[derive(Debug)]
 pub enum Rootfs {
     /// A directory; bind mounted.
     Path(PathBuf),
-    /// A detached mount (`fsmount` or `open_tree(OPEN_TREE_CLONE)`), moved in.
+    /// A detached mount (`fsmount` or `open_tree(OPEN_TREE_CLONE)`), moved in. It is the engine's, so `/.dockerenv` is made in it.
     Mount(OwnedFd),
 }
 
@@ -78,22 +85,24 @@ impl CreateOptions {
 /// Dropping it ends nothing; the caller waits for [`Container::pid`] and removes [`Container::cgroup`].
 #[derive(Debug)]
 pub struct Container {
-    pid: u32,
-    pidfd: OwnedFd,
+    child: Child,
+    /// To the process until its exec.
+    channel: Option<OwnedFd>,
     console: Option<OwnedFd>,
     cgroup: Cgroup,
+    filter: Option<Filter>,
     warnings: Vec<String>,
 }
 
 impl Container {
     /// Host pid of the container's process, a child of the caller.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.child.pid
     }
 
     /// Its pidfd.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.child.pidfd.as_fd()
     }
 
     /// Takes the master side of its terminal.
@@ -111,27 +120,176 @@ impl Container {
         &self.warnings
     }
 
-    /// Lets the created process go on to its program; returns when `execve` has succeeded.
+    pub(crate) fn filter(&self) -> Option<&Filter> {
+        self.filter.as_ref()
+    }
+
+    /// Lets the created process go on to its program; returns at its exec.
     ///
     /// # Errors
-    /// When the process died or its program could not be started; the process has then ended.
+    /// The process has ended and was waited for; the cgroup is still there.
     pub fn start(&mut self) -> Result<(), Error> {
-        Err(Error::unsupported("start is not built yet"))
+        let channel =
+            self.channel.take().ok_or_else(|| Error::invalid("cannot start a container that has been started"))?;
+        let dead = |error: Error| {
+            // Whatever is left of it must not run on.
+            let _ = ferry_sys::process::kill(self.child.pid, libc::SIGKILL);
+            let _ = self.child.wait();
+            error
+        };
+        channel::say_start(&channel).map_err(|error| {
+            dead(Error::new(ErrorKind::NotRunning, format!("the container's process is gone: {error}")))
+        })?;
+        await_exec(&channel).map_err(dead)
     }
 }
 
 /// Makes a container and leaves its process waiting before `execve`.
 ///
 /// # Errors
-/// Nothing is left behind; the text is what Docker prints after "OCI runtime create failed: runc create failed: ".
-pub fn create(_options: CreateOptions) -> Result<Container, Error> {
-    Err(Error::unsupported("create is not built yet"))
+/// Nothing is left behind; the text is what Docker prints after "OCI runtime create failed: runc create failed: ", but for
+/// [`ErrorKind::Invalid`] texts that begin with "unable to find" or "uids and gids", which Docker prints alone.
+pub fn create(mut options: CreateOptions) -> Result<Container, Error> {
+    let wait = options.start_socket.take().map_or(Wait::Caller, Wait::Socket);
+    make(options, wait)
 }
 
 /// Makes a container and starts its program in one round trip.
 ///
 /// # Errors
 /// As for [`create`] and [`Container::start`].
-pub fn run(_options: CreateOptions) -> Result<Container, Error> {
-    Err(Error::unsupported("run is not built yet"))
+pub fn run(options: CreateOptions) -> Result<Container, Error> {
+    make(options, Wait::Not)
+}
+
+fn make(options: CreateOptions, wait: Wait) -> Result<Container, Error> {
+    let given_network = options.network_namespace.is_some();
+    let plan = Plan::new(&options.id, &options.spec, given_network, options.bundle.as_deref())?;
+    let cache = options.seccomp_cache_dir.as_deref();
+    let filter = plan.seccomp.as_ref().map(|profile| seccomp::filter(profile, cache)).transpose()?;
+    let joined = open_namespaces(&plan)?;
+    let cgroup = Cgroup::open(&plan.cgroup_path)?;
+    if cgroup.exists() && !cgroup.pids()?.is_empty() {
+        return Err(Error::invalid(format!("cgroup {} has processes in it", cgroup.path())));
+    }
+    let runs_at_once = matches!(wait, Wait::Not);
+    let (channel, child_end) = channel::pair()?;
+    cgroup.make_v2_folder().map_err(|error| error.within(CGROUP_STAGE))?;
+    let v2_folder = cgroup.v2_folder()?;
+    let inherited = Inherited {
+        rootfs: options.rootfs,
+        network: options.network_namespace,
+        joined,
+        stdio: options.stdio,
+        cgroup_tasks: cgroup.tasks_files(),
+        cgroup_views: cgroup.views(),
+        filter: filter.clone(),
+        wait,
+        preserved_fds: options.preserved_fds,
+    };
+    let mut unfinished = Unfinished { child: None, cgroup: Some(cgroup) };
+    let child = spawn(&plan, child_end, inherited, v2_folder)?;
+    unfinished.child = Some(child);
+    // While the child mounts.
+    if let Some(cgroup) = unfinished.cgroup.take() {
+        let kept = cgroup.clone();
+        unfinished.cgroup = Some(kept);
+        cgroup.make(&plan.resources).map_err(|error| error.within(CGROUP_STAGE))?;
+    }
+    // A child that has given up already says why.
+    let _ = channel::say_cgroup(&channel);
+    let console = match channel::hear(&channel)? {
+        FromChild::Ready { console } => console,
+        FromChild::Failed(failure) => return Err(failure.into_error(INIT_STAGE)),
+        FromChild::Closed => return Err(unfinished.death()),
+    };
+    if runs_at_once {
+        await_exec(&channel)?;
+    }
+    let (child, cgroup) = unfinished.finish()?;
+    Ok(Container {
+        child,
+        channel: (!runs_at_once).then_some(channel),
+        console,
+        cgroup,
+        filter,
+        warnings: plan.warnings,
+    })
+}
+
+const CGROUP_STAGE: &str = "unable to start container process: unable to apply cgroup configuration";
+const INIT_STAGE: &str = "unable to start container process: error during container init";
+
+fn open_namespaces(plan: &Plan) -> Result<Vec<(Namespaces, OwnedFd)>, Error> {
+    let open = |(kind, path): &(Namespaces, PathBuf)| {
+        rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map(|fd| (*kind, fd))
+            .map_err(|error| Error::step(format!("open namespace {}", path.display()), error))
+    };
+    plan.joined_namespaces.iter().map(open).collect()
+}
+
+fn spawn(plan: &Plan, child_end: OwnedFd, inherited: Inherited, v2_folder: Option<OwnedFd>) -> Result<Child, Error> {
+    // The cgroup namespace is made by the child once it is in its cgroup, which then is the root it sees.
+    let namespaces = plan.new_namespaces.without(Namespaces::CGROUP);
+    let joined_pid = inherited.joined.iter().find(|(kind, _)| *kind == Namespaces::PID);
+    let joined_pid = joined_pid.map(|(_, fd)| rustix::io::fcntl_dupfd_cloexec(fd, 3)).transpose();
+    let joined_pid = joined_pid.map_err(|error| Error::step("keep the pid namespace", error))?;
+    let cgroup = v2_folder.as_ref().map(AsFd::as_fd);
+    let child = || init::main(plan, &child_end, inherited);
+    let made = match joined_pid {
+        None => ferry_sys::process::clone_child(namespaces, cgroup, child),
+        Some(pid) => {
+            let join = || ferry_sys::namespace::join(pid.as_fd(), Namespaces::PID);
+            ferry_sys::process::clone_by_intermediate(join, namespaces, cgroup, child)
+        }
+    };
+    made.map_err(|error| Error::step("unable to start container process: clone", error))
+}
+
+fn await_exec(channel: &OwnedFd) -> Result<(), Error> {
+    match channel::hear(channel)? {
+        FromChild::Closed => Ok(()),
+        FromChild::Failed(failure) => Err(failure.into_error(INIT_STAGE)),
+        FromChild::Ready { .. } => Err(Error::internal("the container's process was ready twice")),
+    }
+}
+
+/// What has to go again unless all goes well.
+struct Unfinished {
+    child: Option<Child>,
+    cgroup: Option<Cgroup>,
+}
+
+impl Unfinished {
+    fn finish(mut self) -> Result<(Child, Cgroup), Error> {
+        match (self.child.take(), self.cgroup.take()) {
+            (Some(child), Some(cgroup)) => Ok((child, cgroup)),
+            _ => Err(Error::internal("the container was not made whole")),
+        }
+    }
+
+    /// The process died without a word.
+    fn death(&mut self) -> Error {
+        let status = self.child.take().and_then(|child| child.wait().ok()).unwrap_or(0);
+        let how = if libc::WIFSIGNALED(status) {
+            format!("was killed by signal {}", libc::WTERMSIG(status))
+        } else {
+            format!("ended with code {}", libc::WEXITSTATUS(status))
+        };
+        Error::internal(format!("{INIT_STAGE}: the container's process {how}"))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // The failure that brought us here is told; what fails in the cleaning up is left to the sweep of the next start.
+        if let Some(child) = self.child.take() {
+            let _ = ferry_sys::process::kill(child.pid, libc::SIGKILL);
+            let _ = child.wait();
+        }
+        if let Some(cgroup) = self.cgroup.take() {
+            let _ = cgroup.remove();
+        }
+    }
 }

@@ -1,32 +1,81 @@
 //! Running one more process in a container, as confined as the container's own.
+//!
+//! The container may lie in wait for it: root there sees every process of its pid namespace, from its first moment. So the process is
+//! made by another one in between, which joins everything else first and lets go of the host: when the process comes to be, there is
+//! nothing of the host's about it to be seen.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use ferry_spec::runtime::{Process, Spec};
+use ferry_spec::runtime::{Linux, LinuxNamespaceKind, Process, Spec};
+use ferry_sys::namespace::{self, Namespaces};
+use ferry_sys::process as sys_process;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
 
+use crate::cgroup::Cgroup;
+use crate::channel::{self, Failure, FromChild};
 use crate::container::{Container, Stdio};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::init::{self, Filter, command, console, proc, rights, user};
+use crate::plan::{self, ProcessPlan};
+use crate::root::Root;
+use crate::seccomp;
+
+const STAGE: &str = "unable to start container process";
 
 /// A running container to run a process in.
 #[derive(Debug)]
-pub struct ExecTarget {}
+pub struct ExecTarget {
+    pidfd: OwnedFd,
+    namespaces: Namespaces,
+    cgroup: Cgroup,
+    filter: Option<Filter>,
+    linux: Option<Linux>,
+}
 
 impl ExecTarget {
     /// A container of this process; `spec` as given to [`crate::create`].
     ///
     /// # Errors
-    /// When the container has ended.
-    pub fn from_container(_container: &Container, _spec: &Spec) -> Result<ExecTarget, Error> {
-        Err(Error::unsupported("exec is not built yet"))
+    /// When the container cannot be reached.
+    pub fn from_container(container: &Container, spec: &Spec) -> Result<ExecTarget, Error> {
+        let pidfd = rustix::io::fcntl_dupfd_cloexec(container.pidfd(), 3)
+            .map_err(|error| Error::step("keep the container's pidfd", error))?;
+        Ok(ExecTarget {
+            pidfd,
+            namespaces: namespaces(spec),
+            cgroup: container.cgroup().clone(),
+            filter: container.filter().cloned(),
+            linux: spec.linux.clone(),
+        })
     }
 
     /// A container by the host pid of its process, for example after a restart of the caller.
     ///
     /// # Errors
-    /// When there is no such process.
-    pub fn open(_pid: u32, _spec: &Spec, _cgroup_path: &str) -> Result<ExecTarget, Error> {
-        Err(Error::unsupported("exec is not built yet"))
+    /// When there is no such process, or the profile of its filter cannot be made.
+    pub fn open(pid: u32, spec: &Spec, cgroup_path: &str) -> Result<ExecTarget, Error> {
+        let not_running = || Error::new(ErrorKind::NotRunning, "cannot exec in a stopped container");
+        let process = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(not_running)?;
+        let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(|_| not_running())?;
+        let profile = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+        Ok(ExecTarget {
+            pidfd,
+            namespaces: namespaces(spec),
+            cgroup: Cgroup::open(cgroup_path)?,
+            filter: profile.map(|profile| seccomp::filter(profile, None)).transpose()?,
+            linux: spec.linux.clone(),
+        })
     }
+}
+
+/// Those that a container can share with nobody or with the host: joining one's own again is harmless.
+fn namespaces(spec: &Spec) -> Namespaces {
+    let all =
+        [Namespaces::MOUNT, Namespaces::PID, Namespaces::NETWORK, Namespaces::IPC, Namespaces::UTS, Namespaces::CGROUP];
+    let all = all.into_iter().fold(Namespaces::empty(), Namespaces::with);
+    let has_time = spec.linux.as_ref().is_some_and(|linux| linux.namespace(LinuxNamespaceKind::Time).is_some());
+    if has_time { all.with(Namespaces::TIME) } else { all }
 }
 
 /// A process started by [`exec`], a direct child of the caller.
@@ -40,10 +89,142 @@ pub struct ExecProcess {
     pub console: Option<OwnedFd>,
 }
 
-/// Runs a process in a container; returns when `execve` has succeeded.
+/// Runs a process in a container; returns at its exec. One that fails was waited for.
 ///
 /// # Errors
-/// The text is what Docker prints after "OCI runtime exec failed: exec failed: ".
-pub fn exec(_target: &ExecTarget, _process: &Process, _stdio: Stdio) -> Result<ExecProcess, Error> {
-    Err(Error::unsupported("exec is not built yet"))
+/// The text is what Docker prints after "OCI runtime exec failed: exec failed: ", but for [`ErrorKind::Invalid`] texts that begin
+/// with "unable to find" or "uids and gids", which Docker prints alone.
+pub fn exec(target: &ExecTarget, process: &Process, stdio: Stdio) -> Result<ExecProcess, Error> {
+    let (plan, _warnings) = plan::exec_process(process, target.linux.as_ref())?;
+    if target.cgroup.is_frozen().unwrap_or(false) {
+        // It would freeze with the rest as soon as it is in there, and we with it.
+        return Err(Error::invalid("cannot exec in a paused container"));
+    }
+    let (channel, child_end) = channel::pair()?;
+    let tasks = target.cgroup.tasks_files();
+    let v2_folder = target.cgroup.v2_folder().map_err(|_| stopped())?;
+    let wants_terminal = matches!(stdio, Stdio::Terminal);
+    let prepare = || {
+        enter(target, &plan, &tasks, stdio, child_end.as_fd()).map_err(|error| {
+            // When even this fails, the caller has the errno.
+            let _ = channel::say_failed(&child_end, error.into());
+            std::io::Error::from_raw_os_error(libc::EIO)
+        })
+    };
+    let main = || match become_program(&plan, target.filter.as_ref(), wants_terminal, &child_end) {
+        Ok(never) => match never {},
+        Err(failure) => {
+            // When even this fails, the caller sees the end of the channel and says that the process died.
+            let _ = channel::say_failed(&child_end, failure);
+            1
+        }
+    };
+    let cgroup = v2_folder.as_ref().map(AsFd::as_fd);
+    let made = sys_process::clone_by_intermediate(prepare, Namespaces::empty(), cgroup, main);
+    drop(child_end);
+    let child = match made {
+        Ok(child) => child,
+        Err(error) => {
+            return Err(match channel::hear(&channel)? {
+                FromChild::Failed(failure) => failure.into_error(STAGE),
+                _ => Error::step(format!("{STAGE}: clone"), error),
+            });
+        }
+    };
+    match await_exec(&channel) {
+        Ok(console) => Ok(ExecProcess { pid: child.pid, pidfd: child.pidfd, console }),
+        Err(error) => {
+            // It may be gone already, which is what is wanted.
+            let _ = sys_process::kill(child.pid, libc::SIGKILL);
+            let _ = child.wait();
+            Err(error)
+        }
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::NotRunning, "cannot exec in a stopped container")
+}
+
+fn await_exec(channel: &OwnedFd) -> Result<Option<OwnedFd>, Error> {
+    let mut terminal = None;
+    let mut ready = false;
+    loop {
+        match channel::hear(channel)? {
+            FromChild::Ready { console } => {
+                ready = true;
+                terminal = console;
+            }
+            FromChild::Failed(failure) => return Err(failure.into_error(STAGE)),
+            FromChild::Closed if ready => return Ok(terminal),
+            FromChild::Closed => return Err(Error::internal(format!("{STAGE}: the process died"))),
+        }
+    }
+}
+
+/// The process in between: goes into the container with all but itself, and lets go of the host.
+fn enter(
+    target: &ExecTarget,
+    plan: &ProcessPlan,
+    tasks: &[std::path::PathBuf],
+    stdio: Stdio,
+    channel: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| Error::step("become non-dumpable", error))?;
+    if let Some(adjustment) = plan.oom_score_adj {
+        proc::set_oom_score(adjustment)?;
+    }
+    init::join_cgroups(tasks)?;
+    if let Stdio::Fds { .. } = stdio {
+        init::place_stdio(stdio, None)?;
+    } else {
+        // The caller's own streams are the host's.
+        for number in 0..3 {
+            sys_process::place_fd(&channel, number)
+                .map_err(|error| Error::step("let go of the standard streams", error))?;
+        }
+    }
+    let pidfd =
+        rustix::io::fcntl_dupfd_cloexec(&target.pidfd, 3).map_err(|error| Error::step("keep the pidfd", error))?;
+    namespace::join(pidfd.as_fd(), target.namespaces).map_err(|error| match error.raw_os_error() {
+        Some(libc::ESRCH) => stopped(),
+        _ => Error::step("join the container's namespaces", error),
+    })?;
+    drop(pidfd);
+    init::close_host_descriptors(&[channel], 0)
+}
+
+/// The process itself, from its first moment in sight of the container.
+fn become_program(
+    plan: &ProcessPlan,
+    filter: Option<&Filter>,
+    wants_terminal: bool,
+    channel: &OwnedFd,
+) -> Result<std::convert::Infallible, Failure> {
+    // The score was set where the host's /proc is still in reach.
+    init::become_separate(None)?;
+    let (stdio, console) = if wants_terminal {
+        let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| Error::step("open the container's root", error))?;
+        (Some(Stdio::Terminal), Some(console::open(Root::new(&root), plan.console_size)?))
+    } else {
+        (None, None)
+    };
+    let master = stdio.map(|stdio| init::place_stdio(stdio, console)).transpose()?.flatten();
+    rights::join_keyring(c"_ses")?;
+    let user = user::resolve(plan)?;
+    rights::give_stdio(user.uid);
+    rights::set_limits(plan)?;
+    let apparmor = match plan.apparmor_profile.as_deref() {
+        Some(profile) => Some((profile, proc::PrivateProc::open()?)),
+        None => None,
+    };
+    let environment = command::environment(plan, &user)?;
+    rights::drop_to(plan, &user, filter, apparmor)?;
+    command::enter_cwd(&plan.cwd)?;
+    let path = command::look_up(&plan.arguments[0], &environment)?;
+    channel::say_ready(channel, master.as_ref()).map_err(|error| Error::step("report to the parent", error))?;
+    drop(master);
+    rights::install_filter(filter, plan)?;
+    command::execute(&path, &plan.arguments, &environment, 0)
 }

@@ -9,9 +9,14 @@
 //! [`create`], [`run`] and [`exec`] start direct children of the caller, which must wait for them.
 
 pub mod cgroup;
+mod channel;
 mod container;
 mod error;
 mod exec;
+mod init;
+mod plan;
+mod root;
+mod seccomp;
 
 pub use container::{Container, CreateOptions, Rootfs, Stdio, create, run};
 pub use error::{Error, ErrorKind};

@@ -69,7 +69,7 @@ pub fn clone_child(
 }
 
 /// Forks an intermediate process which runs `prepare` (such as joining namespaces) and then makes `child` beside itself: a direct child
-/// of the caller that never had what the intermediate has left behind.
+/// of the caller that never had what the intermediate has left behind. With a cgroup v2 folder both are in that cgroup.
 ///
 /// # Errors
 /// What `fork` and `clone3` answer; the error of `prepare` as it is when it has an errno.
@@ -79,34 +79,101 @@ pub fn clone_by_intermediate(
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce() -> i32,
 ) -> io::Result<Child> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let intermediate = fork(|| {
-        let made = prepare().and_then(|()| clone3(namespaces.bits(), libc::CLONE_PARENT as u64, cgroup, child));
-        let (kind, number) = match &made {
-            Ok(child) => (0u8, child.pid),
-            Err(error) => (1u8, error.raw_os_error().unwrap_or(libc::EIO) as u32),
+    // Shared memory carries the answer: a pipe's end would be seen in the child.
+    let answer = SharedWords::new()?;
+    let threads = thread_count()?;
+    let intermediate = || {
+        let joined = match cgroup.filter(|_| threads > 1) {
+            Some(cgroup) => join_cgroup(cgroup),
+            None => Ok(()),
         };
-        let mut answer = [kind; 5];
-        answer[1..].copy_from_slice(&number.to_ne_bytes());
-        // A failed write shows as a short answer at the other end.
-        let _ = rustix::io::write(&writer, &answer);
+        let made = joined
+            .and_then(|()| prepare())
+            .and_then(|()| clone3(namespaces.bits(), libc::CLONE_PARENT as u64, None, child));
+        match made {
+            Ok(child) => answer.set(MADE, child.pid),
+            Err(error) => answer.set(FAILED, error.raw_os_error().unwrap_or(libc::EIO) as u32),
+        }
         0
-    })?;
-    drop(writer);
-    let mut answer = [0u8; 5];
-    let read = rustix::io::retry_on_intr(|| rustix::io::read(&reader, &mut answer));
+    };
+    let intermediate = if threads > 1 { fork(intermediate)? } else { clone3(0, 0, cgroup, intermediate)?.pid };
     wait(intermediate)?;
-    if read? != answer.len() {
-        return Err(io::Error::other("the process in between ended without an answer"));
+    match answer.get() {
+        (MADE, pid) => {
+            let process = rustix::process::Pid::from_raw(pid as i32).ok_or(io::ErrorKind::InvalidData)?;
+            // The pid cannot have been taken by another: it is our child and nobody has waited for it.
+            let pidfd = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())?;
+            Ok(Child { pid, pidfd })
+        }
+        (FAILED, errno) => Err(io::Error::from_raw_os_error(errno as i32)),
+        _ => Err(io::Error::other("the process in between ended without an answer")),
     }
-    let number = u32::from_ne_bytes([answer[1], answer[2], answer[3], answer[4]]);
-    if answer[0] != 0 {
-        return Err(io::Error::from_raw_os_error(number as i32));
+}
+
+const MADE: u32 = 1;
+const FAILED: u32 = 2;
+
+fn join_cgroup(folder: BorrowedFd<'_>) -> io::Result<()> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let file = openat(folder, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, b"0")?;
+    Ok(())
+}
+
+/// Two words that a child shares with its parent.
+struct SharedWords(std::ptr::NonNull<[std::sync::atomic::AtomicU32; 2]>);
+
+impl SharedWords {
+    fn new() -> io::Result<SharedWords> {
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no other memory.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size_of::<[u32; 2]>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(SharedWords(std::ptr::NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?))
     }
-    let pid = rustix::process::Pid::from_raw(number as i32).ok_or(io::ErrorKind::InvalidData)?;
-    // The pid cannot have been taken by another: it is our child and nobody has waited for it.
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-    Ok(Child { pid: number, pidfd })
+
+    fn words(&self) -> &[std::sync::atomic::AtomicU32; 2] {
+        // SAFETY: the mapping is page aligned, zeroed, large enough, and lives as long as `self`; atomics may be shared.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn set(&self, kind: u32, value: u32) {
+        use std::sync::atomic::Ordering::Release;
+        self.words()[1].store(value, Release);
+        self.words()[0].store(kind, Release);
+    }
+
+    fn get(&self) -> (u32, u32) {
+        use std::sync::atomic::Ordering::Acquire;
+        (self.words()[0].load(Acquire), self.words()[1].load(Acquire))
+    }
+}
+
+impl Drop for SharedWords {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `new` with this length, and nothing borrows from it any more.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<[u32; 2]>()) };
+    }
+}
+
+/// Sends any signal, the real-time ones included.
+///
+/// # Errors
+/// What `kill` answers; `InvalidInput` for a pid that would mean more than one process.
+pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::kill(pid, signal) })
 }
 
 /// Number of threads of the calling process.

@@ -1,0 +1,168 @@
+//! The command line: which command, with what options; errors to stderr and to the log that the engine reads.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ferry_runtime::Error;
+
+mod arguments;
+mod create;
+mod exec;
+mod lifecycle;
+mod sealed;
+mod spec;
+mod store;
+mod terminal;
+
+use arguments::{Arguments, Option as Flag};
+use store::Store;
+
+const USAGE: &str = "\
+usage: ferry-runtime [global options] command [options] [arguments]
+
+commands:
+   create    make a container
+   start     run the program of a created container
+   run       make a container and run its program
+   state     print the state of a container
+   kill      send a signal to a container (default SIGTERM)
+   delete    remove a container that has stopped
+   exec      run another program in a container
+   list      list containers
+   pause     freeze a container
+   resume    let a frozen container go on
+   spec      write a sample config.json
+   features  print what this runtime can do
+
+global options:
+   --root DIR             where states are kept (default /run/ferry-runtime)
+   --log FILE             where errors are written, too
+   --log-format FORMAT    text or json
+   --debug                accepted; there is nothing more to say
+";
+
+const GLOBAL: &[Flag] = &[
+    Flag::value("root"),
+    Flag::value("log"),
+    Flag::value("log-format"),
+    Flag::value("rootless"),
+    Flag::switch("debug"),
+    Flag::switch("systemd-cgroup"),
+    Flag::switch("help").short('h'),
+    Flag::switch("version").short('v'),
+];
+
+pub(crate) fn main() -> ExitCode {
+    let raw: Vec<String> = match std::env::args_os().skip(1).map(|argument| argument.into_string()).collect() {
+        Ok(raw) => raw,
+        Err(argument) => {
+            return fail(
+                None,
+                &Error::new(ferry_runtime::ErrorKind::Invalid, format!("argument {argument:?} is not UTF-8")),
+            );
+        }
+    };
+    let (global, rest) = match Arguments::parse(GLOBAL, &raw, arguments::Rest::StopsAtWord) {
+        Ok(parsed) => parsed,
+        Err(error) => return fail(None, &error),
+    };
+    let log = Log::new(&global);
+    match dispatch(&global, &rest) {
+        Ok(code) => code,
+        Err(error) => fail(log.as_ref(), &error),
+    }
+}
+
+fn dispatch(global: &Arguments, rest: &[String]) -> Result<ExitCode, Error> {
+    if global.has("version") {
+        print(&format!(
+            "ferry-runtime version {}\nspec: {}\n",
+            env!("CARGO_PKG_VERSION"),
+            ferry_spec::runtime::OCI_VERSION
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if global.has("systemd-cgroup") {
+        return Err(unsupported("--systemd-cgroup is not supported"));
+    }
+    if global.get("rootless").is_some_and(|value| value == "true") {
+        return Err(unsupported("--rootless=true is not supported"));
+    }
+    if let Some(format) = global.get("log-format").filter(|format| !matches!(*format, "text" | "json")) {
+        return Err(invalid(format!("invalid log-format: {format}, must be text or json")));
+    }
+    let Some((command, rest)) = rest.split_first().filter(|_| !global.has("help")) else {
+        print(USAGE)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let store = Store::new(PathBuf::from(global.get("root").unwrap_or("/run/ferry-runtime")));
+    match command.as_str() {
+        "create" => create::create(&store, rest),
+        "run" => create::run(&store, rest),
+        "start" => lifecycle::start(&store, rest),
+        "state" => lifecycle::state(&store, rest),
+        "kill" => lifecycle::kill(&store, rest),
+        "delete" => lifecycle::delete(&store, rest),
+        "list" => lifecycle::list(&store, rest),
+        "pause" => lifecycle::pause(&store, rest),
+        "resume" => lifecycle::resume(&store, rest),
+        "exec" => exec::exec(&store, rest),
+        "spec" => spec::spec(rest),
+        "features" => spec::features(rest),
+        "help" => print(USAGE).map(|()| ExitCode::SUCCESS),
+        other => Err(invalid(format!("unknown command {other:?}; `ferry-runtime help` lists the commands"))),
+    }
+}
+
+/// Where errors go besides stderr, in the form engines parse.
+struct Log {
+    path: PathBuf,
+    json: bool,
+}
+
+impl Log {
+    fn new(global: &Arguments) -> std::option::Option<Log> {
+        let path = global.get("log").filter(|path| !path.is_empty())?;
+        Some(Log { path: path.into(), json: global.get("log-format") == Some("json") })
+    }
+
+    fn write(&self, message: &str) -> std::io::Result<()> {
+        let line = if self.json {
+            format!("{}\n", serde_json::json!({"level": "error", "msg": message}))
+        } else {
+            format!("level=error msg={message:?}\n")
+        };
+        std::fs::OpenOptions::new().append(true).create(true).open(&self.path)?.write_all(line.as_bytes())
+    }
+}
+
+fn fail(log: std::option::Option<&Log>, error: &Error) -> ExitCode {
+    let message = error.to_string();
+    if let Some(Err(failure)) = log.map(|log| log.write(&message)) {
+        complain(&format!("cannot write the log: {failure}"));
+    }
+    complain(&message);
+    ExitCode::from(1)
+}
+
+/// Says something on stderr; there is nobody to tell when that fails.
+pub(crate) fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "ferry-runtime: {message}");
+}
+
+pub(crate) fn print(text: &str) -> Result<(), Error> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| failed("write to stdout", &error))
+}
+
+pub(crate) fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ferry_runtime::ErrorKind::Invalid, message)
+}
+
+pub(crate) fn unsupported(message: impl Into<String>) -> Error {
+    Error::new(ferry_runtime::ErrorKind::Unsupported, message)
+}
+
+pub(crate) fn failed(what: &str, error: &dyn std::error::Error) -> Error {
+    Error::new(ferry_runtime::ErrorKind::Internal, format!("{what}: {error}"))
+}

@@ -1,0 +1,272 @@
+//! What the container's process does between `clone` and `execve`, from top to bottom.
+//!
+//! It runs as a copy of the caller with all its rights, so the order is the security: host descriptors are gone before anything that the
+//! image or the user chose is looked at; rights go last; the filter after them. Every failure goes back over the channel with its stage.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use ferry_sys::namespace::{self, Namespaces};
+use ferry_sys::process as sys_process;
+use ferry_sys::seccomp::Instruction;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+use crate::channel::{self, Failure};
+use crate::container::{Rootfs, Stdio};
+use crate::error::Error;
+use crate::plan::Plan;
+use crate::root::Root;
+
+pub(crate) mod command;
+pub(crate) mod console;
+mod devices;
+mod mask;
+mod mounts;
+pub(crate) mod proc;
+pub(crate) mod rights;
+pub(crate) mod user;
+
+/// How the process waits between being set up and running its program.
+#[derive(Debug)]
+pub(crate) enum Wait {
+    /// Not at all.
+    Not,
+    /// For a word of the caller.
+    Caller,
+    /// For somebody to connect to this listening socket.
+    Socket(OwnedFd),
+}
+
+/// What the process gets from the caller, beside the plan.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    pub(crate) rootfs: Rootfs,
+    pub(crate) network: Option<OwnedFd>,
+    pub(crate) joined: Vec<(Namespaces, OwnedFd)>,
+    pub(crate) stdio: Stdio,
+    /// Files to write `0` to, once the caller has made the cgroups.
+    pub(crate) cgroup_tasks: Vec<PathBuf>,
+    /// Where each hierarchy is to be seen inside.
+    pub(crate) cgroup_views: Vec<CgroupView>,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) wait: Wait,
+    pub(crate) preserved_fds: u32,
+}
+
+/// A compiled system call filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) program: Vec<Instruction>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub(crate) flags: u32,
+}
+
+/// One cgroup hierarchy as a container sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CgroupView {
+    /// Folder below `/sys/fs/cgroup`; `None` is v2, which is `/sys/fs/cgroup` itself.
+    pub(crate) name: Option<String>,
+    /// Further names of the same v1 hierarchy.
+    pub(crate) links: Vec<String>,
+    /// Parameters of the v1 file system, such as `memory` or `name=systemd`.
+    pub(crate) parameters: Vec<(String, Option<String>)>,
+    /// The container's folder on the host.
+    pub(crate) host_path: PathBuf,
+}
+
+/// The main function of the container's process; does not come back.
+pub(crate) fn main(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> i32 {
+    match set_up_and_run(plan, channel, inherited) {
+        Ok(never) => match never {},
+        Err(failure) => {
+            // When even this fails, the caller sees the end of the channel and says that the process died.
+            let _ = channel::say_failed(channel, failure);
+            1
+        }
+    }
+}
+
+fn set_up_and_run(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Result<Infallible, Failure> {
+    let Inherited { rootfs, network, joined, stdio, cgroup_tasks, cgroup_views, filter, wait, preserved_fds } =
+        inherited;
+    become_separate(plan.process.oom_score_adj)?;
+    join_namespaces(network.as_ref(), &joined)?;
+    drop((network, joined));
+
+    let engine_root = matches!(rootfs, Rootfs::Mount(_));
+    let trees = mounts::collect(plan, rootfs)?;
+    let mut cgroup = CgroupEntry { channel, tasks: &cgroup_tasks, namespace: plan, entered: false };
+    let root_fd = mounts::attach_root(plan, &trees)?;
+    let root = Root::new(&root_fd);
+    if engine_root {
+        mounts::mark_root(root)?;
+    }
+    mounts::make(plan, root, trees, &cgroup_views, &mut cgroup)?;
+    let own_dev = plan.makes_dev();
+    let null = if own_dev { devices::populate(root, &plan.devices)? } else { mask::host_null()? };
+    let console = match &stdio {
+        Stdio::Terminal => Some(console::open(root, plan.process.console_size)?),
+        Stdio::Fds { .. } => None,
+    };
+    if let (Some(console), true) = (&console, own_dev) {
+        console::bind(root, console)?;
+    }
+    cgroup.enter()?;
+    set_names(plan)?;
+    let proc = proc::PrivateProc::open()?;
+    proc.set_sysctls(&plan.sysctls)?;
+    mask::read_only(root, &plan.readonly_paths)?;
+    mask::mask(root, &plan.masked_paths, null)?;
+    mounts::finish(plan, root)?;
+    mounts::pivot(plan, &root_fd)?;
+    drop(root_fd);
+
+    let master = place_stdio(stdio, console)?;
+    rights::join_keyring(&plan.keyring)?;
+    let user = user::resolve(&plan.process)?;
+    rights::give_stdio(user.uid);
+    command::make_cwd(&plan.process.cwd)?;
+    rights::set_limits(&plan.process)?;
+    let apparmor = plan.process.apparmor_profile.as_deref().map(|profile| (profile, proc));
+    let kept = match &wait {
+        Wait::Socket(listener) => vec![channel.as_fd(), listener.as_fd()],
+        Wait::Not | Wait::Caller => vec![channel.as_fd()],
+    };
+    let environment = command::environment(&plan.process, &user)?;
+    rights::drop_to(&plan.process, &user, filter.as_ref(), apparmor)?;
+    command::enter_cwd(&plan.process.cwd)?;
+    let path = command::look_up(&plan.process.arguments[0], &environment)?;
+
+    channel::say_ready(channel, master.as_ref()).map_err(|error| Error::step("report to the parent", error))?;
+    drop(master);
+    close_host_descriptors(&kept, preserved_fds)?;
+    match &wait {
+        Wait::Not => {}
+        Wait::Caller => channel::wait_for_start(channel)?,
+        // Held open until the exec: whoever connected waits for its end.
+        Wait::Socket(listener) => std::mem::forget(accept_start(listener)?),
+    }
+    rights::install_filter(filter.as_ref(), &plan.process)?;
+    command::execute(&path, &plan.process.arguments, &environment, preserved_fds)
+}
+
+/// Waits for a connection of the same user; the socket's folder keeps others out as well.
+fn accept_start(listener: &OwnedFd) -> Result<OwnedFd, Error> {
+    let step = |error: std::io::Error| Error::step("wait for the start", error);
+    loop {
+        let connection = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC)
+            .map_err(|error| step(error.into()))?;
+        if ferry_sys::socket::peer_uid(&connection).map_err(step)? == 0 {
+            return Ok(connection);
+        }
+    }
+}
+
+/// A session of its own, no signal handling of the caller's, and nobody may look into it.
+pub(crate) fn become_separate(oom_score: Option<i32>) -> Result<(), Error> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| Error::step("become non-dumpable", error))?;
+    sys_process::reset_signals().map_err(|error| Error::step("reset signals", error))?;
+    rustix::process::setsid().map_err(|error| Error::step("setsid", error))?;
+    rustix::process::umask(Mode::empty());
+    if let Some(adjustment) = oom_score {
+        proc::set_oom_score(adjustment)?;
+    }
+    Ok(())
+}
+
+fn join_namespaces(network: Option<&OwnedFd>, joined: &[(Namespaces, OwnedFd)]) -> Result<(), Error> {
+    if let Some(network) = network {
+        namespace::join(network.as_fd(), Namespaces::NETWORK)
+            .map_err(|error| Error::step("join the network namespace", error))?;
+    }
+    for (kind, fd) in joined.iter().filter(|(kind, _)| *kind != Namespaces::PID) {
+        namespace::join(fd.as_fd(), *kind).map_err(|error| Error::step(format!("join namespace {kind:?}"), error))?;
+    }
+    Ok(())
+}
+
+/// The way into the cgroups, gone as late as possible: the caller makes them while the child mounts.
+pub(crate) struct CgroupEntry<'a> {
+    channel: &'a OwnedFd,
+    tasks: &'a [PathBuf],
+    namespace: &'a Plan,
+    entered: bool,
+}
+
+impl CgroupEntry<'_> {
+    /// Goes in, once; the process has one thread, so `tasks` takes it whole and without the wait that `cgroup.procs` has.
+    pub(crate) fn enter(&mut self) -> Result<(), Error> {
+        if self.entered {
+            return Ok(());
+        }
+        self.entered = true;
+        channel::wait_for_cgroup(self.channel)?;
+        join_cgroups(self.tasks)?;
+        if self.namespace.new_namespaces.contains(Namespaces::CGROUP) {
+            namespace::unshare(Namespaces::CGROUP).map_err(|error| Error::step("make the cgroup namespace", error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves the calling process into cgroups by their `tasks` or `cgroup.procs` files.
+pub(crate) fn join_cgroups(files: &[PathBuf]) -> Result<(), Error> {
+    for path in files {
+        let written = rustix::fs::openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|file| rustix::io::write(&file, b"0"));
+        written.map_err(|error| Error::step(format!("join the cgroup by {}", path.display()), error))?;
+    }
+    Ok(())
+}
+
+fn set_names(plan: &Plan) -> Result<(), Error> {
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes())
+            .map_err(|error| Error::step(format!("set hostname {name:?}"), error))?;
+    }
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes())
+            .map_err(|error| Error::step(format!("set domainname {name:?}"), error))?;
+    }
+    Ok(())
+}
+
+/// Puts the standard streams in their places; returns the master of a terminal.
+pub(crate) fn place_stdio(stdio: Stdio, console: Option<console::Console>) -> Result<Option<OwnedFd>, Error> {
+    let step = |error: std::io::Error| Error::step("place the standard streams", error);
+    match (stdio, console) {
+        (Stdio::Fds { stdin, stdout, stderr }, _) => {
+            // Any of them may be one of 0, 1, 2 itself, which an earlier placement would overwrite.
+            let copies = [stdin, stdout, stderr].map(|fd| {
+                rustix::io::fcntl_dupfd_cloexec(&fd, 3).map_err(|error| step(error.into())).inspect(|_| forget_low(fd))
+            });
+            for (number, copy) in copies.into_iter().enumerate() {
+                sys_process::place_fd(copy?, number as i32).map_err(step)?;
+            }
+            Ok(None)
+        }
+        (Stdio::Terminal, Some(console)) => {
+            for number in 0..3 {
+                sys_process::place_fd(&console.slave, number).map_err(step)?;
+            }
+            rustix::process::ioctl_tiocsctty(&console.slave)
+                .map_err(|error| Error::step("make the terminal the controlling one", error))?;
+            Ok(Some(console.master))
+        }
+        (Stdio::Terminal, None) => Err(Error::internal("no terminal was opened")),
+    }
+}
+
+/// A standard stream is not closed when the value that names it goes: its number is taken over.
+fn forget_low(fd: OwnedFd) {
+    if fd.as_raw_fd() < 3 {
+        std::mem::forget(fd);
+    }
+}
+
+/// Closes for good what is not the container's. Closing on exec would not do: the path of the program may name a descriptor.
+pub(crate) fn close_host_descriptors(kept: &[std::os::fd::BorrowedFd<'_>], preserved: u32) -> Result<(), Error> {
+    sys_process::close_from(3 + preserved, kept).map_err(|error| Error::step("close descriptors", error))
+}
