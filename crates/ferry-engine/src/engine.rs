@@ -24,7 +24,7 @@ use crate::volumes::Volumes;
 /// Format of the data root that this build writes and reads.
 const FORMAT: u32 = 1;
 /// The program of `--init`, compiled in.
-const INIT_PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ferry-init"));
+const INIT_PROGRAM: &[u8] = ferry_init::INIT;
 
 /// Every service of one data root; cheap to clone.
 #[derive(Clone)]

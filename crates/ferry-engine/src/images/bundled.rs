@@ -12,7 +12,7 @@ use super::layers::{Hold, Layer, blocking};
 use crate::error::{Context, Result};
 
 /// The program in the image.
-const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ferry-hello"));
+const PROGRAM: &[u8] = ferry_init::HELLO;
 /// The one reference that the bundled image stands in for.
 const REFERENCE: &str = "docker.io/library/hello-world:latest";
 /// Said before it is used.
