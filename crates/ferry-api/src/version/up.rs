@@ -77,10 +77,10 @@ fn name_default_network(host_config: &mut HostConfig, networking: &mut Networkin
         return;
     }
     "bridge".clone_into(&mut host_config.network_mode);
-    if let Some(endpoints) = &mut networking.endpoints_config {
-        if let Some(endpoint) = endpoints.remove("default") {
-            endpoints.insert("bridge".to_owned(), endpoint);
-        }
+    if let Some(endpoints) = &mut networking.endpoints_config
+        && let Some(endpoint) = endpoints.remove("default")
+    {
+        endpoints.insert("bridge".to_owned(), endpoint);
     }
 }
 

@@ -1,0 +1,83 @@
+//! The one type of response body.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::mpsc;
+
+/// Pieces that wait for a slow client before its producer is held up.
+const QUEUE: usize = 16;
+
+/// A response body: nothing, bytes, or pieces that come one by one. Headers travel at once with the last.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Empty,
+    Full(Option<Bytes>),
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+/// Feeds a streamed body; dropping it ends the body.
+#[derive(Debug, Clone)]
+pub(crate) struct BodySender(mpsc::Sender<Bytes>);
+
+/// The client is gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gone;
+
+impl BodySender {
+    /// Sends one piece; waits while the client is slow.
+    pub(crate) async fn send(&self, piece: impl Into<Bytes>) -> Result<(), Gone> {
+        let piece = piece.into();
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.0.send(piece).await.map_err(|_| Gone)
+    }
+
+    /// Waits until the client is gone.
+    pub(crate) async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+impl Body {
+    /// Returns a body of these bytes.
+    pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() { Self::Empty } else { Self::Full(Some(bytes)) }
+    }
+
+    /// Returns a streamed body and what feeds it.
+    pub(crate) fn stream() -> (BodySender, Self) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (BodySender(sender), Self::Stream(receiver))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(pieces) => pieces.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Empty | Self::Full(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty | Self::Full(None) => SizeHint::with_exact(0),
+            Self::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}

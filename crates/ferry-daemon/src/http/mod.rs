@@ -1,0 +1,11 @@
+//! HTTP as Docker's daemon speaks it: bodies, queries, the routing table, errors.
+//!
+//! Leaves out: sockets (`server`) and what a path means (`routes`).
+
+pub(crate) mod body;
+pub(crate) mod call;
+pub(crate) mod error;
+pub(crate) mod guard;
+pub(crate) mod query;
+pub(crate) mod reply;
+pub(crate) mod router;

@@ -1,0 +1,233 @@
+//! `/containers`: from create to removal.
+
+use std::sync::Arc;
+
+use ferry_api::container::CreateRequest;
+use ferry_api::version::{Reply, adapt_create};
+use ferry_engine::containers::{AttachOptions, ListOptions, LogsOptions, RemoveOptions, StopOptions, WaitCondition};
+use hyper::StatusCode;
+
+use super::times;
+use crate::http::call::Call;
+use crate::http::error::ApiError;
+use crate::http::reply::{self, Outcome};
+use crate::http::router::{Route, delete, get, post};
+use crate::streams::{self, Session};
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/containers/json", list),
+        post("/containers/create", create),
+        get("/containers/{name:.*}/json", inspect),
+        get("/containers/{name:.*}/logs", logs),
+        post("/containers/{name:.*}/start", start),
+        post("/containers/{name:.*}/stop", stop),
+        post("/containers/{name:.*}/restart", restart),
+        post("/containers/{name:.*}/kill", kill),
+        post("/containers/{name:.*}/pause", pause),
+        post("/containers/{name:.*}/unpause", unpause),
+        post("/containers/{name:.*}/rename", rename),
+        post("/containers/{name:.*}/resize", resize),
+        post("/containers/{name:.*}/attach", attach),
+        post("/containers/{name:.*}/wait", wait),
+        delete("/containers/{name:.*}", remove),
+    ]
+}
+
+async fn list(call: Call) -> Outcome {
+    let limit = call.query.integer("limit")?.unwrap_or(0);
+    let options = ListOptions {
+        all: call.query.flag("all"),
+        size: call.query.flag("size"),
+        limit: Some(limit).filter(|limit| *limit > 0),
+        filters: call.filters()?,
+    };
+    let containers = call.app.engine.containers.list(options).await?;
+    reply::shaped(Reply::ContainerSummary, call.version, &containers)
+}
+
+async fn create(mut call: Call) -> Outcome {
+    let mut request: CreateRequest = call.json().await?;
+    if request.config == ferry_api::container::Config::default() {
+        return Err(ApiError::invalid("config cannot be empty in order to create a container"));
+    }
+    let warnings = adapt_create(call.version, &mut request, cgroup_v2()).map_err(ApiError::invalid)?;
+    let platform = call.query.non_empty("platform").filter(|_| call.at_least(41));
+    let mut created = call.app.engine.containers.create(call.query.non_empty("name"), platform, request).await?;
+    created.warnings.extend(warnings);
+    reply::json(StatusCode::CREATED, &created)
+}
+
+/// Tells whether the host has the unified cgroup hierarchy alone.
+fn cgroup_v2() -> bool {
+    std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+async fn inspect(call: Call) -> Outcome {
+    let container = call.app.engine.containers.inspect(call.value("name"), call.query.flag("size")).await?;
+    reply::shaped(Reply::ContainerInspect, call.version, &container)
+}
+
+async fn logs(call: Call) -> Outcome {
+    let options = LogsOptions {
+        stdout: call.query.flag("stdout"),
+        stderr: call.query.flag("stderr"),
+        follow: call.query.flag("follow"),
+        since_ns: times::unix_ns(&call.query, "since")?,
+        until_ns: times::unix_ns(&call.query, "until")?,
+        timestamps: call.query.flag("timestamps"),
+        // As in Docker, what is no number is `all`.
+        tail: call.query.get("tail").parse().ok(),
+        details: call.query.flag("details"),
+    };
+    if !options.stdout && !options.stderr {
+        return Err(ApiError::invalid("must specify at least one of 'stdout' or 'stderr'"));
+    }
+    if call.query.non_empty("format").is_some() {
+        return Err(ApiError::not_implemented("parameter `format`"));
+    }
+    let mut session = call.app.engine.containers.logs(call.value("name"), options).await?;
+    let content_type = streams::content_type(session.tty, call.version);
+    Ok(streams::stream_body(call.peer, content_type, |sender| async move {
+        while let Some(chunk) = session.chunks.recv().await {
+            sender.send(chunk).await?;
+        }
+        Ok(())
+    }))
+}
+
+async fn start(call: Call) -> Outcome {
+    call.refuse_unbuilt(&["checkpoint", "checkpoint-dir"])?;
+    let has_body = hyper::body::Body::size_hint(call.request.body()).exact().is_none_or(|length| length > 7);
+    if has_body {
+        return Err(ApiError::invalid(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+        ));
+    }
+    // Work that has begun is finished, whether the client waits for it or not.
+    let (app, name) = (Arc::clone(&call.app), call.value("name").to_owned());
+    finish(async move { app.engine.containers.start(&name).await }).await?;
+    reply::no_content()
+}
+
+async fn stop(call: Call) -> Outcome {
+    let options = stop_options(&call)?;
+    let (app, name) = (Arc::clone(&call.app), call.value("name").to_owned());
+    finish(async move { app.engine.containers.stop(&name, options).await }).await?;
+    reply::no_content()
+}
+
+async fn restart(call: Call) -> Outcome {
+    let options = stop_options(&call)?;
+    let (app, name) = (Arc::clone(&call.app), call.value("name").to_owned());
+    finish(async move { app.engine.containers.restart(&name, options).await }).await?;
+    reply::no_content()
+}
+
+fn stop_options(call: &Call) -> Result<StopOptions, ApiError> {
+    let signal = call.query.non_empty("signal").filter(|_| call.at_least(42));
+    Ok(StopOptions { signal: signal.map(str::to_owned), timeout_s: call.query.integer("t")? })
+}
+
+/// Runs a verb in a task of its own: a client that leaves ends its answer, not the verb.
+pub(super) async fn finish<T, F>(verb: F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: Future<Output = ferry_engine::Result<T>> + Send + 'static,
+{
+    match tokio::spawn(verb).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the verb did not end: {error}"))),
+    }
+}
+
+async fn kill(call: Call) -> Outcome {
+    let name = call.value("name");
+    call.app.engine.containers.kill(name, call.query.non_empty("signal")).await.map_err(|error| {
+        let error = ApiError::from(error);
+        ApiError { message: format!("cannot kill container: {name}: {}", error.message), ..error }
+    })?;
+    reply::no_content()
+}
+
+async fn pause(call: Call) -> Outcome {
+    call.app.engine.containers.pause(call.value("name")).await?;
+    reply::no_content()
+}
+
+async fn unpause(call: Call) -> Outcome {
+    call.app.engine.containers.unpause(call.value("name")).await?;
+    reply::no_content()
+}
+
+async fn rename(call: Call) -> Outcome {
+    call.app.engine.containers.rename(call.value("name"), call.query.get("name")).await?;
+    reply::no_content()
+}
+
+async fn resize(call: Call) -> Outcome {
+    let (height, width) = window_size(&call)?;
+    call.app.engine.containers.resize(call.value("name"), height, width).await?;
+    Ok(reply::status(StatusCode::OK))
+}
+
+/// Reads the size of a window. Kernels know none beyond 65535; larger ones are cut to that.
+pub(super) fn window_size(call: &Call) -> Result<(u16, u16), ApiError> {
+    let cells =
+        |key: &str, what: &str| call.query.size(key, what).map(|cells| u16::try_from(cells).unwrap_or(u16::MAX));
+    Ok((cells("h", "resize height")?, cells("w", "resize width")?))
+}
+
+async fn attach(call: Call) -> Outcome {
+    let keys = streams::detach_keys(call.query.get("detachKeys"))?;
+    let options = AttachOptions {
+        stdin: call.query.flag("stdin"),
+        stdout: call.query.flag("stdout"),
+        stderr: call.query.flag("stderr"),
+        stream: call.query.flag("stream"),
+        logs: call.query.flag("logs"),
+    };
+    let name = call.value("name").to_owned();
+    let attached = call.app.engine.containers.attach(&name, options).await?;
+    let app = Arc::clone(&call.app);
+    let session = Session {
+        tty: attached.tty,
+        replay: attached.replay,
+        stream: attached.stream,
+        keys: (attached.tty && options.stdin).then_some(keys),
+        on_detach: Box::new(move || app.engine.containers.detached(&name)),
+    };
+    Ok(streams::respond(call, session))
+}
+
+async fn wait(call: Call) -> Outcome {
+    let condition = match call.query.get("condition") {
+        _ if !call.at_least(30) => WaitCondition::NotRunning,
+        "" | "not-running" => WaitCondition::NotRunning,
+        "next-exit" => WaitCondition::NextExit,
+        "removed" => WaitCondition::Removed,
+        other => return Err(ApiError::invalid(format!("invalid condition: {other:?}"))),
+    };
+    let handle = call.app.engine.containers.wait(call.value("name"), condition)?;
+    if !call.at_least(30) {
+        return reply::json(StatusCode::OK, &handle.finish().await?);
+    }
+    Ok(streams::stream_body(call.peer, reply::JSON, |sender| async move {
+        match handle.finish().await {
+            Ok(status) => sender.send(reply::line(&status).unwrap_or_default()).await,
+            Err(error) => {
+                // The headers are gone already; an empty body is an error to every client.
+                tracing::error!(error = error.text(), "cannot wait for a container");
+                Ok(())
+            }
+        }
+    }))
+}
+
+async fn remove(call: Call) -> Outcome {
+    let options =
+        RemoveOptions { force: call.query.flag("force"), volumes: call.query.flag("v"), link: call.query.flag("link") };
+    let (app, name) = (Arc::clone(&call.app), call.value("name").to_owned());
+    finish(async move { app.engine.containers.remove(&name, options).await }).await?;
+    reply::no_content()
+}

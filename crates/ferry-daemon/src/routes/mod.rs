@@ -1,0 +1,28 @@
+//! The routing table, one module per kind of object.
+
+mod containers;
+mod execs;
+mod images;
+mod networks;
+mod system;
+mod times;
+mod unbuilt;
+mod volumes;
+
+use crate::http::router::Route;
+
+/// Returns every route; what is known but not built comes last and answers 501.
+pub(crate) fn table() -> Vec<Route> {
+    [
+        system::routes(),
+        containers::routes(),
+        execs::routes(),
+        images::routes(),
+        volumes::routes(),
+        networks::routes(),
+        unbuilt::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

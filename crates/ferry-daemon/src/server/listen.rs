@@ -1,0 +1,234 @@
+//! Where the daemon listens: unix sockets, loopback TCP, sockets handed over by the service manager.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, UnixListener};
+
+use super::socket::Socket;
+
+/// One entry of `hosts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+    /// Every socket of the service manager, or the one of that name or number.
+    Inherited(Option<String>),
+}
+
+/// Why the daemon cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error("bad format {0}, expected PROTO://ADDR")]
+    BadFormat(String),
+    #[error("protocol \"{0}\" not supported: use unix, tcp or fd")]
+    UnknownProtocol(String),
+    #[error("cannot resolve address `{address}`")]
+    Resolve {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "refusing to listen on tcp://{0} without TLS: whoever reaches it is root on this host; plain TCP needs `--insecure-tcp` \
+         and a loopback address"
+    )]
+    PlainTcp(SocketAddr),
+    #[error("cannot listen on unix socket {path}: another daemon already listens on it")]
+    InUse { path: PathBuf },
+    #[error("cannot listen on unix socket {path}: there is something there that is no socket")]
+    NoSocket { path: PathBuf },
+    #[error("cannot listen on {address}")]
+    Bind {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("no sockets were handed over by the service manager (LISTEN_FDS); is this service socket-activated?")]
+    NoneInherited,
+    #[error("-H fd:// is not implemented: {0}")]
+    InheritedNotBuilt(&'static str),
+}
+
+impl Address {
+    /// Reads an entry of `hosts`.
+    pub(crate) fn parse(text: &str) -> Result<Self, ListenError> {
+        let (protocol, rest) = text.split_once("://").ok_or_else(|| ListenError::BadFormat(text.to_owned()))?;
+        match protocol {
+            "unix" if rest.is_empty() => Ok(Self::Unix(PathBuf::from(crate::config::DEFAULT_SOCKET))),
+            "unix" => Ok(Self::Unix(PathBuf::from(rest))),
+            "tcp" => Ok(Self::Tcp(resolve(rest)?)),
+            "fd" => Ok(Self::Inherited(Some(rest.to_owned()).filter(|rest| !rest.is_empty() && rest != "*"))),
+            other => Err(ListenError::UnknownProtocol(other.to_owned())),
+        }
+    }
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, ListenError> {
+    let with_port = if address.is_empty() {
+        "localhost:2375".to_owned()
+    } else if address.rsplit(']').next().is_some_and(|rest| rest.contains(':')) {
+        if let Some(port) = address.strip_prefix(':') { format!("0.0.0.0:{port}") } else { address.to_owned() }
+    } else {
+        format!("{address}:2375")
+    };
+    let failed = |source| ListenError::Resolve { address: address.to_owned(), source };
+    let mut found = with_port.to_socket_addrs().map_err(failed)?;
+    found.next().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+}
+
+/// A bound listener; a unix one removes its file when it is dropped.
+pub(crate) enum Listener {
+    Unix { listener: UnixListener, path: Option<PathBuf> },
+    Tcp(TcpListener),
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix { path: Some(path), .. } = self {
+            // Another daemon may have taken the place; it would have replaced the file only because nobody answered on ours.
+            if let Err(error) = std::fs::remove_file(&*path) {
+                tracing::debug!(path = %path.display(), %error, "cannot remove the socket");
+            }
+        }
+    }
+}
+
+impl Listener {
+    /// Binds an address.
+    pub(crate) fn bind(address: &Address, group: &str, insecure_tcp: bool) -> Result<Self, ListenError> {
+        match address {
+            Address::Unix(path) => bind_unix(path, group),
+            Address::Tcp(address) => {
+                if !insecure_tcp || !address.ip().is_loopback() {
+                    return Err(ListenError::PlainTcp(*address));
+                }
+                bind_tcp(*address).map_err(|source| ListenError::Bind { address: format!("tcp://{address}"), source })
+            }
+            Address::Inherited(_) if std::env::var_os("LISTEN_FDS").is_none() => Err(ListenError::NoneInherited),
+            Address::Inherited(_) => Err(ListenError::InheritedNotBuilt("socket activation")),
+        }
+    }
+
+    /// Waits for the next client.
+    pub(crate) async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Unix { listener, .. } => Ok(Socket::Unix(listener.accept().await?.0)),
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Socket::Tcp(stream))
+            }
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(Listener::Tcp(TcpListener::from_std(listener)?))
+}
+
+fn bind_unix(path: &Path, group: &str) -> Result<Listener, ListenError> {
+    let failed = |source: io::Error| ListenError::Bind { address: format!("unix://{}", path.display()), source };
+    clear_stale(path)?;
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    // Bound under another name with the last rights, then renamed: nobody can connect in between.
+    let draft = path.with_extension(format!("sock.{}", std::process::id()));
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK,
+        None,
+    )
+    .map_err(|error| failed(error.into()))?;
+    let finish = |socket: OwnedFd| -> io::Result<Listener> {
+        rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(&draft)?)?;
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o660))?;
+        give_to_group(&draft, group)?;
+        rustix::net::listen(&socket, 4096)?;
+        std::fs::rename(&draft, path)?;
+        let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))?;
+        Ok(Listener::Unix { listener, path: Some(path.to_owned()) })
+    };
+    finish(socket).map_err(|source| {
+        // Nothing is left behind; it may not have got that far.
+        let _ = std::fs::remove_file(&draft);
+        failed(source)
+    })
+}
+
+/// Removes a socket file that nobody listens on.
+fn clear_stale(path: &Path) -> Result<(), ListenError> {
+    let failed = |source: io::Error| ListenError::Bind { address: format!("unix://{}", path.display()), source };
+    let kind = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    if !kind.is_socket() {
+        return Err(ListenError::NoSocket { path: path.to_owned() });
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(ListenError::InUse { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(failed),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Gives a socket to a group; where the group is missing it stays root's.
+fn give_to_group(path: &Path, group: &str) -> io::Result<()> {
+    let id = match group.parse::<u32>() {
+        Ok(number) => Some(number),
+        Err(_) => group_id(&std::fs::read_to_string("/etc/group").unwrap_or_default(), group),
+    };
+    match id {
+        Some(id) => std::os::unix::fs::chown(path, None, Some(id)),
+        None => {
+            tracing::debug!(group, "group not found, the socket belongs to root alone");
+            Ok(())
+        }
+    }
+}
+
+fn group_id(groups: &str, wanted: &str) -> Option<u32> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let id = fields.nth(1)?;
+        (name == wanted).then(|| id.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_docker_s() {
+        let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
+        assert_eq!(Address::parse("unix:///run/x.sock").unwrap(), Address::Unix("/run/x.sock".into()));
+        assert_eq!(Address::parse("tcp://127.0.0.1:99").unwrap(), tcp("127.0.0.1:99"));
+        assert_eq!(Address::parse("tcp://:99").unwrap(), tcp("0.0.0.0:99"));
+        assert_eq!(Address::parse("tcp://127.0.0.1").unwrap(), tcp("127.0.0.1:2375"));
+        assert_eq!(Address::parse("tcp://[::1]").unwrap(), tcp("[::1]:2375"));
+        assert_eq!(Address::parse("fd://").unwrap(), Address::Inherited(None));
+        assert_eq!(
+            Address::parse("/run/x.sock").unwrap_err().to_string(),
+            "bad format /run/x.sock, expected PROTO://ADDR"
+        );
+        assert!(matches!(Address::parse("npipe://x"), Err(ListenError::UnknownProtocol(_))));
+    }
+
+    #[test]
+    fn groups_are_found_by_name() {
+        let groups = "root:x:0:\ndocker:x:998:alice,bob\n";
+        assert_eq!(group_id(groups, "docker"), Some(998));
+        assert_eq!(group_id(groups, "nope"), None);
+    }
+}

@@ -1,0 +1,227 @@
+//! One client's socket, unix or TCP, shared by the HTTP connection and by whoever waits for its end.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Sleep;
+
+use crate::http::guard::{Guard, Violation};
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// The client at the other end.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) socket: Socket,
+    pub(crate) guard: Guard,
+}
+
+impl Peer {
+    pub(crate) fn new(socket: Socket) -> Arc<Self> {
+        Arc::new(Self { socket, guard: Guard::new() })
+    }
+
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self.socket, Socket::Tcp(_))
+    }
+
+    /// Waits until the client has gone for good. A client that only closed its sending side waits for the answer and is still there.
+    pub(crate) async fn gone(&self) {
+        if let Err(error) = self.hung_up().await {
+            tracing::debug!(%error, "cannot watch a client");
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn hung_up(&self) -> io::Result<()> {
+        // A second registration of its own, so that readiness cleared here is not missed by the connection.
+        let watched = self.socket.duplicate()?;
+        loop {
+            // EPOLLHUP shows as a closed sending side: of a unix socket when the other end was closed, of TCP after a reset.
+            if watched.until_writable().await?.is_write_closed() {
+                return Ok(());
+            }
+            watched.forget_writable();
+        }
+    }
+}
+
+impl Socket {
+    /// Returns the same socket with a registration of its own.
+    fn duplicate(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Unix(stream) => {
+                let descriptor = stream.as_fd().try_clone_to_owned()?;
+                Self::Unix(UnixStream::from_std(descriptor.into())?)
+            }
+            Self::Tcp(stream) => {
+                let descriptor = stream.as_fd().try_clone_to_owned()?;
+                Self::Tcp(TcpStream::from_std(descriptor.into())?)
+            }
+        })
+    }
+
+    async fn until_writable(&self) -> io::Result<Ready> {
+        match self {
+            Self::Unix(stream) => stream.ready(Interest::WRITABLE).await,
+            Self::Tcp(stream) => stream.ready(Interest::WRITABLE).await,
+        }
+    }
+
+    /// Makes the next wait one for news.
+    fn forget_writable(&self) {
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        // The error is the one just made.
+        let _ = match self {
+            Self::Unix(stream) => stream.try_io(Interest::WRITABLE, nothing),
+            Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, nothing),
+        };
+    }
+}
+
+/// The transport that hyper reads and writes.
+pub(crate) struct Transport {
+    peer: Arc<Peer>,
+    head_timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Transport {
+    pub(crate) fn new(peer: Arc<Peer>) -> Self {
+        Self { peer, head_timer: None }
+    }
+
+    /// Errs when the head that is arriving is late.
+    fn poll_head_timer(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let Some(deadline) = self.peer.guard.deadline() else {
+            self.head_timer = None;
+            return Ok(());
+        };
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "request header timeout");
+        if Instant::now() >= deadline {
+            return Err(late());
+        }
+        let timer = self.head_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        match timer.as_mut().poll(context) {
+            Poll::Ready(()) => Err(late()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.poll_head_timer(context)?;
+        let filled = buffer.filled().len();
+        let unfilled = buffer.initialize_unfilled();
+        let read = loop {
+            let attempt = match &this.peer.socket {
+                Socket::Unix(stream) => {
+                    ready!(stream.poll_read_ready(context))?;
+                    stream.try_read(unfilled)
+                }
+                Socket::Tcp(stream) => {
+                    ready!(stream.poll_read_ready(context))?;
+                    stream.try_read(unfilled)
+                }
+            };
+            match attempt {
+                Ok(read) => break read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        };
+        buffer.advance(read);
+        let arrived = &buffer.filled()[filled..];
+        match this.peer.guard.arrived(arrived) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(violation) => {
+                this.refuse(violation);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request refused")))
+            }
+        }
+    }
+}
+
+impl Transport {
+    /// Answers a violation, as far as the socket takes it at once; hyper cannot answer, it has not seen a request yet.
+    fn refuse(&self, violation: Violation) {
+        let (status, message) = match violation {
+            Violation::TwoLengths => ("400 Bad Request", "the request has more than one length"),
+            Violation::TooLarge => ("431 Request Header Fields Too Large", "the request header is too large"),
+        };
+        let body = format!("{{\"message\":\"{message}\"}}\n");
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        let answer = [head.as_bytes(), body.as_bytes()].concat();
+        let written = match &self.peer.socket {
+            Socket::Unix(stream) => stream.try_write(&answer),
+            Socket::Tcp(stream) => stream.try_write(&answer),
+        };
+        if let Err(error) = written {
+            tracing::debug!(%error, "cannot refuse a request");
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let attempt = match &self.peer.socket {
+                Socket::Unix(stream) => {
+                    ready!(stream.poll_write_ready(context))?;
+                    stream.try_write_vectored(slices)
+                }
+                Socket::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(context))?;
+                    stream.try_write_vectored(slices)
+                }
+            };
+            match attempt {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = match &self.peer.socket {
+            Socket::Unix(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
+            Socket::Tcp(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
+        };
+        match shut {
+            // The client was quicker.
+            Ok(()) | Err(rustix::io::Errno::NOTCONN) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
