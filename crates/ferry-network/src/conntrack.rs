@@ -140,7 +140,7 @@ mod tests {
             .nested(TUPLE_ORIGINAL, encoded([10, 0, 0, 9], 4000, [10, 0, 0, 1], 53, protocol))
             .nested(TUPLE_REPLY, encoded([172, 17, 0, 2], 5353, [10, 0, 0, 9], 4000, protocol))
             .into_bytes();
-        Flow::from_reply(&Reply { kind: 0, payload })
+        Flow::from_reply(&Reply { payload })
     }
 
     fn port(host_ip: &str, host_port: u16, container_port: u16) -> PublishedPort {

@@ -5,7 +5,7 @@ use std::{net::IpAddr, os::fd::AsFd};
 use ipnet::IpNet;
 
 use crate::{
-    bridge,
+    bridge::delete,
     error::Error,
     netlink::{Netlink, Refused, route},
     sandbox::Sandbox,
@@ -25,17 +25,18 @@ pub(crate) fn attach(
     endpoint: &EndpointSpec,
 ) -> Result<(), Error> {
     sysctl::check_link_name(&endpoint.interface)?;
-    let bridge_index = route::link_by_name(netlink, &endpoint.bridge_link)
+    let bridge = route::link_by_name(netlink, &endpoint.bridge_link)
         .map_err(|source| Error::kernel("look up link", &endpoint.bridge_link, source))?
         .filter(|link| link.is_bridge)
-        .ok_or_else(|| Error::NoSuchLink(endpoint.bridge_link.clone()))?
-        .index;
-    let host_end = create_pair(netlink, instance, sandbox, endpoint, bridge_index)?;
-    let finished =
-        set_up_host_end(netlink, instance, endpoint, &host_end).and_then(|()| set_up_inside(sandbox, endpoint));
+        .ok_or_else(|| Error::NoSuchLink(endpoint.bridge_link.clone()))?;
+    let host_end = create_pair(netlink, instance, sandbox, endpoint, bridge.index)?;
+    let finished = set_up_host_end(netlink, instance, endpoint, &host_end)
+        .and_then(|()| set_up_inside(sandbox, endpoint))
+        .and_then(|()| settle(netlink, &host_end))
+        .and_then(|()| if bridge.is_operating { Ok(()) } else { settle(netlink, &endpoint.bridge_link) });
     if finished.is_err()
         && let Ok(Some(link)) = route::link_by_name(netlink, &host_end)
-        && let Err(source) = bridge::delete(netlink, link.index)
+        && let Err(source) = delete(netlink, link.index)
     {
         tracing::warn!(link = host_end, error = %source, "cannot remove a half-made link");
     }
@@ -47,7 +48,7 @@ pub(crate) fn detach(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), E
     sandbox.with_netlink(|inside| {
         let failed = |source| Error::kernel("delete link", &endpoint.interface, source);
         match route::link_by_name(inside, &endpoint.interface).map_err(failed)? {
-            Some(link) => bridge::delete(inside, link.index).map_err(failed),
+            Some(link) => delete(inside, link.index).map_err(failed),
             None => Ok(()),
         }
     })
@@ -129,8 +130,17 @@ fn set_up_inside(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error
         requests.extend(endpoint.addresses.iter().map(|net| route::add_address(index, *net)));
         let gateways = [endpoint.gateway_v4.map(IpAddr::from), endpoint.gateway_v6.map(IpAddr::from)];
         requests.extend(gateways.into_iter().flatten().map(|gateway| route::add_default_route(index, gateway)));
-        inside.send(&requests).map_err(|Refused { source, .. }| Error::kernel("configure link", interface, source))
+        inside.send(&requests).map_err(|Refused { source, .. }| Error::kernel("configure link", interface, source))?;
+        settle(inside, interface)
     })
+}
+
+/// Looking at a link makes the kernel (6.8 and later) finish what it does about a new carrier:
+/// until then the bridge would drop the container's first packets, and the first address
+/// resolution would be repeated only after a second.
+fn settle(netlink: &mut Netlink, link: &str) -> Result<(), Error> {
+    let looked_up = route::link_by_name(netlink, link);
+    looked_up.map(|_| ()).map_err(|source| Error::kernel("look up link", link, source))
 }
 
 /// Without an IPv6 address of ours the link has none at all; with one it takes no others from

@@ -48,7 +48,6 @@ pub(crate) struct Request {
 /// A message from the kernel.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
-    pub(crate) kind: u16,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -122,7 +121,7 @@ impl Netlink {
                 match header.kind {
                     NLMSG_DONE => return Ok(replies),
                     NLMSG_ERROR => return error_of(payload).map_or(Ok(replies), Err),
-                    kind => replies.push(Reply { kind, payload: payload.to_vec() }),
+                    _ => replies.push(Reply { payload: payload.to_vec() }),
                 }
             }
         }
@@ -138,7 +137,7 @@ impl Netlink {
                     continue;
                 }
                 if header.kind != NLMSG_ERROR {
-                    return Ok(Reply { kind: header.kind, payload: payload.to_vec() });
+                    return Ok(Reply { payload: payload.to_vec() });
                 }
                 if let Some(error) = error_of(payload) {
                     return Err(error);

@@ -16,7 +16,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
     link::{
         AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
-        InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+        InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
     },
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
@@ -43,18 +43,23 @@ pub(crate) struct Link {
     pub(crate) name: String,
     pub(crate) alias: Option<String>,
     pub(crate) is_bridge: bool,
-    pub(crate) master: Option<u32>,
+    pub(crate) is_operating: bool,
 }
 
 impl Link {
     fn from_message(message: &LinkMessage) -> Option<Self> {
-        let mut link =
-            Self { index: message.header.index, name: String::new(), alias: None, is_bridge: false, master: None };
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            alias: None,
+            is_bridge: false,
+            is_operating: false,
+        };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
-                LinkAttribute::Controller(index) => link.master = Some(*index),
+                LinkAttribute::OperState(state) => link.is_operating = *state == State::Up,
                 LinkAttribute::LinkInfo(infos) => {
                     link.is_bridge = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
                 }
