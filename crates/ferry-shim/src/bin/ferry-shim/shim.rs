@@ -62,6 +62,8 @@ pub(crate) struct Shim {
     pub(crate) next_process: u32,
     buffer: Vec<u8>,
     deadlines: Vec<(Instant, What)>,
+    /// Nothing has happened for a while.
+    quiet: bool,
     /// Told to end.
     pub(crate) shutdown: bool,
     /// Nobody has come for a container that has ended.
@@ -88,6 +90,7 @@ impl Shim {
             next_process: INIT,
             buffer: Vec::new(),
             deadlines: Vec::new(),
+            quiet: false,
             shutdown: false,
             leaving: false,
             after_start: None,
@@ -104,6 +107,10 @@ impl Shim {
             self.settle()?;
             if self.is_over() {
                 break;
+            }
+            if std::mem::take(&mut self.quiet) {
+                // The very last step before the wait, so that little of the program comes back at once.
+                ferry_sys::memory::give_back();
             }
             let timeout = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
             self.poller.wait(&mut events, timeout)?;
@@ -271,7 +278,7 @@ impl Shim {
         if let Some(container) = &mut self.container {
             container.log.settle();
         }
-        ferry_sys::memory::give_back();
+        self.quiet = true;
     }
 
     /// After every round: write the log, send what ended, wait for what can happen next.
