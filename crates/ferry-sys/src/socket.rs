@@ -87,7 +87,21 @@ pub fn listen_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<UnixListener> {
 /// # Errors
 /// What `getsockopt` answers.
 pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
-    Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
+    use std::os::fd::AsRawFd;
+    let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: both point to values of the types that SO_PEERCRED fills. rustix fails for a peer outside of our pid namespace, whose
+    // pid reads as 0.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(credentials.uid) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `sun_path` holds 107 bytes; the folder's descriptor stands for its path.
