@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ferry_api::stream::{MULTIPLEXED_STREAM, RAW_STREAM};
 use ferry_api::version::ApiVersion;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use crate::http::body::{Body, BodySender, Gone};
+use crate::http::body::{Body, BodySender, Gone, RequestBody};
 use crate::http::call::Call;
 use crate::http::error::ApiError;
 use crate::http::reply;
@@ -68,7 +68,7 @@ pub(crate) fn respond(mut call: Call, session: Session) -> Response<Body> {
     headers.insert(CONTENT_TYPE, content_type(session.tty, call.version));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
-    call.peer.guard.upgrade();
+    call.peer.guard.over();
     let upgrade = hyper::upgrade::on(&mut call.request);
     tokio::spawn(async move {
         match upgrade.await {
@@ -101,7 +101,7 @@ fn respond_without_upgrade(call: Call, session: Session) -> Response<Body> {
 }
 
 /// Carries stdin; never ends, because its end is not the end of the session.
-async fn carry_request_body(mut body: Incoming, mut into: impl AsyncWrite + Unpin) {
+async fn carry_request_body(mut body: RequestBody, mut into: impl AsyncWrite + Unpin) {
     // No body at all says nothing about stdin.
     let has_input = !body.is_end_stream();
     while let Some(Ok(frame)) = body.frame().await {

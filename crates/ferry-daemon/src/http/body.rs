@@ -1,12 +1,15 @@
-//! The one type of response body.
+//! The one type of response body, and request bodies that tell when they were read to their end.
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
+
+use crate::server::socket::Peer;
 
 /// Pieces that wait for a slow client before its producer is held up.
 const QUEUE: usize = 16;
@@ -79,5 +82,44 @@ impl HttpBody for Body {
             Self::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(_) => SizeHint::default(),
         }
+    }
+}
+
+/// A request body. The guard of its connection learns when it was read to its end, since only then a next head can follow.
+pub(crate) struct RequestBody {
+    inner: Incoming,
+    peer: Arc<Peer>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(inner: Incoming, peer: Arc<Peer>) -> Self {
+        if !inner.is_end_stream() {
+            peer.guard.body_begins();
+        }
+        Self { inner, peer }
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if frame.is_none() || self.inner.is_end_stream() {
+            self.peer.guard.body_ends();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }

@@ -7,11 +7,12 @@ use ferry_api::filters::Filters;
 use ferry_api::json;
 use ferry_api::version::{self, ApiVersion};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{CONTENT_TYPE, UPGRADE};
 use hyper::{Request, StatusCode};
 use serde::de::DeserializeOwned;
 
+use super::body::RequestBody;
 use super::error::ApiError;
 use super::query::Query;
 use super::router::PathValues;
@@ -28,7 +29,7 @@ pub(crate) struct Call {
     pub(crate) version: ApiVersion,
     pub(crate) query: Query,
     pub(crate) peer: Arc<Peer>,
-    pub(crate) request: Request<Incoming>,
+    pub(crate) request: Request<RequestBody>,
     values: PathValues,
 }
 
@@ -39,7 +40,7 @@ impl Call {
         query: Query,
         values: PathValues,
         peer: Arc<Peer>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Self {
         Self { app, version: version.unwrap_or(version::NEWEST), query, peer, request, values }
     }
@@ -119,7 +120,7 @@ impl Call {
     }
 }
 
-async fn read_limited(body: &mut Incoming) -> Result<Bytes, ApiError> {
+async fn read_limited(body: &mut RequestBody) -> Result<Bytes, ApiError> {
     match Limited::new(body, JSON_LIMIT).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {

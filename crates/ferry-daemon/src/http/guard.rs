@@ -21,10 +21,10 @@ enum State {
     Idle,
     /// A head arrives.
     Head { since: Instant, bytes: Vec<u8> },
-    /// A request is handled.
-    Busy,
-    /// The connection is a stream now; nothing is looked at any more.
-    Upgraded,
+    /// A request is handled; whether bytes of its body are still to be read.
+    Busy { body: bool },
+    /// The connection is a stream now, or about to be closed; nothing is looked at any more.
+    Over,
 }
 
 /// Why a connection must end.
@@ -48,20 +48,39 @@ impl Guard {
 
     /// A request's head was read: its handler begins.
     pub(crate) fn begin(&self) {
-        *self.lock() = State::Busy;
+        *self.lock() = State::Busy { body: false };
     }
 
-    /// A response is done.
-    pub(crate) fn end(&self) {
+    /// The request has a body.
+    pub(crate) fn body_begins(&self) {
+        *self.lock() = State::Busy { body: true };
+    }
+
+    /// The request's body was read to its end.
+    pub(crate) fn body_ends(&self) {
         let mut state = self.lock();
-        if !matches!(*state, State::Upgraded) {
-            *state = State::Idle;
+        if let State::Busy { body } = &mut *state {
+            *body = false;
         }
     }
 
-    /// The connection becomes a stream.
-    pub(crate) fn upgrade(&self) {
-        *self.lock() = State::Upgraded;
+    /// Tells whether bytes of a body are still to be read: what arrives next is no head.
+    pub(crate) fn is_body_unread(&self) -> bool {
+        matches!(*self.lock(), State::Busy { body: true })
+    }
+
+    /// A response is done. A connection with a body left to read is never looked at again.
+    pub(crate) fn end(&self) {
+        let mut state = self.lock();
+        *state = match *state {
+            State::Over | State::Busy { body: true } => State::Over,
+            _ => State::Idle,
+        };
+    }
+
+    /// The connection becomes a stream, or is to be closed.
+    pub(crate) fn over(&self) {
+        *self.lock() = State::Over;
     }
 
     /// Returns when the head that is arriving must be whole.
@@ -89,7 +108,7 @@ impl Guard {
         };
         let verdict = check_lengths(&bytes[..looked_at + end]);
         // Until the handler begins nothing more belongs to this head.
-        *state = State::Busy;
+        *state = State::Busy { body: false };
         verdict
     }
 }
@@ -143,7 +162,14 @@ mod tests {
         assert!(guard.deadline().is_none());
         guard.arrived(b"G").unwrap();
         assert!(guard.deadline().is_some());
-        guard.upgrade();
+        guard.begin();
+        guard.body_begins();
+        assert!(guard.is_body_unread());
+        guard.end();
+        // The rest of a body that nobody read is no head.
+        guard.arrived(b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n").unwrap();
+        assert!(guard.deadline().is_none());
+        guard.over();
         guard.end();
         guard.arrived(b"any bytes").unwrap();
         assert!(guard.deadline().is_none());

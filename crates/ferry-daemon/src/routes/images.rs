@@ -15,10 +15,9 @@ use ferry_spec::Platform;
 use futures_util::{Stream, TryStreamExt};
 use http_body_util::BodyDataStream;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use crate::http::body::Gone;
+use crate::http::body::{Body, BodySender, Gone, RequestBody};
 use crate::http::call::Call;
 use crate::http::error::ApiError;
 use crate::http::reply::{self, Outcome};
@@ -114,16 +113,16 @@ async fn load(call: Call) -> Outcome {
     Ok(streams::stream_body(peer, reply::JSON, |body| send_progress(body, progress)))
 }
 
-fn body_stream(body: Incoming) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+fn body_stream(body: RequestBody) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     BodyDataStream::new(body).map_err(io::Error::other)
 }
 
-fn progress_stream(call: Call, progress: JsonMessageStream) -> hyper::Response<crate::http::body::Body> {
+fn progress_stream(call: Call, progress: JsonMessageStream) -> hyper::Response<Body> {
     streams::stream_body(call.peer, reply::JSON, |body| send_progress(body, progress))
 }
 
 /// Sends messages as Docker does: each a line of its own, ended in the way of HTTP.
-async fn send_progress(body: crate::http::body::BodySender, mut progress: JsonMessageStream) -> Result<(), Gone> {
+async fn send_progress(body: BodySender, mut progress: JsonMessageStream) -> Result<(), Gone> {
     while let Some(message) = progress.recv().await {
         match json::to_string_html(&message) {
             Ok(text) => body.send(text + "\r\n").await?,

@@ -14,14 +14,14 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SERVER};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{Semaphore, watch};
 
 use self::listen::Listener;
 use self::socket::{Peer, Transport};
 use crate::app::App;
-use crate::http::body::Body;
+use crate::http::body::{Body, RequestBody};
 use crate::http::call::Call;
 use crate::http::error::ApiError;
 use crate::http::query::Query;
@@ -79,6 +79,7 @@ impl Server {
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .half_close(true)
+            .title_case_headers(true)
             // The guard of the transport watches the time.
             .header_read_timeout(None)
             .serve_connection(transport, service)
@@ -99,6 +100,7 @@ impl Server {
 
     async fn handle(&self, request: Request<Incoming>, peer: Arc<Peer>) -> Response<Guarded> {
         peer.guard.begin();
+        let request = request.map(|body| RequestBody::new(body, Arc::clone(&peer)));
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let target = Target::parse(&path);
@@ -108,14 +110,11 @@ impl Server {
             Err(error) => Err(error),
         };
         let mut response = outcome.unwrap_or_else(|error| {
-            if error.status.is_server_error() {
-                tracing::error!(%method, path, status = error.status.as_u16(), error = error.message, "request failed");
-            } else {
-                tracing::debug!(%method, path, status = error.status.as_u16(), error = error.message, "request refused");
-            }
+            log_failure(&method, &path, &error);
             let mut response = reply::failure(&error, requested);
-            if error.status == StatusCode::PAYLOAD_TOO_LARGE {
-                // The rest of the body is not wanted.
+            if peer.guard.is_body_unread() {
+                // What is left of the body is not wanted.
+                peer.guard.over();
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             response
@@ -124,7 +123,7 @@ impl Server {
         response.map(|body| Guarded { body, peer })
     }
 
-    async fn dispatch(&self, request: Request<Incoming>, target: &Target, peer: &Arc<Peer>) -> reply::Outcome {
+    async fn dispatch(&self, request: Request<RequestBody>, target: &Target, peer: &Arc<Peer>) -> reply::Outcome {
         if peer.is_tcp() {
             check_browser_rules(request.headers())?;
         }
@@ -144,6 +143,16 @@ impl Server {
         headers.insert(HeaderName::from_static("docker-experimental"), HeaderValue::from_static("false"));
         headers.insert(HeaderName::from_static("ostype"), HeaderValue::from_static("linux"));
         headers.insert(SERVER, self.app.header_values.server.clone());
+    }
+}
+
+fn log_failure(method: &Method, path: &str, error: &ApiError) {
+    let (status, error) = (error.status.as_u16(), &error.message);
+    match status {
+        // The client asked for something that is not there yet; nothing is wrong here.
+        501 => tracing::info!(%method, path, error, "request not implemented"),
+        500.. => tracing::error!(%method, path, status, error, "request failed"),
+        _ => tracing::debug!(%method, path, status, error, "request refused"),
     }
 }
 
@@ -218,7 +227,7 @@ mod tests {
 
     #[test]
     fn hosts_that_dns_could_rebind_are_refused() {
-        for own in ["localhost", "localhost:2375", "127.0.0.1:2375", "[::1]:2375", "::1", "", "docker"] {
+        for own in ["localhost", "localhost:2375", "127.0.0.1:2375", "[::1]:2375", "[::1]", "", "docker"] {
             assert!(is_own_name(own), "{own}");
         }
         for foreign in ["evil.example", "evil.example:2375", "localhost.evil.example", "127.0.0.1.evil.example:80"] {
