@@ -329,6 +329,24 @@ impl Layers {
         remove_tree(folder)
     }
 
+    /// Gives layers that were unpacked without overlay what overlay needs to see: data roots move between hosts. Safe to be cut short.
+    pub(crate) fn convert_listed(&self, paths: &Paths, opaque_xattr: &str) -> Result<()> {
+        for (chain_id, indexed) in self.index().iter_mut().filter(|(_, indexed)| indexed.listed) {
+            let folder = paths.layer(chain_id);
+            let path = folder.join("layer.json");
+            let Some(mut record) = record::read::<LayerRecord>(&path)? else { continue };
+            let hidden = record.hidden.take().unwrap_or_default();
+            let diff = folder.join("diff");
+            let root = unpack::open_trusted(&diff).map_err(Error::errno("open", &diff))?;
+            hidden.write_for_overlay(&root, opaque_xattr).map_err(Error::errno("convert", &diff))?;
+            rustix::fs::syncfs(&root).map_err(Error::errno("sync", &diff))?;
+            record::write(&path, &record)?;
+            indexed.listed = false;
+            tracing::info!(layer = %chain_id, "layer converted for overlay");
+        }
+        Ok(())
+    }
+
     /// Makes `layers/l` say what the records say.
     fn mend_links(&self, paths: &Paths) -> Result<()> {
         let links = paths.links();

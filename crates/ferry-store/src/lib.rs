@@ -38,7 +38,7 @@ pub use rootfs::MountOptions;
 
 use driver::Driver;
 use layers::Layers;
-use layers::unpack::open_trusted;
+use layers::unpack::{WhiteoutStyle, open_trusted};
 use lease::Ledger;
 use paths::Paths;
 
@@ -86,6 +86,9 @@ impl Store {
         record::sweep(&paths.images())?;
         let layers = Layers::load(&paths)?;
         let driver = Driver::probe(&paths)?;
+        if let WhiteoutStyle::Overlay { opaque_xattr } = driver.whiteout_style() {
+            layers.convert_listed(&paths, opaque_xattr)?;
+        }
         let links = open_trusted(&paths.links()).map_err(Error::errno("open", paths.links()))?;
         let inner = Inner { paths, limits, driver, ledger: Arc::default(), layers, links, collecting: Mutex::new(()) };
         Ok(Self { inner: Arc::new(inner) })

@@ -276,3 +276,47 @@ fn forget_volatile(work: &Path) -> Result<()> {
 fn failed(step: &'static str) -> impl FnOnce(Errno) -> Error {
     move |errno| Error::Mount { step: step.to_owned(), source: errno.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kernels before 6.7 take this way; newer ones can go it too.
+    #[test]
+    fn one_page_of_options_holds_many_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let links = dir.path().join("links");
+        let lower: Vec<String> = (0..480).map(|n| format!("l{n:03}")).collect();
+        for name in &lower {
+            fs::create_dir_all(links.join(name)).unwrap();
+            fs::write(links.join(name).join(name), name).unwrap();
+        }
+        for name in ["upper", "work"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let links_fd = open_trusted(&links).unwrap();
+        let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
+        let overlay = Overlay {
+            links: &links_fd,
+            links_path: &links,
+            lower: &lower,
+            upper: Some((&upper, &work)),
+            volatile: true,
+            read_only: false,
+            user_xattr: false,
+            scratch: dir.path(),
+        };
+        let here = std::env::current_dir().unwrap();
+        let root = overlay.mount(MountMethod::OnePage).unwrap();
+        assert_eq!(std::env::current_dir().unwrap(), here);
+        let path = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 480);
+        fs::write(path.join("new"), b"").unwrap();
+        assert!(upper.join("new").exists());
+        let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 3, "the folder that was mounted on is gone: {names:?}");
+        let too_many: Vec<String> = (0..1000).map(|n| format!("l{n:03}")).collect();
+        let error = Overlay { lower: &too_many, ..overlay }.mount(MountMethod::OnePage).unwrap_err();
+        assert!(error.to_string().contains("name the layers"), "{error}");
+    }
+}

@@ -34,7 +34,7 @@ pub(crate) fn fill(store: &Store, chain: Option<&ChainId>, upper: &Path, work: &
         return Ok(());
     }
     let target = open_trusted(upper).map_err(Error::errno("open", upper))?;
-    empty(&target).map_err(Error::errno("empty", upper))?;
+    copy::empty(&target).map_err(Error::errno("empty", upper))?;
     let layers = chain.map_or_else(|| Ok(Vec::new()), |chain| store.hidden_of_chain(chain))?;
     for (folder, hidden) in layers.iter().rev() {
         hide(&target, hidden).map_err(Error::errno("hide files of", folder))?;
@@ -48,7 +48,7 @@ fn hide(target: &OwnedFd, hidden: &Hidden) -> Result<(), Errno> {
     for path in hidden.opaque_paths() {
         let path = if path.is_empty() { b".".to_vec() } else { path };
         if let Some(folder) = folder_below(target, &path)? {
-            empty(&folder)?;
+            copy::empty(&folder)?;
         }
     }
     for path in hidden.whiteout_paths() {
@@ -69,17 +69,6 @@ fn folder_below(root: &OwnedFd, path: &[u8]) -> Result<Option<OwnedFd>, Errno> {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => Err(errno),
     }
-}
-
-fn empty(folder: &OwnedFd) -> Result<(), Errno> {
-    for entry in rustix::fs::Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") {
-            copy::remove(folder, name)?;
-        }
-    }
-    Ok(())
 }
 
 /// Kept for callers that report disk use.

@@ -152,6 +152,10 @@ impl<R: TreeRules> TreeCopy<'_, R> {
             return self.sub_folder(source, target, name, path, &stat);
         }
         remove(target, name)?;
+        if kind.is_char_device() && stat.st_rdev == 0 {
+            // A whiteout of a layer that was unpacked for overlay.
+            return Ok(());
+        }
         if stat.st_nlink > 1 {
             let key = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&key) {
@@ -199,6 +203,9 @@ impl<R: TreeRules> TreeCopy<'_, R> {
         }
         let source = rustix::fs::openat(source, name, FOLDER_FLAGS, Mode::empty())?;
         let target = rustix::fs::openat(target, name, FOLDER_FLAGS, Mode::empty())?;
+        if merged && is_opaque(&source) {
+            empty(&target)?;
+        }
         self.folder(&source, &target, path)?;
         if merged && self.rules.keeps_looks(path) {
             return Ok(());
@@ -219,6 +226,25 @@ fn dress(target: &OwnedFd, name: &[u8], stat: &Stat) -> Result<(), Errno> {
     let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
     rustix::fs::chownat(target, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
     rustix::fs::utimensat(target, name, &times_of(stat), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn is_opaque(folder: &OwnedFd) -> bool {
+    ["trusted.overlay.opaque", "user.overlay.opaque"].iter().any(|name| {
+        let mut value = [0; 1];
+        rustix::fs::fgetxattr(folder, *name, &mut value[..]).is_ok_and(|length| value[..length] == *b"y")
+    })
+}
+
+/// Removes everything in a folder.
+pub(crate) fn empty(folder: &OwnedFd) -> Result<(), Errno> {
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            remove(folder, name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes whatever has this name; nothing there is fine.

@@ -1,8 +1,14 @@
 //! What a layer hides, as lists, for hosts where a layer cannot say it in overlayfs's own way.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 
+use ferry_sys::path::resolve_in_root;
+use rustix::fs::{FileType, Mode, OFlags, XattrFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+use super::path::split;
 
 /// Paths relative to the layer's root, byte for byte as Latin-1.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +56,27 @@ impl Hidden {
 
     pub(crate) fn opaque_paths(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.opaque.iter().map(|text| decode(text))
+    }
+}
+
+impl Hidden {
+    /// Says the same below `root` in the way that overlayfs reads.
+    pub(super) fn write_for_overlay(&self, root: &OwnedFd, opaque_xattr: &str) -> Result<(), Errno> {
+        let folder = |path: &[u8]| {
+            let path = if path.is_empty() { b"." } else { path };
+            resolve_in_root(root, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+        };
+        for path in self.whiteout_paths() {
+            let (above, name) = split(&path);
+            match rustix::fs::mknodat(folder(above)?, name, FileType::CharacterDevice, Mode::empty(), 0) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        for path in self.opaque_paths() {
+            rustix::fs::fsetxattr(folder(&path)?, opaque_xattr, b"y", XattrFlags::empty())?;
+        }
+        Ok(())
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod support;
 
+mod archive;
 mod collection;
 mod content;
 mod hostile;
 mod layers;
+mod nested;
 mod rootfs;
