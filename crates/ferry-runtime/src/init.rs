@@ -115,8 +115,7 @@ fn set_up_and_run(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Resul
     }
     cgroup.enter()?;
     set_names(plan)?;
-    let proc = proc::PrivateProc::open()?;
-    proc.set_sysctls(&plan.sysctls)?;
+    let proc = open_proc(plan)?;
     mask::read_only(root, &plan.readonly_paths)?;
     mask::mask(root, &plan.masked_paths, null)?;
     mounts::finish(plan, root)?;
@@ -129,7 +128,7 @@ fn set_up_and_run(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Resul
     rights::give_stdio(user.uid);
     command::make_cwd(&plan.process.cwd)?;
     rights::set_limits(&plan.process)?;
-    let apparmor = plan.process.apparmor_profile.as_deref().map(|profile| (profile, proc));
+    let apparmor = plan.process.apparmor_profile.as_deref().zip(proc);
     let kept = match &wait {
         Wait::Socket(listener) => vec![channel.as_fd(), listener.as_fd()],
         Wait::Not | Wait::Caller => vec![channel.as_fd()],
@@ -219,6 +218,16 @@ pub(crate) fn join_cgroups(files: &[PathBuf]) -> Result<(), Error> {
         written.map_err(|error| Error::step(format!("join the cgroup by {}", path.display()), error))?;
     }
     Ok(())
+}
+
+/// Opens a private procfs and sets the kernel parameters; not without need, since letting go of an unused mount makes the kernel wait.
+fn open_proc(plan: &Plan) -> Result<Option<proc::PrivateProc>, Error> {
+    if plan.sysctls.is_empty() && plan.process.apparmor_profile.is_none() {
+        return Ok(None);
+    }
+    let proc = proc::PrivateProc::open()?;
+    proc.set_sysctls(&plan.sysctls)?;
+    Ok(Some(proc))
 }
 
 fn set_names(plan: &Plan) -> Result<(), Error> {

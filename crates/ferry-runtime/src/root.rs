@@ -127,7 +127,8 @@ fn components(path: &str) -> Vec<String> {
 
 /// Parent and last name of a path.
 pub(crate) fn split(path: &str) -> Result<(&str, &str), Errno> {
-    let (parent, name) = path.trim_end_matches('/').rsplit_once('/').unwrap_or(("", path));
+    let path = path.trim_end_matches('/');
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     if name.is_empty() || name == "." || name == ".." { Err(Errno::INVAL) } else { Ok((parent, name)) }
 }
 

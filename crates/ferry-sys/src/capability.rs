@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::io::Errno;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
@@ -51,7 +52,15 @@ pub fn set(sets: Sets) -> io::Result<()> {
 
 /// Returns the bounding set; it ends where the kernel's knowledge does.
 pub fn bounding() -> u64 {
-    numbers().filter(|&number| is_bounded(number)).fold(0, |mask, number| mask | 1 << number)
+    let mut mask = 0;
+    for number in numbers() {
+        match capability_is_in_bounding_set(single(number)) {
+            Ok(held) => mask |= u64::from(held) << number,
+            // The kernel does not know it, nor any after it.
+            Err(_) => break,
+        }
+    }
+    mask
 }
 
 /// Reduces the bounding set to `keep`.
@@ -59,9 +68,12 @@ pub fn bounding() -> u64 {
 /// # Errors
 /// What `prctl` answers.
 pub fn limit_bounding(keep: u64) -> io::Result<()> {
-    for number in numbers() {
-        if keep & (1 << number) == 0 && is_bounded(number) {
-            remove_capability_from_bounding_set(single(number))?;
+    for number in numbers().filter(|number| keep & (1 << number) == 0) {
+        match remove_capability_from_bounding_set(single(number)) {
+            Ok(()) => {}
+            // The kernel does not know it, nor any after it.
+            Err(Errno::INVAL) => break,
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
@@ -89,11 +101,6 @@ pub fn keep_over_user_change(keep: bool) -> io::Result<()> {
 
 fn numbers() -> impl Iterator<Item = u32> {
     0..64
-}
-
-fn is_bounded(number: u32) -> bool {
-    // A number that the kernel does not know answers EINVAL.
-    capability_is_in_bounding_set(single(number)).unwrap_or(false)
 }
 
 fn single(number: u32) -> CapabilitySet {
