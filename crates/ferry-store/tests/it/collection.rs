@@ -9,7 +9,7 @@ use ferry_store::{Live, Store};
 use crate::support::{Fixture, Tar, diff_id, gzip};
 
 /// An image of these layers, all of it in the store; returns its manifest's descriptor and its topmost chain id.
-fn make_image(store: &Store, layers: &[Vec<u8>]) -> (Descriptor, ChainId) {
+pub(crate) fn make_image(store: &Store, layers: &[Vec<u8>]) -> (Descriptor, ChainId) {
     let diff_ids: Vec<_> = layers.iter().map(|tar| diff_id(tar)).collect();
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}
@@ -33,11 +33,11 @@ fn make_image(store: &Store, layers: &[Vec<u8>]) -> (Descriptor, ChainId) {
     (Descriptor::new(media_type::OCI_MANIFEST, digest, manifest.len() as u64), parent.unwrap())
 }
 
-fn layers(names: &[&str]) -> Vec<Vec<u8>> {
+pub(crate) fn layers(names: &[&str]) -> Vec<Vec<u8>> {
     names.iter().map(|name| Tar::new().file(name, name.as_bytes()).end()).collect()
 }
 
-fn assert_whole(store: &Store, target: &Descriptor, chain: &ChainId) {
+pub(crate) fn assert_whole(store: &Store, target: &Descriptor, chain: &ChainId) {
     let reachable = store.reachable(target);
     assert!(reachable.chains.contains(chain), "the configuration is read");
     for digest in &reachable.blobs {

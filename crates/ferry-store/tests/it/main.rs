@@ -5,6 +5,7 @@ mod support;
 mod archive;
 mod collection;
 mod content;
+mod crash;
 mod hostile;
 mod layers;
 mod nested;
