@@ -250,7 +250,8 @@ impl Writer {
     }
 
     fn unfinished_name(&self) -> String {
-        format!("{}.gz-unfinished", self.options.file_name)
+        // Of this process: the one that wrote for the last run may not be done yet.
+        format!("{}.gz-unfinished-{}", self.options.file_name, std::process::id())
     }
 }
 

@@ -115,9 +115,9 @@ impl Container {
         Ok(())
     }
 
-    /// Empties the run-time folder; the folder itself belongs to the engine.
-    pub(crate) fn clear_run_dir(&self) {
-        for name in [ferry_shim::client::SOCKET_NAME, STATE_FILE, CONFIG_FILE] {
+    /// Removes what describes a container that runs; a later run may put its own in the same place.
+    pub(crate) fn remove_state(&self) {
+        for name in [STATE_FILE, CONFIG_FILE] {
             // Gone already is as good; the engine removes the folder with whatever is left.
             let _ = unlinkat(&self.run_dir, name, AtFlags::empty());
         }

@@ -228,8 +228,8 @@ impl Tool {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         // Without its log the runtime has failed for reasons it keeps to itself.
         let _ = openat(&self.dir, LOG, flags, Mode::empty()).map(|fd| File::from(fd).read_to_string(&mut text));
-        let errors = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-        match errors.filter(|line| line.level == "error" || line.level == "fatal").last() {
+        let mut errors = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+        match errors.rfind(|line| line.level == "error" || line.level == "fatal") {
             Some(Line { msg, .. }) => failure(kind_of(&msg), strip_stage(&msg)),
             None => failure(ShimErrorKind::Internal, format!("{} {command} failed", self.runtime.path.display())),
         }

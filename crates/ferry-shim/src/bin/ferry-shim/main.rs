@@ -17,6 +17,7 @@ mod birth;
 mod client;
 mod container;
 mod control;
+mod door;
 mod foreign;
 mod input;
 mod lines;

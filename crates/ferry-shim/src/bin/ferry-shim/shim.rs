@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use ferry_shim::log::Stream;
@@ -10,6 +9,7 @@ use ferry_shim::protocol::{Event, Hello, PROTOCOL_VERSION, ShimFrame};
 
 use crate::container::Container;
 use crate::control::{Control, Incoming};
+use crate::door::Door;
 use crate::log_sink::LogSink;
 use crate::poller::{EventFlags, Poller, Registration, Token};
 use crate::process::{ClientOutcome, INIT, Io, Process};
@@ -55,8 +55,7 @@ pub(crate) struct Shim {
     signals_registration: Registration,
     pub(crate) controls: Vec<Control>,
     next_control: u32,
-    pub(crate) listener: Option<UnixListener>,
-    pub(crate) listener_registration: Registration,
+    pub(crate) door: Option<Door>,
     pub(crate) container: Option<Container>,
     pub(crate) processes: Vec<Process>,
     pub(crate) next_process: u32,
@@ -83,8 +82,7 @@ impl Shim {
             signals_registration: Registration::default(),
             controls: Vec::new(),
             next_control: 0,
-            listener: None,
-            listener_registration: Registration::default(),
+            door: None,
             container: None,
             processes: Vec::new(),
             next_process: INIT,
@@ -157,16 +155,9 @@ impl Shim {
     }
 
     fn on_listener(&mut self) {
-        let Some(listener) = &self.listener else {
-            return;
-        };
-        let Ok((socket, _)) = listener.accept() else {
-            return;
-        };
-        let ours = rustix::process::geteuid().as_raw();
-        if ferry_sys::socket::peer_uid(&socket).is_ok_and(|uid| uid == ours) {
+        if let Some(socket) = self.door.as_ref().and_then(Door::accept) {
             // A connection that cannot be set up is one that ends at once.
-            let _ = self.greet(socket.into());
+            let _ = self.greet(socket);
         }
     }
 

@@ -1,17 +1,16 @@
 //! Building the container, and running more processes in it.
 
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use ferry_runtime::Rootfs;
 use ferry_runtime::cgroup::Cgroup;
-use ferry_shim::client::SOCKET_NAME;
 use ferry_shim::protocol::{Exec, Reply, ShimError, ShimErrorKind, Start, Streams, Target};
 use ferry_spec::runtime::{LinuxNamespaceKind, LinuxResources, Process as SpecProcess, Spec};
 
 use crate::container::{Container, failure, forget_exit, internal, prepare_exit};
+use crate::door::Door;
 use crate::log_sink::LogSink;
 use crate::poller::{EventFlags, Registration, Token};
 use crate::process::{INIT, Process};
@@ -45,29 +44,26 @@ impl Shim {
         }
         let fds = StartFds::name(&start, fds)?;
         self.listen(&fds.run_dir)?;
-        let folders = fds.container_dir.try_clone().and_then(|data| Ok((data, fds.run_dir.try_clone()?)));
-        let (container_dir, run_dir) = folders.map_err(|error| internal("keep folders", &error))?;
+        let container_dir = fds.container_dir.try_clone().map_err(|error| internal("keep folder", &error))?;
         let started = self.start_listening(start, fds);
         if started.is_err() {
-            self.listener = None;
-            // Never there is as good as gone.
-            let _ = rustix::fs::unlinkat(&run_dir, SOCKET_NAME, rustix::fs::AtFlags::empty());
+            self.stop_listening();
             forget_exit(container_dir.as_fd());
         }
         started
     }
 
     fn listen(&mut self, run_dir: &OwnedFd) -> Result<(), ShimError> {
-        let listen = || -> io::Result<_> {
-            let listener = ferry_sys::socket::listen_at(run_dir.as_fd(), SOCKET_NAME)?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        };
-        let listener = self.listener.insert(listen().map_err(|error| internal("listen on shim.sock", &error))?);
-        self.listener_registration = Registration::default();
-        self.listener_registration
-            .set(&self.poller, &listener, Token::Listener, Some(EventFlags::IN))
-            .map_err(|error| internal("wait for connections", &error))
+        let door = Door::open(run_dir, &self.poller).map_err(|error| internal("listen on shim.sock", &error))?;
+        self.door = Some(door);
+        Ok(())
+    }
+
+    /// Takes the socket away.
+    pub(crate) fn stop_listening(&mut self) {
+        if let Some(door) = self.door.take() {
+            door.close();
+        }
     }
 
     fn start_listening(&mut self, start: Start, fds: StartFds) -> Answer {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use ferry_shim::protocol::{Event, Exit, Target};
+use ferry_shim::protocol::{Event, Exit, ShimError, Target};
 use rustix::process::{WaitOptions, WaitStatus, wait};
 
+use crate::container::Container;
 use crate::poller::Token;
 use crate::process::{INIT, now_ns};
 use crate::shim::{Shim, What};
@@ -86,7 +87,7 @@ impl Shim {
         }
     }
 
-    /// The order is the promise: log, then `exit.json`, then the event.
+    /// The order is the promise: log, then everything that a next run of the same container would meet, then `exit.json`, then the event.
     fn finish_container(&mut self, code: i32) {
         self.check_oom();
         let nobody_listens = self.controls.is_empty();
@@ -94,23 +95,21 @@ impl Shim {
             return;
         };
         container.log.settle();
-        let exit = Exit { code, time_ns: now_ns(), oom_killed: container.oom_told };
-        // On a full disk the event is all there is; an engine that is there records it.
-        let written = container.write_exit(&exit);
-        container.exit = Some(exit.clone());
-        self.tell(&Event::Exited(exit));
-        let Some(container) = &mut self.container else {
-            return;
-        };
-        if nobody_listens && written.is_ok() {
-            container.sync_exit();
-        }
         if let Some(oom) = container.oom.take() {
             // Only a descriptor that is not there could fail, and ours is.
             let _ = container.oom_registration.set(&self.poller, &oom, Token::Oom, None);
         }
-        // Tried again at the end, when whatever kept it has gone.
+        container.remove_state();
+        // What cannot be removed now is tried once more at the end.
         let _ = container.remove_cgroup();
+        let exit = Exit { code, time_ns: now_ns(), oom_killed: container.oom_told };
+        // Should even this fail, the event is all there is; an engine that is there records it.
+        let written = container.write_exit(&exit);
+        if nobody_listens && written.is_ok() {
+            container.sync_exit();
+        }
+        container.exit = Some(exit.clone());
+        self.tell(&Event::Exited(exit));
     }
 
     /// Tells of an exec whose clients have everything, or have had the time.
@@ -163,21 +162,10 @@ impl Shim {
         }
     }
 
-    /// Removes what the container had in the kernel and in the run-time folder.
-    pub(crate) fn clean_up(&mut self) -> Result<(), ferry_shim::protocol::ShimError> {
-        if let Some(listener) = self.listener.take() {
-            // Closing takes it out of epoll.
-            drop(listener);
-        }
-        let Some(container) = &mut self.container else {
-            return Ok(());
-        };
-        if !container.cgroup_removed {
-            // Something was not yet gone at the exit.
-            let _ = container.cgroup().signal_all(libc::SIGKILL);
-        }
-        container.clear_run_dir();
-        container.remove_cgroup()
+    /// Removes what is left of the container in the kernel and in the run-time folder.
+    pub(crate) fn clean_up(&mut self) -> Result<(), ShimError> {
+        self.stop_listening();
+        self.container.as_mut().map_or(Ok(()), Container::remove_cgroup)
     }
 
     /// The last steps before the program ends.
