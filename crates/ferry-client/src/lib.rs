@@ -1,1 +1,27 @@
-//! ferry-client
+//! Typed client of the Engine API, one method per endpoint.
+//!
+//! Owns connections (opened when first needed, used again when idle), version negotiation, hijacked streams with
+//! half-close and errors that carry status and message. Leaves out everything a user sees. Inspect answers pass
+//! through as raw JSON, because a typed copy would lose what a newer daemon adds. Meant for one current-thread
+//! runtime: the client is neither `Send` nor `Sync`.
+
+mod connection;
+mod container;
+mod endpoint;
+mod error;
+mod exec;
+mod hijack;
+mod image;
+mod network;
+mod request;
+mod stream;
+mod system;
+mod volume;
+
+pub use connection::{Client, Ping, Raw};
+pub use container::{AttachOptions, LogsOptions, StopOptions, Wait};
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::{Error, Result};
+pub use hijack::{Hijacked, ReadHalf, WriteHalf};
+pub use request::Query;
+pub use stream::ByteStream;

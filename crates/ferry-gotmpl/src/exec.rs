@@ -15,6 +15,14 @@ pub struct ExecError {
     column: usize,
     context: String,
     message: String,
+    partial: String,
+}
+
+impl ExecError {
+    /// What had been written before the failure.
+    pub fn partial(&self) -> &str {
+        &self.partial
+    }
 }
 
 /// Templates may call each other; Go stops at a depth too.
@@ -29,8 +37,10 @@ pub(crate) fn execute(template: &Template, data: &Value, options: Options) -> Re
         depth: 0,
         running: template.name.clone(),
     };
-    state.list(&template.root, data)?;
-    Ok(state.out)
+    match state.list(&template.root, data) {
+        Ok(_) => Ok(state.out),
+        Err(error) => Err(ExecError { partial: state.out, ..error }),
+    }
 }
 
 struct State<'a> {
@@ -63,6 +73,7 @@ impl<'a> State<'a> {
             column,
             context,
             message: message.into(),
+            partial: String::new(),
         }
     }
 

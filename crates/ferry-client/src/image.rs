@@ -1,0 +1,114 @@
+//! Images.
+
+use std::io;
+
+use bytes::Bytes;
+use ferry_api::filters::Filters;
+use ferry_api::image::{DeleteItem, ImportOptions, Summary};
+use futures_util::Stream;
+use http::{HeaderMap, HeaderValue, Method};
+
+use crate::connection::{Client, Raw, decode};
+use crate::error::{Error, Result};
+use crate::request::{Query, full, segment, streamed};
+use crate::stream::ByteStream;
+
+impl Client {
+    /// API: `POST /images/create`, a pull; `auth` is the ready `X-Registry-Auth` value.
+    ///
+    /// # Errors
+    /// 404 for an unknown image, 500 for a registry that cannot be reached.
+    pub async fn image_pull(&self, repository: &str, tag: &str, platform: &str, auth: &str) -> Result<ByteStream> {
+        let query =
+            Query::new().with("fromImage", repository).with_text("tag", tag).with_text("platform", platform);
+        let mut headers = HeaderMap::new();
+        if !auth.is_empty() {
+            let value = HeaderValue::from_str(auth).map_err(|error| Error::Decode(error.to_string()))?;
+            headers.insert("x-registry-auth", value);
+        }
+        self.stream(Method::POST, "/images/create", &query, headers, full(Bytes::new())).await
+    }
+
+    /// API: `POST /images/create`, an import; the body is ignored for a URL.
+    ///
+    /// # Errors
+    /// The daemon's reason.
+    pub async fn image_import(
+        &self,
+        options: &ImportOptions,
+        tarball: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<ByteStream> {
+        let mut query = Query::new()
+            .with("fromSrc", options.source.clone())
+            .with_text("repo", &options.repository)
+            .with_text("tag", &options.tag)
+            .with_text("message", &options.message)
+            .with_text("platform", &options.platform);
+        for change in &options.changes {
+            query = query.with("changes", change.clone());
+        }
+        let body = if options.source == "-" { streamed(tarball) } else { full(Bytes::new()) };
+        self.stream(Method::POST, "/images/create", &query, HeaderMap::new(), body).await
+    }
+
+    /// API: `POST /images/load`
+    ///
+    /// # Errors
+    /// The daemon's reason.
+    pub async fn image_load(
+        &self,
+        tarball: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        quiet: bool,
+        platform: &str,
+    ) -> Result<ByteStream> {
+        let query = Query::new().with("quiet", if quiet { "1" } else { "0" }).with_text("platform", platform);
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+        self.stream(Method::POST, "/images/load", &query, headers, streamed(tarball)).await
+    }
+
+    /// API: `GET /images/json`
+    ///
+    /// # Errors
+    /// 400 for an unknown filter.
+    pub async fn image_list(&self, all: bool, filters: &Filters) -> Result<Vec<Summary>> {
+        let query = Query::new().with_flag("all", all).with_text("filters", &filters.to_parameter());
+        self.get("/images/json", &query).await
+    }
+
+    /// API: `GET /images/{name}/json`, untouched.
+    ///
+    /// # Errors
+    /// 404 for an unknown image.
+    pub async fn image_inspect(&self, name: &str, platform: &str) -> Result<Raw> {
+        let query = Query::new().with_text("platform", platform);
+        self.get_raw(&format!("/images/{}/json", segment(name)), &query).await
+    }
+
+    /// API: `DELETE /images/{name}`
+    ///
+    /// # Errors
+    /// 409 for an image in use.
+    pub async fn image_remove(
+        &self,
+        name: &str,
+        force: bool,
+        no_prune: bool,
+        platforms: &[String],
+    ) -> Result<Vec<DeleteItem>> {
+        let mut query = Query::new().with_flag("force", force).with_flag("noprune", no_prune);
+        for platform in platforms {
+            query = query.with("platforms", platform.clone());
+        }
+        decode(&self.delete(&format!("/images/{}", segment(name)), &query).await?)
+    }
+
+    /// API: `POST /images/{name}/tag`
+    ///
+    /// # Errors
+    /// 404 for an unknown image.
+    pub async fn image_tag(&self, name: &str, repository: &str, tag: &str) -> Result<()> {
+        let query = Query::new().with("repo", repository).with_text("tag", tag);
+        self.post_empty(&format!("/images/{}/tag", segment(name)), &query).await
+    }
+}
