@@ -1,7 +1,7 @@
 //! Starting, ending, and what goes wrong before a program runs.
 
 use ferry_shim::protocol::{Event, ForeignRuntime, LogOptions, Reply, Request, ShimErrorKind, Target};
-use ferry_spec::runtime::{LinuxMemory, LinuxResources};
+use ferry_spec::runtime::{LinuxMemory, LinuxNamespaceKind, LinuxResources};
 
 use crate::harness::{BOTH, Engine, Folders, pair, read_frames, ready};
 
@@ -182,4 +182,70 @@ fn a_shim_without_a_container_ends_with_its_engine() {
     }
     let engine = Engine::spawn();
     engine.die().wait().expect("ends");
+}
+
+#[test]
+fn what_a_container_with_the_hosts_pids_leaves_running_ends_with_it() {
+    if !ready() {
+        return;
+    }
+    let folders = Folders::new();
+    let mut engine = Engine::spawn();
+    let mut start = folders.start(&["sh", "-c", "sleep 1000 & echo $!; exit 3"]);
+    start.spec.linux.as_mut().expect("linux").namespaces.retain(|namespace| namespace.kind != LinuxNamespaceKind::Pid);
+    engine.start(&folders, start, Vec::new());
+    let begin = std::time::Instant::now();
+    assert_eq!(engine.wait_exit().code, 3);
+    assert!(begin.elapsed() < std::time::Duration::from_secs(30));
+    let pid = folders.log()[0].1.trim_end().to_owned();
+    assert!(!std::path::Path::new("/proc").join(&pid).exists(), "{pid} lives on");
+    engine.shut_down(&folders);
+}
+
+#[test]
+fn the_program_writes_to_its_streams_as_another_user() {
+    if !ready() {
+        return;
+    }
+    let folders = Folders::new();
+    let mut engine = Engine::spawn();
+    let mut start = folders.start(&["sh", "-c", "echo out > /dev/stdout; echo err > /proc/self/fd/2; id -u"]);
+    let user = &mut start.spec.process.as_mut().expect("process").user;
+    (user.uid, user.gid) = (1234, 1234);
+    engine.start(&folders, start, Vec::new());
+    assert_eq!(engine.wait_exit().code, 0);
+    let mut lines: Vec<String> = folders.log().into_iter().map(|(_, line)| line).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["1234\n", "err\n", "out\n"]);
+    engine.shut_down(&folders);
+}
+
+#[test]
+fn a_shim_holds_nothing_of_the_container_open_and_cannot_be_looked_into() {
+    if !ready() {
+        return;
+    }
+    let folders = Folders::new();
+    let mut engine = Engine::spawn();
+    engine.start(&folders, folders.start(&["sleep", "1000"]), Vec::new());
+    let shim = engine.pid;
+    let fds = std::fs::read_dir(format!("/proc/{shim}/fd")).expect("fds");
+    let targets: Vec<String> = fds
+        .map(|fd| std::fs::read_link(fd.expect("fd").path()).expect("link").to_string_lossy().into_owned())
+        .collect();
+    let rootfs = folders.base.join("rootfs").to_string_lossy().into_owned();
+    assert!(!targets.iter().any(|target| target.starts_with(&rootfs) || target.starts_with("net:")), "{targets:?}");
+    assert!(targets.iter().any(|target| target.starts_with("pipe:")), "{targets:?}");
+    // Not dumpable: its files belong to root, whoever it runs as, and ptrace wants CAP_SYS_PTRACE.
+    let environment = std::fs::read(format!("/proc/{shim}/environ")).expect("root may");
+    assert!(environment.is_empty(), "{environment:?}");
+    let container: u32 = match engine.call(Request::State, &[]) {
+        Reply::State(state) => state.pid,
+        other => panic!("{other:?}"),
+    };
+    let score = std::fs::read_to_string(format!("/proc/{container}/oom_score_adj")).expect("score");
+    assert_eq!(score, "0\n");
+    engine.kill(9);
+    engine.wait_exit();
+    engine.shut_down(&folders);
 }

@@ -196,7 +196,9 @@ pub(crate) fn process(args: &[&str]) -> Process {
 
 /// A control connection.
 pub(crate) struct Engine {
-    pub(crate) socket: UnixStream,
+    socket: UnixStream,
+    /// Of the shim.
+    pub(crate) pid: u32,
     decoder: FrameDecoder,
     events: VecDeque<Event>,
     seq: u64,
@@ -209,6 +211,7 @@ impl Engine {
         let spawned = program().spawn().expect("spawn");
         let mut engine = Self::over(spawned.socket);
         assert_eq!(engine.hello().pid, spawned.pid);
+        engine.pid = spawned.pid;
         engine.child = Some(spawned.child);
         engine
     }
@@ -216,13 +219,15 @@ impl Engine {
     /// Finds the shim of a container that lives.
     pub(crate) fn connect(folders: &Folders) -> Self {
         let mut engine = Self::over(client::connect(&folders.run()).expect("connect"));
-        assert_eq!(engine.hello().version, ferry_shim::protocol::PROTOCOL_VERSION);
+        let hello = engine.hello();
+        assert_eq!(hello.version, ferry_shim::protocol::PROTOCOL_VERSION);
+        engine.pid = hello.pid;
         engine
     }
 
     fn over(socket: UnixStream) -> Self {
         socket.set_read_timeout(Some(LIMIT)).expect("timeout");
-        Self { socket, decoder: FrameDecoder::new(), events: VecDeque::new(), seq: 0, child: None }
+        Self { socket, pid: 0, decoder: FrameDecoder::new(), events: VecDeque::new(), seq: 0, child: None }
     }
 
     fn hello(&mut self) -> Hello {
