@@ -28,8 +28,18 @@ use crate::{
 };
 
 /// Every set of the table.
-pub(crate) const SETS: [&str; 8] =
-    ["bridges", "internal", "masqueraded", "connected", "publish4", "publish4_any", "publish6", "publish6_any"];
+pub(crate) const SETS: [&str; 10] = [
+    "bridges",
+    "internal",
+    "masqueraded",
+    "connected",
+    "networks4",
+    "networks6",
+    "publish4",
+    "publish4_any",
+    "publish6",
+    "publish6_any",
+];
 
 const SETS_TEXT: &str = "
 add table inet T
@@ -211,6 +221,7 @@ mod tests {
         for line in text.lines().filter(|line| !line.is_empty()) {
             assert!(line.contains(" inet ferry_abcd0123"), "{line}");
         }
+        assert_eq!(text.matches("add set").count() + text.matches("add map").count(), SETS.len());
         for set in SETS {
             assert!(text.contains(&format!(" inet ferry_abcd0123 {set} {{")), "{set}");
         }

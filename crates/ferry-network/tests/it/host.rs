@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -30,6 +30,32 @@ pub(crate) fn as_host(test: impl FnOnce(&Host) + Send) {
         test(&Host { folder });
     })
     .expect("a namespace");
+}
+
+impl Drop for Host {
+    /// What a test left published ends with it, also when it failed.
+    fn drop(&mut self) {
+        for pid in netd_processes(self.folder.path()) {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                // It may have ended by itself.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+/// Processes of `ferry-netd` for folders below a path.
+pub(crate) fn netd_processes(root: &Path) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("processes").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split('\0').collect();
+        if words.get(1) == Some(&"serve") && words.get(2).is_some_and(|folder| Path::new(folder).starts_with(root)) {
+            found.push(pid);
+        }
+    }
+    found
 }
 
 /// Runs a program with blank-separated arguments in the calling thread's namespace.

@@ -1,28 +1,13 @@
 //! What a daemon finds when it starts, and what it leaves when it goes.
 
-use std::{collections::HashSet, fs, net::TcpListener, path::Path};
+use std::{collections::HashSet, net::TcpListener};
 
 use ferry_network::{Live, Networking};
 
-use crate::host::{Container, Host, as_host, ask_tcp, ask_udp, bridge, eventually, nft, run};
+use crate::host::{Container, Host, as_host, ask_tcp, ask_udp, bridge, eventually, netd_processes, nft, run};
 use crate::publish::{publish, tcp, udp};
 
 const GATEWAY: &[&str] = &["172.30.0.1/16"];
-
-/// Processes of `ferry-netd` for a folder.
-fn netd_processes(exec_root: &Path) -> Vec<i32> {
-    let folder = exec_root.join("netd");
-    let folder = folder.to_str().expect("a plain path");
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").expect("processes").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        if line.split('\0').any(|word| word == folder) && line.contains("serve") {
-            found.push(pid);
-        }
-    }
-    found
-}
 
 fn kill_netd(host: &Host, instance: &str) {
     let pids = netd_processes(&host.exec_root(instance));
