@@ -14,7 +14,6 @@ use crate::netlink::{
 /// Address families of nftables, as in `linux/netfilter.h`.
 pub(crate) const INET: u8 = 1;
 pub(crate) const IPV4: u8 = 2;
-pub(crate) const BRIDGE: u8 = 7;
 pub(crate) const IPV6: u8 = 10;
 
 const SUBSYSTEM: u16 = 10;

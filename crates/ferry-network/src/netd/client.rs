@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CString,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io::{self, Read as _},
     os::{
         fd::{AsFd, BorrowedFd},
@@ -221,13 +221,4 @@ fn unexpected(reply: &Reply) -> Error {
         Reply::Failed(text) => Error::Netd(text.clone()),
         other => Error::Netd(format!("unexpected answer {other:?}")),
     }
-}
-
-/// Removes the folder's files when no process is there.
-pub(crate) fn clean(folder: &Path) -> Result<(), Error> {
-    let Ok(lock) = File::open(folder.join(LOCK)) else { return Ok(()) };
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(());
-    }
-    fs::remove_dir_all(folder).map_err(Error::file("remove", folder))
 }

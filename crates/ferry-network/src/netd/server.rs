@@ -215,12 +215,12 @@ impl Server {
                 true
             }
             Source::Udp(port) => {
-                self.from_clients(token, port);
+                self.pass_to_container(token, port);
                 true
             }
             Source::UdpClient { port, client } => {
                 if let Some(Source::Udp(port)) = self.sources.get_mut(port) {
-                    port.from_container(&mut self.datagram, *client);
+                    port.pass_to_client(&mut self.datagram, *client);
                 }
                 true
             }
@@ -390,9 +390,9 @@ impl Server {
         }
     }
 
-    fn from_clients(&mut self, token: u64, port: &mut UdpPort) {
+    fn pass_to_container(&mut self, token: u64, port: &mut UdpPort) {
         let (epoll, sources, next_token) = (&self.epoll, &mut self.sources, &mut self.next_token);
-        port.from_clients(&mut self.datagram, |socket, client| {
+        port.pass_to_container(&mut self.datagram, |socket, client| {
             let client_token = *next_token;
             *next_token += 2;
             epoll::add(epoll, socket, epoll::EventData::new_u64(client_token), epoll::EventFlags::IN)?;

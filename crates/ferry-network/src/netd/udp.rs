@@ -43,7 +43,7 @@ impl UdpPort {
     }
 
     /// Passes on what clients sent. `register` is told of each new socket and gives it a token.
-    pub(crate) fn from_clients(
+    pub(crate) fn pass_to_container(
         &mut self,
         buffer: &mut Vec<u8>,
         mut register: impl FnMut(&UdpSocket, SocketAddr) -> io::Result<u64>,
@@ -60,7 +60,7 @@ impl UdpPort {
     }
 
     /// Passes on what the container answered to a client.
-    pub(crate) fn from_container(&mut self, buffer: &mut Vec<u8>, to: SocketAddr) {
+    pub(crate) fn pass_to_client(&mut self, buffer: &mut Vec<u8>, to: SocketAddr) {
         buffer.resize(DATAGRAM_BYTES, 0);
         let Some(client) = self.clients.get_mut(&to) else { return };
         for _ in 0..ROUNDS {
@@ -135,7 +135,7 @@ mod tests {
         two.send_to(b"two", held_address).expect("sent");
         let (mut buffer, mut registered) = (Vec::new(), Vec::new());
         while registered.len() < 2 {
-            port.from_clients(&mut buffer, |_, from| {
+            port.pass_to_container(&mut buffer, |_, from| {
                 registered.push(from);
                 Ok(registered.len() as u64)
             });
@@ -146,7 +146,7 @@ mod tests {
             container.send_to(&bytes[..length].to_ascii_uppercase(), from).expect("answered");
         }
         for client in registered {
-            port.from_container(&mut buffer, client);
+            port.pass_to_client(&mut buffer, client);
         }
         for (client, answer) in [(one, b"ONE"), (two, b"TWO")] {
             let (length, from) = client.recv_from(&mut bytes).expect("an answer");

@@ -114,7 +114,7 @@ fn sweep_removes_own_orphans_and_nothing_else() {
         let swept = networking.sweep(&live(&[&kept])).expect("swept");
         let links: HashSet<_> = swept.links.iter().map(String::as_str).collect();
         assert_eq!(links, HashSet::from(["fvfffforphan-c0", "fbold"]));
-        assert_eq!(swept.released, [orphan.id.clone()]);
+        assert_eq!(swept.released, std::slice::from_ref(&orphan.id));
         assert!(!swept.firewall_restored && swept.rebound.is_empty());
         assert!(ask_tcp("127.0.0.1", 8080).is_some() && ask_tcp("127.0.0.1", 8082).is_some());
         assert_eq!(ask_tcp("127.0.0.1", 8081), None);
