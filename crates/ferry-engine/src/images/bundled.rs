@@ -7,7 +7,6 @@ use ferry_spec::image::{ContainerConfig, History, RootFs};
 use ferry_spec::{Descriptor, DiffId, Digest, ImageConfig, Manifest, media_type};
 
 use super::Inner;
-use super::archive::store_manifest;
 use super::layers::{Hold, Layer, blocking};
 use crate::error::{Context, Result};
 
@@ -56,7 +55,7 @@ impl Inner {
             subject: None,
             annotations: Default::default(),
         };
-        store_manifest(&self.store, media_type::OCI_MANIFEST, &manifest)
+        self.store_manifest(&manifest)
     }
 }
 

@@ -1,27 +1,21 @@
 //! Importing: a file tree in a tar becomes an image of one layer.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferry_spec::digest::{Algorithm, Hasher};
 use ferry_spec::image::{ContainerConfig, History, RootFs};
 use ferry_spec::{Descriptor, DiffId, ImageConfig, Manifest, Platform, Reference, media_type};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use ferry_store::archive::ImportedLayer;
 use futures_util::Stream;
 use jiff::Timestamp;
 
-use super::archive::{decompress, store_manifest};
+use super::body::Body;
 use super::changes;
 use super::layers::{Hold, Layer, blocking, layer_failed};
 use super::names::{dangling_name, parse_repo_and_tag};
-use super::spool::{Body, Spool};
 use super::{Images, Inner};
 use crate::error::{Context, Result};
-
-/// Bytes that are copied at once.
-const CHUNK: usize = 128 * 1024;
 
 /// What to make of a tar.
 #[derive(Debug, Clone, Default)]
@@ -70,7 +64,9 @@ impl Inner {
         request: &ImportRequest,
     ) -> Result<String> {
         let hold = Hold::take(self);
-        let (layer, diff_id) = self.store_tree(body)?;
+        let ImportedLayer { descriptor, diff_id } =
+            self.store.import_layer(body).context("cannot import the archive")?;
+        let layer = Descriptor { media_type: oci_type(&descriptor.media_type).to_owned(), ..descriptor };
         let parts = Layer::all(std::slice::from_ref(&layer), std::slice::from_ref(&diff_id));
         for part in &parts {
             let file = self.store.open_blob(&layer.digest).map_err(layer_failed)?;
@@ -88,7 +84,7 @@ impl Inner {
             subject: None,
             annotations: Default::default(),
         };
-        let target = store_manifest(&self.store, media_type::OCI_MANIFEST, &manifest)?;
+        let target = self.store_manifest(&manifest)?;
         let name = name.unwrap_or_else(|| dangling_name(&target.digest));
         self.write_name(&name, &target)?;
         hold.keep();
@@ -96,62 +92,14 @@ impl Inner {
         self.publish("import", &id, &id, Some(&target.digest));
         Ok(id)
     }
-
-    /// Stores a tar as a layer: as it is when it is compressed in a way that layers are, else with gzip.
-    fn store_tree(&self, body: Body) -> Result<(Descriptor, DiffId)> {
-        let mut source = BufReader::with_capacity(CHUNK, body);
-        let head = source.fill_buf().context("cannot read the archive")?;
-        let kept = match head {
-            [0x1f, 0x8b, ..] => Some(media_type::OCI_LAYER_GZIP),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(media_type::OCI_LAYER_ZSTD),
-            _ => None,
-        };
-        let mut spool = Spool::create(&self.folder)?;
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        match kept {
-            Some(_) => {
-                let copied = Copied { source, spool: &mut spool };
-                let mut inflated = BufReader::with_capacity(CHUNK, decompress(copied)?);
-                copy(&mut inflated, &mut hasher, &mut io::sink())?;
-                // What follows the compressed data is part of the blob too.
-                io::copy(&mut inflated.into_inner(), &mut io::sink()).context("cannot read the archive")?;
-            }
-            None => {
-                let mut source = decompress(source)?;
-                let mut packed = GzEncoder::new(&mut spool, Compression::default());
-                copy(&mut source, &mut hasher, &mut packed)?;
-                packed.finish().context("cannot compress the layer")?;
-            }
-        }
-        let (digest, size) = spool.store(&self.store)?;
-        let kind = kept.unwrap_or(media_type::OCI_LAYER_GZIP);
-        Ok((Descriptor::new(kind, digest, size), DiffId(hasher.finish())))
-    }
 }
 
-fn copy(source: &mut impl Read, hasher: &mut Hasher, target: &mut impl Write) -> Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let count = source.read(&mut buffer).context("cannot read the archive")?;
-        if count == 0 {
-            return Ok(());
-        }
-        hasher.update(&buffer[..count]);
-        target.write_all(&buffer[..count]).context("cannot write the layer")?;
-    }
-}
-
-/// Passes on what it also keeps.
-struct Copied<'a, R> {
-    source: R,
-    spool: &'a mut Spool,
-}
-
-impl<R: Read> Read for Copied<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        self.spool.write_all(&buffer[..count])?;
-        Ok(count)
+/// Returns the OCI name of a layer's form.
+fn oci_type(kind: &str) -> &str {
+    match kind {
+        media_type::DOCKER_LAYER => media_type::OCI_LAYER,
+        media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,
+        other => other,
     }
 }
 
@@ -170,5 +118,14 @@ fn image_config(config: ContainerConfig, diff_id: DiffId, request: &ImportReques
         rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
         history: vec![step],
         ..ImageConfig::default()
+    }
+}
+
+impl Inner {
+    /// Stores a manifest of our own making.
+    pub(super) fn store_manifest(&self, manifest: &Manifest) -> Result<Descriptor> {
+        let bytes = serde_json::to_vec(manifest).context("cannot write the manifest")?;
+        let digest = self.store.put_blob(&bytes).context("cannot store the manifest")?;
+        Ok(Descriptor::new(media_type::OCI_MANIFEST, digest, bytes.len() as u64))
     }
 }

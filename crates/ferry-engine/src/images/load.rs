@@ -1,22 +1,21 @@
 //! Loading: images from an archive that a client sends.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ferry_api::stream::JsonMessage;
 use ferry_spec::{Descriptor, Document};
+use ferry_store::archive::LoadedImage;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
-use super::archive::{self, Found};
+use super::body::Body;
 use super::layers::{Hold, Layer, layer_failed};
 use super::names::{dangling_name, parse_name};
 use super::progress::{JsonMessageStream, output};
 use super::pull::{check_layers, read_config};
 use super::resolve::is_image;
-use super::spool::Body;
 use super::{Images, Inner};
 use crate::error::{Context, Error, Result};
 
@@ -53,7 +52,7 @@ impl Images {
 
 impl Inner {
     fn load(&self, body: Body, tell: &dyn Fn(JsonMessage)) -> Result<()> {
-        let images = archive::read(&self.store, &self.folder, body)?;
+        let images = self.store.load_archive(body).context("cannot load the archive")?;
         // All of them are checked before the first gets a name.
         for image in &images {
             self.unpack_all(&image.target)?;
@@ -64,15 +63,11 @@ impl Inner {
         Ok(())
     }
 
-    fn name_loaded(&self, image: &Found, tell: &dyn Fn(JsonMessage)) -> Result<()> {
+    fn name_loaded(&self, image: &LoadedImage, tell: &dyn Fn(JsonMessage)) -> Result<()> {
         let id = &image.target.digest;
         let mut named = false;
-        for text in &image.names {
-            // An archive may carry names that we cannot have; its image is loaded without them.
-            let Ok(name) = parse_name(text) else {
-                tracing::warn!(name = text, "archive has an invalid image name");
-                continue;
-            };
+        for reference in &image.references {
+            let name = parse_name(&reference.to_string())?;
             self.write_name(&name, &image.target)?;
             named = true;
             tell(output(format!("Loaded image: {}\n", name.familiar())));
@@ -121,9 +116,4 @@ impl Inner {
         }
         Ok(())
     }
-}
-
-/// Where nameless temporary files may be made.
-pub(super) fn folder_of(data_root: &Path) -> std::path::PathBuf {
-    data_root.join("content")
 }

@@ -9,7 +9,7 @@
 //! Locks: `state` is taken for look-ups and for writing one name record, never across a transfer. `transfers` is taken for a
 //! look-up alone. Neither is held while the other is taken.
 
-mod archive;
+mod body;
 mod bundled;
 mod changes;
 mod history;
@@ -23,15 +23,16 @@ mod progress;
 mod pull;
 mod remove;
 mod resolve;
-mod spool;
 mod summary;
 mod tag;
 mod transfer;
 mod users;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_registry::{Client, ClientConfig, Proxies};
@@ -60,8 +61,6 @@ pub(crate) struct Inner {
     store: Store,
     client: Client,
     events: Events,
-    /// A folder on the store's file system, for temporary files without names.
-    folder: PathBuf,
     /// What images run here when nobody asks for another platform.
     host: Platform,
     state: Mutex<State>,
@@ -97,17 +96,11 @@ impl Images {
             },
             ..ClientConfig::default()
         });
-        Self::with_client(&config.data_root, store, client, events, config.max_concurrent_downloads)
+        Self::with_client(store, client, events, config.max_concurrent_downloads)
     }
 
     /// As [`Images::open`], with a client made elsewhere.
-    pub(crate) fn with_client(
-        data_root: &Path,
-        store: Store,
-        client: Client,
-        events: Events,
-        downloads: usize,
-    ) -> Result<Self> {
+    pub(crate) fn with_client(store: Store, client: Client, events: Events, downloads: usize) -> Result<Self> {
         let records = store.images().context("cannot read image names")?;
         let names = records.into_iter().map(|record| (record.reference.clone(), record)).collect();
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -115,7 +108,6 @@ impl Images {
             store,
             client,
             events,
-            folder: load::folder_of(data_root),
             host: Platform::host(),
             state: Mutex::new(State { names, users: HashMap::new() }),
             parsed: Mutex::default(),

@@ -189,7 +189,8 @@ impl Inner {
     }
 
     /// Fetches a manifest or index, unless it is here, and stores the bytes as they came.
-    async fn fetch_document(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Document> {
+    async fn fetch_document(self: &Arc<Self>, repository: &Repository, descriptor: &Descriptor) -> Result<Document> {
+        let _turn = self.turn(&descriptor.digest).await;
         if self.store.has_blob(&descriptor.digest) {
             return self.store.document(descriptor).context("cannot read the manifest");
         }
@@ -203,8 +204,9 @@ impl Inner {
         Ok(document)
     }
 
-    async fn fetch_config(&self, repository: &Repository, manifest: &Manifest) -> Result<ImageConfig> {
+    async fn fetch_config(self: &Arc<Self>, repository: &Repository, manifest: &Manifest) -> Result<ImageConfig> {
         let digest = &manifest.config.digest;
+        let _turn = self.turn(digest).await;
         let bytes = if self.store.has_blob(digest) {
             self.store.read_blob(digest, MAX_CONFIG_BYTES).context("cannot read the image configuration")?
         } else {

@@ -1,0 +1,160 @@
+//! Names: tagging, finding, removing.
+
+use ferry_api::filters::Filters;
+use ferry_spec::Digest;
+
+use super::super::ListOptions;
+use super::fake::Fake;
+use super::{Service, kind_of, service, simple};
+use crate::ErrorKind;
+
+/// A service with the image `app:1`; returns its id.
+async fn with_app() -> (Service, Digest) {
+    let fake = Fake::start().await;
+    let service = service();
+    let target = simple(&fake, "app", "1");
+    service.pull(&fake, "app:1").await.unwrap();
+    service.images.tag(&format!("{}/app:1", fake.host), "app", "1").await.unwrap();
+    remove(&service, &format!("{}/app:1", fake.host), false).await.unwrap();
+    (service, target.digest)
+}
+
+/// Removes and returns what was said: `-` for untagged, `x` for deleted.
+async fn remove(service: &Service, name: &str, force: bool) -> Result<Vec<String>, String> {
+    let items = service.images.remove(name, force, true, Vec::new()).await.map_err(|error| error.text())?;
+    Ok(items
+        .into_iter()
+        .map(
+            |item| if item.deleted.is_empty() { format!("- {}", item.untagged) } else { format!("x {}", item.deleted) },
+        )
+        .collect())
+}
+
+async fn tag(service: &Service, source: &str, name: &str) {
+    service.images.tag(source, name, "").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_found_by_name_and_by_id() {
+    let (service, id) = with_app().await;
+    let config = service.images.resolve("app:1", None).unwrap().config_digest;
+    let digest_name = format!("app@{id}");
+    for text in [
+        "app:1",
+        "docker.io/library/app:1",
+        id.as_str(),
+        id.hex(),
+        &id.hex()[..12],
+        &id.as_str()[..20],
+        &digest_name,
+        config.as_str(),
+        &config.hex()[..12],
+    ] {
+        assert_eq!(service.images.resolve(text, None).unwrap().id, id, "{text}");
+    }
+    let other = format!("other@{id}");
+    for (text, expected) in
+        [("app", "app:latest"), ("abcdef123456", "abcdef123456:latest"), (other.as_str(), other.as_str())]
+    {
+        assert_eq!(service.images.resolve(text, None).unwrap_err().text(), format!("No such image: {expected}"));
+    }
+    let error = service.images.resolve("App:1", None).unwrap_err();
+    assert_eq!(kind_of(&error), ErrorKind::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_goes_alone_while_there_are_others() {
+    let (service, id) = with_app().await;
+    tag(&service, "app:1", "app:2").await;
+    tag(&service, "app:1", "other:1").await;
+    assert_eq!(remove(&service, "app:2", false).await.unwrap(), ["- app:2"]);
+    assert_eq!(
+        remove(&service, id.as_str(), false).await.unwrap_err(),
+        format!(
+            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+            &id.hex()[..12]
+        )
+    );
+    assert_eq!(remove(&service, "app:1", false).await.unwrap(), ["- app:1"]);
+    assert_eq!(remove(&service, "other:1", false).await.unwrap(), ["- other:1".to_owned(), format!("x {id}")]);
+    assert_eq!(remove(&service, "other:1", false).await.unwrap_err(), "No such image: other:1");
+    service.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_is_removed_with_all_its_names_by_force() {
+    let (service, id) = with_app().await;
+    tag(&service, "app:1", "other:1").await;
+    let said = remove(&service, &id.hex()[..12], true).await.unwrap();
+    assert_eq!(said, ["- app:1".to_owned(), "- other:1".to_owned(), format!("x {id}")]);
+    service.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_keep_their_image() {
+    let (service, id) = with_app().await;
+    let container = "c".repeat(64);
+    service.images.acquire(&id, &container);
+    let (short_id, short_container) = (&id.hex()[..12], &container[..12]);
+    assert_eq!(
+        remove(&service, "app:1", false).await.unwrap_err(),
+        format!(
+            "conflict: unable to delete app:1 (must be forced) - container {short_container} is using its referenced image {short_id}"
+        )
+    );
+    assert_eq!(
+        remove(&service, id.hex(), false).await.unwrap_err(),
+        format!(
+            "conflict: unable to delete {short_id} (must be forced) - image is being used by stopped container {short_container}"
+        )
+    );
+    service.images.set_running(&container, true);
+    assert_eq!(
+        remove(&service, id.hex(), true).await.unwrap_err(),
+        format!(
+            "conflict: unable to delete {short_id} (cannot be forced) - image is being used by running container {short_container}"
+        )
+    );
+    assert_eq!(remove(&service, "app:1", true).await.unwrap(), ["- app:1"]);
+    let chain = service.images.resolve(id.as_str(), None).unwrap().chain_id.unwrap();
+    service.images.set_running(&container, false);
+    assert_eq!(remove(&service, id.as_str(), true).await.unwrap(), [format!("x {id}")]);
+    assert!(service.store.has_layer(&chain), "the container still needs its layers");
+    service.images.release(&container);
+    service.images.inner.collect();
+    service.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_filtered() {
+    let (service, id) = with_app().await;
+    tag(&service, "app:1", "other:1").await;
+    let count = async |name: &str, value: &str| {
+        let mut filters = Filters::default();
+        filters.add(name, value);
+        let list = service.images.list(ListOptions { filters, ..ListOptions::default() }).await;
+        list.map(|list| list.first().map_or(0, |image| image.repo_tags.len())).map_err(|error| error.text())
+    };
+    assert_eq!(count("reference", "app").await, Ok(1));
+    assert_eq!(count("reference", "*:1").await, Ok(2));
+    assert_eq!(count("label", "made=here").await, Ok(2));
+    assert_eq!(count("label!", "made").await, Ok(0));
+    assert_eq!(count("dangling", "true").await, Ok(0));
+    assert_eq!(count("before", id.hex()).await, Ok(0));
+    assert_eq!(count("until", "1h").await, Ok(0));
+    assert_eq!(count("colour", "red").await, Err("invalid filter 'colour'".to_owned()));
+    assert_eq!(count("since", "nothing").await, Err("No such image: nothing:latest".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_survive_a_restart() {
+    let (service, id) = with_app().await;
+    let images = super::super::Images::with_client(
+        service.store.clone(),
+        ferry_registry::Client::new(super::client_config()),
+        crate::events::Events::open(service.folder.path()).unwrap(),
+        3,
+    )
+    .unwrap();
+    assert_eq!(images.resolve("app:1", None).unwrap().id, id);
+}
