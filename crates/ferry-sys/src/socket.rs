@@ -37,23 +37,25 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
 
 /// Receives up to `bytes.len()` bytes, and appends the descriptors that came with them to `fds`.
 ///
-/// Returns how many bytes came; 0 is the end of the stream.
+/// Returns how many bytes came; 0 is the end of the stream. Where this process may not have so many descriptors (`RLIMIT_NOFILE`), those of the
+/// message are all dropped: half of them would be taken for others.
 ///
 /// # Errors
-/// What `recvmsg` answers; `InvalidData` when descriptors were cut off.
+/// What `recvmsg` answers.
 pub fn receive(socket: impl AsFd, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = rustix::io::retry_on_intr(|| {
         rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
     })?;
+    let before = fds.len();
     for item in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = item {
             fds.extend(rights);
         }
     }
     if message.flags.contains(rustix::net::ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors were cut off"));
+        fds.truncate(before);
     }
     Ok(message.bytes)
 }

@@ -44,6 +44,8 @@ pub struct Writer {
     lost_lines: u64,
     lost_because: String,
     compressing: Option<u64>,
+    /// There may be a plain rotated file.
+    to_compress: bool,
 }
 
 /// A rotated file that wants to be compressed: run [`super::compress`] over the two, then [`Writer::finish_compression`].
@@ -69,8 +71,20 @@ impl Writer {
             size += u64::try_from((&live).write(b"\n").unwrap_or(0)).unwrap_or(0);
         }
         let attrs = encode_attrs(&options.attrs);
+        let to_compress = options.compress;
         let (gathered, lost_because) = (Vec::new(), String::new());
-        Ok(Self { dir, options, attrs, live, size, gathered, lost_lines: 0, lost_because, compressing: None })
+        Ok(Self {
+            dir,
+            options,
+            attrs,
+            live,
+            size,
+            gathered,
+            lost_lines: 0,
+            lost_because,
+            compressing: None,
+            to_compress,
+        })
     }
 
     /// Adds a line without its newline (`whole`), or a part of one. It is written at the latest at the next [`Writer::flush`].
@@ -130,7 +144,7 @@ impl Writer {
     /// # Errors
     /// When the file for the result cannot be made; the plain one stays.
     pub fn next_compression(&mut self) -> io::Result<Option<CompressionJob>> {
-        if !self.options.compress || self.compressing.is_some() {
+        if !self.to_compress || self.compressing.is_some() {
             return Ok(None);
         }
         for slot in (1..self.first_free_slot()?).rev() {
@@ -144,6 +158,7 @@ impl Writer {
                 return Ok(Some(CompressionJob { source: open.file, target: File::from(target) }));
             }
         }
+        self.to_compress = false;
         Ok(None)
     }
 
@@ -204,6 +219,7 @@ impl Writer {
         if let Ok(live) = self.try_rotate() {
             self.live = live;
             self.size = 0;
+            self.to_compress = self.options.compress;
         }
     }
 

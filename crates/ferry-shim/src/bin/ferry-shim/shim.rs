@@ -122,10 +122,7 @@ impl Shim {
     }
 
     fn dispatch(&mut self, token: Token, flags: EventFlags) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            self.buffer.resize(BUFFER_BYTES, 0);
-            self.set_deadline(QUIET, What::Quiet);
-        }
+        self.set_deadline(QUIET, What::Quiet);
         match token {
             Token::Signals => self.on_signals()?,
             Token::Listener => self.on_listener(),
@@ -218,6 +215,8 @@ impl Shim {
 
     /// What moving bytes of a process needs.
     pub(crate) fn parts(&mut self, process: u32) -> Option<(&mut Process, Io<'_>, &mut LogSink)> {
+        // A read into no buffer would look like the end of a stream.
+        self.buffer.resize(BUFFER_BYTES, 0);
         let process = self.processes.iter_mut().find(|known| known.number == process)?;
         let container = self.container.as_mut()?;
         let spill_dir = container.container_dir.as_fd();
