@@ -133,8 +133,6 @@ pub(crate) struct Change {
     pub(crate) running: bool,
     /// Gone from the API.
     pub(crate) removed: bool,
-    /// The last start failed.
-    pub(crate) start_failures: u64,
 }
 
 impl Container {

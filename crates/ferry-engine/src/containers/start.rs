@@ -172,7 +172,6 @@ impl Containers {
         let text = error.text();
         container.announce(|change| {
             change.running = false;
-            change.start_failures += 1;
             change.exit_code = exit_code;
             change.error = Some(text);
         });
@@ -489,6 +488,10 @@ fn start_error(record: &Record, error: ShimCallError) -> Error {
         ShimErrorKind::Unsupported => ErrorKind::NotImplemented,
         ShimErrorKind::NotRunning | ShimErrorKind::Internal => ErrorKind::Internal,
     };
+    // Docker resolves users itself, before there is a task.
+    if message.starts_with("unable to find ") {
+        return Error::new(status, message);
+    }
     Error::new(
         status,
         format!(

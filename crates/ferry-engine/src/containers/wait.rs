@@ -52,18 +52,19 @@ impl WaitHandle {
         let (seen, condition) = (self.seen, self.condition);
         let done = |change: &Change| match condition {
             WaitCondition::NotRunning => !change.running || change.removed,
-            WaitCondition::NextExit => {
-                change.exits > seen.exits || change.removed || change.start_failures > seen.start_failures
-            }
+            // A start that failed is told to whoever asked for it; as in Docker, there was no run that could end.
+            WaitCondition::NextExit => change.exits > seen.exits || change.removed,
             WaitCondition::Removed => change.removed,
         };
         let change = match self.changes.wait_for(done).await {
             Ok(change) => change.clone(),
             Err(_) => seen,
         };
+        // What was wrong with a container that is gone was told with its start.
+        let error = change.error.filter(|_| condition != WaitCondition::Removed);
         Ok(WaitResponse {
             status_code: i64::from(change.exit_code),
-            error: change.error.map(|message| WaitExitError { message }),
+            error: error.map(|message| WaitExitError { message }),
         })
     }
 }

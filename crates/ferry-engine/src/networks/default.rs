@@ -51,11 +51,8 @@ fn same(a: &NetworkRecord, b: &NetworkRecord) -> bool {
 
 fn read_records(folder: &Path) -> Result<Vec<NetworkRecord>> {
     let mut records = Vec::new();
-    for entry in fs::read_dir(folder).context("cannot read the networks folder")? {
-        let path = entry.context("cannot read the networks folder")?.path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
+    // Lists those, too, that were written in the last second before a kill and have no final name yet.
+    for path in record::list(folder).context("cannot read the networks folder")? {
         match record::read::<NetworkRecord>(&path) {
             Ok(record) => records.extend(record),
             Err(error) => tracing::error!(network = %path.display(), %error, "network record set aside"),
