@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ipnet::{IpNet, Ipv4Net};
@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::{
     bridge, conntrack, endpoint,
     error::Error,
-    firewall::{Firewall, open_netfilter},
+    firewall::{Firewall, Monitor, open_netfilter},
     netd::client::Client,
     netlink::{self, Netlink},
     ports::Ports,
@@ -29,7 +29,8 @@ pub struct Networking {
     route: Mutex<Netlink>,
     /// Ports before firewall, where both are needed.
     ports: Mutex<Ports>,
-    firewall: Option<Mutex<Firewall>>,
+    firewall: Option<Arc<Mutex<Firewall>>>,
+    _monitor: Option<Monitor>,
 }
 
 impl Networking {
@@ -41,12 +42,15 @@ impl Networking {
         let route = open_route().map_err(|source| Error::kernel("open", "netlink socket", source))?;
         let client = Client::new(options.exec_root.join("netd"), options.netd_program.clone());
         let ports = Ports::open(client)?;
-        let firewall = match options.firewall {
-            true => Some(Firewall::open(options.instance.clone())?),
-            false => None,
-        };
+        let (mut firewall, mut monitor) = (None, None);
+        if options.firewall {
+            let opened = Arc::new(Mutex::new(Firewall::open(options.instance.clone())?));
+            let watched = Monitor::start(&opened);
+            monitor = Some(watched.map_err(|source| Error::kernel("watch", "nftables", source))?);
+            firewall = Some(opened);
+        }
         let networking =
-            Self { options, route: Mutex::new(route), ports: Mutex::new(ports), firewall: firewall.map(Mutex::new) };
+            Self { options, route: Mutex::new(route), ports: Mutex::new(ports), firewall, _monitor: monitor };
         networking.take_up_ports();
         Ok(networking)
     }
@@ -94,7 +98,7 @@ impl Networking {
         let failed = |source| Error::kernel("list", "routes and addresses", source);
         let mut used = netlink::route::route_destinations(&mut route).map_err(failed)?;
         used.extend(netlink::route::addresses(&mut route).map_err(failed)?.into_iter().map(|(_, net)| net));
-        let own_is_there = std::path::Path::new("/sys/class/net").join(own_link).exists();
+        let own_is_there = netlink::route::link_by_name(&mut route, own_link).map_err(failed)?.is_some();
         let meets = |net: &IpNet| match net {
             IpNet::V4(net) if net.prefix_len() == 0 => false,
             IpNet::V4(net) if own_is_there && subnet.contains(&net.trunc()) => false,
@@ -285,6 +289,7 @@ impl Networking {
             sysctl::write("ipv4/ip_forward", "1")?;
         }
         if bridge.ipv6 && sysctl::read("ipv6/conf/all/forwarding").as_deref() == Some("0") {
+            sysctl::keep_router_advertisements()?;
             sysctl::write("ipv6/conf/all/forwarding", "1")?;
         }
         Ok(())
