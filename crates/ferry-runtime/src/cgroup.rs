@@ -242,10 +242,12 @@ impl Cgroup {
     /// Processes are left in it.
     pub fn remove(&self) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
-        self.hierarchies
-            .iter()
-            .map(|hierarchy| remove_tree(&hierarchy.folder(&self.path), deadline))
-            .fold(Ok(()), |before, result| before.and(result))
+        let mut result = Ok(());
+        for hierarchy in &self.hierarchies {
+            // All are tried, the first failure is told.
+            result = result.and(remove_tree(&hierarchy.folder(&self.path), deadline));
+        }
+        result
     }
 
     /// A descriptor that becomes readable (`POLLIN`) when the memory limit may have killed; read it empty, then ask

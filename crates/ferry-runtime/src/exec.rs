@@ -180,7 +180,7 @@ fn enter(
     } else {
         // The caller's own streams are the host's.
         for number in 0..3 {
-            sys_process::place_fd(&channel, number)
+            sys_process::place_fd(channel, number)
                 .map_err(|error| Error::step("let go of the standard streams", error))?;
         }
     }

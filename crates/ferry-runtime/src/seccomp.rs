@@ -114,7 +114,7 @@ impl Calls {
         let mut calls = Calls::default();
         for rule in &profile.syscalls {
             let verdict = verdict(rule.action, rule.errno_ret)?;
-            for argument in rule.args.iter().filter(|argument| argument.index > 5) {
+            if let Some(argument) = rule.args.iter().find(|argument| argument.index > 5) {
                 return Err(Error::invalid(format!(
                     "seccomp rule for {:?}: no argument {}",
                     rule.names, argument.index

@@ -46,8 +46,8 @@ pub(crate) fn environment(process: &ProcessPlan, user: &Identity) -> Result<Vec<
     for variable in &process.environment {
         let name = variable.split_once('=').map_or(variable.as_str(), |(name, _)| name);
         // The last of a name wins, in its first place.
-        let same = |known: &&str| known.split_once('=').is_some_and(|(known, _)| known == name);
-        match environment.iter().position(|known| same(&known)) {
+        let same = |known: &str| known.split_once('=').is_some_and(|(known, _)| known == name);
+        match environment.iter().position(|known| same(known)) {
             Some(at) => environment[at] = variable,
             None if variable.contains('=') => environment.push(variable),
             None => {}

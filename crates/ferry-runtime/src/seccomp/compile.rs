@@ -123,9 +123,8 @@ fn leaf(call: &Call, default: Verdict) -> Leaf {
     }
     let mut code = Code::new();
     for (conditions, verdict) in &call.conditional {
-        let mut block = Code::new();
         // From the last condition to the first: each is put around what follows it.
-        block.push(statement(RETURN, *verdict));
+        let mut block = vec![statement(RETURN, *verdict)];
         for condition in conditions.iter().rev() {
             block = if_condition(condition, block);
         }

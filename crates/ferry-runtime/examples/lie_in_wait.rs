@@ -1,0 +1,75 @@
+//! For the tests: a root process in a container that looks at every other process there, as fast as it can, for anything of the host.
+//!
+//! Ends when `/stop` appears and prints what it saw: processes, programs of theirs that could be written and are not the image's, descriptors of
+//! directories, working directories and roots that are not the container's.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions, metadata, read_dir, read_link};
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+#[derive(Default)]
+struct Seen {
+    processes: HashSet<u32>,
+    writable: u64,
+    directories: u64,
+    foreign: u64,
+    looked_into: u64,
+}
+
+impl Seen {
+    fn look(&mut self, pid: u32, root: (u64, u64)) {
+        self.processes.insert(pid);
+        let process = Path::new("/proc").join(pid.to_string());
+        let program = process.join("exe");
+        if read_link(&program).is_ok_and(|path| path != Path::new("/bin/busybox"))
+            && OpenOptions::new().write(true).open(&program).is_ok()
+        {
+            self.writable += 1;
+        }
+        for name in ["cwd", "root"] {
+            if let Ok(meta) = metadata(process.join(name)) {
+                self.looked_into += 1;
+                self.foreign += u64::from((meta.dev(), meta.ino()) != root);
+            }
+        }
+        let Ok(descriptors) = read_dir(process.join("fd")) else { return };
+        for descriptor in descriptors.flatten() {
+            // A shell has none of its own.
+            if metadata(descriptor.path()).is_ok_and(|meta| meta.is_dir() && (meta.dev(), meta.ino()) != root) {
+                self.directories += 1;
+            }
+        }
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    let root = metadata("/")?;
+    let root = (root.dev(), root.ino());
+    let own = std::process::id();
+    out.write_all(b"watching\n")?;
+    let mut seen = Seen::default();
+    let mut next = own + 1;
+    while File::open("/stop").is_err() {
+        // Pids are given in order, so the next ones are where to look.
+        let first = next;
+        for pid in first..first + 4 {
+            if Path::new("/proc").join(pid.to_string()).exists() {
+                seen.look(pid, root);
+                next = next.max(pid);
+            }
+        }
+        let newest = std::fs::read_to_string("/proc/loadavg")?;
+        if let Some(newest) = newest.split_whitespace().last().and_then(|pid| pid.parse::<u32>().ok()) {
+            next = next.max(newest);
+        }
+    }
+    let Seen { processes, writable, directories, foreign, looked_into } = seen;
+    writeln!(
+        out,
+        "processes {}\nwritable {writable}\ndirectories {directories}\nforeign {foreign}\nlooked into {looked_into}\nend",
+        processes.len()
+    )
+}
