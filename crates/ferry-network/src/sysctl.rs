@@ -26,6 +26,20 @@ pub(crate) fn write_if_present(name: &str, value: &str) -> Result<(), Error> {
     }
 }
 
+/// A host that forwards IPv6 ignores router advertisements unless told otherwise, and would lose
+/// its own default route with them: links that listen to them go on doing so.
+pub(crate) fn keep_router_advertisements() -> Result<(), Error> {
+    let links = fs::read_dir(path("ipv6/conf")).map_err(Error::file("list", path("ipv6/conf")))?;
+    for link in links.flatten() {
+        let Ok(name) = link.file_name().into_string() else { continue };
+        let setting = format!("ipv6/conf/{name}/accept_ra");
+        if name != "default" && read(&setting).as_deref() == Some("1") {
+            write_if_present(&setting, "2")?;
+        }
+    }
+    Ok(())
+}
+
 /// Refuses link names that the kernel would, or that would leave the folder of a link's sysctls.
 pub(crate) fn check_link_name(name: &str) -> Result<(), Error> {
     let is_bad = |byte: u8| byte == b'/' || byte == b':' || byte.is_ascii_whitespace() || byte == 0;

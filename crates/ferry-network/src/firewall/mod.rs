@@ -5,6 +5,7 @@
 //! again from it.
 
 mod forward;
+mod monitor;
 mod nftables;
 mod ruleset;
 
@@ -21,7 +22,8 @@ use crate::{
     types::{BridgeSpec, InstanceId, PublishedPort},
 };
 
-use nftables::{Element, INET};
+pub(crate) use monitor::Monitor;
+use nftables::{Change, Element, INET};
 
 /// `NETLINK_NETFILTER`
 const NETFILTER: u32 = 12;
@@ -30,6 +32,11 @@ const NETFILTER: u32 = 12;
 pub(crate) fn open_netfilter() -> std::io::Result<Netlink> {
     let protocol = std::num::NonZeroU32::new(NETFILTER).map(rustix::net::Protocol::from_raw);
     Netlink::open(protocol)
+}
+
+fn open_netfilter_group(group: u32) -> std::io::Result<Netlink> {
+    let protocol = std::num::NonZeroU32::new(NETFILTER).map(rustix::net::Protocol::from_raw);
+    Netlink::open_group(protocol, group)
 }
 
 /// The firewall of one instance.
@@ -137,6 +144,27 @@ impl Firewall {
         self.accept_in_others()?;
         self.remove_accepts()?;
         Ok(!was_there && !self.bridges.is_empty())
+    }
+
+    /// Tells whether something that happened may have taken rules of ours away.
+    fn is_concerned(&self, change: &Change) -> bool {
+        match change {
+            _ if self.bridges.is_empty() => false,
+            Change::TableGone(_) => true,
+            Change::Chain { table, chain } => *table != self.table && chain.eq_ignore_ascii_case("forward"),
+        }
+    }
+
+    /// Makes again what is missing.
+    fn repair(&mut self) -> Result<(), Error> {
+        if self.bridges.is_empty() {
+            return Ok(());
+        }
+        if !self.has_table()? {
+            tracing::warn!(table = self.table, "somebody removed the firewall, making it again");
+            self.rebuild()?;
+        }
+        self.accept_in_others()
     }
 
     /// Removes the table and the accepts.

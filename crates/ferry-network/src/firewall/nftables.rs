@@ -21,6 +21,7 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const DELTABLE: u16 = 2;
 const GETTABLE: u16 = 1;
+const NEWCHAIN: u16 = 3;
 const GETCHAIN: u16 = 4;
 const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
@@ -189,6 +190,29 @@ pub(crate) fn has_table(netlink: &mut Netlink, family: u8, table: &str) -> io::R
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Something that happened to the rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A table went with all in it.
+    TableGone(String),
+    /// A chain was made or changed, or a rule in it went.
+    Chain { table: String, chain: String },
+}
+
+impl Change {
+    /// Reads an event; none when it is of another kind.
+    pub(crate) fn read(kind: u16, event: &Reply) -> Option<Self> {
+        let reader = attributes_of(event)?;
+        let table = reader.text(1)?.to_owned();
+        match kind.checked_sub(SUBSYSTEM << 8)? {
+            DELTABLE => Some(Self::TableGone(table)),
+            NEWCHAIN => Some(Self::Chain { table, chain: reader.text(3)?.to_owned() }),
+            DELRULE => Some(Self::Chain { table, chain: reader.text(2)?.to_owned() }),
+            _ => None,
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use std::{
 };
 
 use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind,
+    netlink::SocketAddrNetlink,
+    recv, send, socket_with,
     sockopt::{Timeout, set_socket_timeout},
 };
 
@@ -74,6 +76,20 @@ impl Netlink {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))?;
         Ok(Self { socket, sequence: 0, buffer: Vec::new() })
+    }
+
+    /// Opens a socket that is told of what happens in a group.
+    pub(crate) fn open_group(protocol: Option<Protocol>, group: u32) -> io::Result<Self> {
+        let netlink = Self::open(protocol)?;
+        bind(&netlink.socket, &SocketAddrNetlink::new(0, 1 << (group - 1)))?;
+        Ok(netlink)
+    }
+
+    /// Waits for what happens; messages with their kind.
+    pub(crate) fn events(&mut self) -> io::Result<Vec<(u16, Reply)>> {
+        let length = self.receive()?;
+        let messages = Messages::new(&self.buffer[..length]);
+        Ok(messages.map(|(header, payload)| (header.kind, Reply { payload: payload.to_vec() })).collect())
     }
 
     /// Sends all requests at once and waits for the acknowledgement of each that has the `ACK`

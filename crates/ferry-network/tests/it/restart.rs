@@ -133,12 +133,45 @@ fn sweep_removes_own_orphans_and_nothing_else() {
 }
 
 #[test]
+fn rules_that_somebody_removes_come_back_by_themselves() {
+    as_host(|host| {
+        nft(
+            "add table ip filter\nadd chain ip filter FORWARD { type filter hook forward priority filter; policy drop; }",
+        );
+        let (networking, container) = start(host, "ffff0007");
+        publish(&networking, &container, &[tcp(None, 8080, 80)]);
+        let before = run("nft", "list ruleset");
+        run("nft", "delete table inet ferry_ffff0007");
+        eventually("the table is back", || run("nft", "list ruleset").contains("172.30.0.2 . 80"));
+        run("nft", "flush chain ip filter FORWARD");
+        eventually("the accepts are back", || run("nft", "list ruleset").matches("ferry:ffff0007").count() == 2);
+        run("nft", "flush ruleset");
+        eventually("the table is back", || run("nft", "list ruleset").contains("172.30.0.2 . 80"));
+        nft(
+            "add table ip filter\nadd chain ip filter FORWARD { type filter hook forward priority filter; policy drop; }",
+        );
+        let sorted = |text: String| {
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        eventually("all is as before", || sorted(run("nft", "list ruleset")) == sorted(before.clone()));
+        assert!(ask_tcp("127.0.0.1", 8080).is_some());
+        networking.close(true).expect("closed");
+        drop(networking);
+        assert!(!run("nft", "list ruleset").contains("ferry"));
+    });
+}
+
+#[test]
 fn a_flushed_ruleset_is_made_again() {
     as_host(|host| {
         let (networking, container) = start(host, "ffff0004");
         publish(&networking, &container, &[tcp(None, 8080, 80)]);
         let before = run("nft", "list ruleset");
+        drop(networking);
         run("nft", "flush ruleset");
+        let networking = host.networking("ffff0004");
         assert!(networking.sweep(&live(&[&container])).expect("swept").firewall_restored);
         assert_eq!(run("nft", "list ruleset"), before);
         assert_eq!(ask_tcp("127.0.0.1", 8080).as_deref(), Some("c1 to 172.30.0.1"));
