@@ -1,7 +1,6 @@
 //! Bringing up `bridge`, `host` and `none` at start.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use ferry_network::Networking;
