@@ -62,7 +62,7 @@ fn a_missing_layer_is_named() {
 
 #[test]
 fn five_hundred_layers_mount() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::in_memory();
     let mut chain = None;
     for n in 0..500 {
         let tar = Tar::new().file(&format!("f{n}"), n.to_string().as_bytes()).file("last", n.to_string().as_bytes());
