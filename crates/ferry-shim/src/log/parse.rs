@@ -214,4 +214,37 @@ mod tests {
             assert_eq!(parsed(line.as_bytes(), &mut first, &mut second), None, "{line}");
         }
     }
+
+    #[test]
+    fn no_line_makes_it_panic() {
+        let seeds: [&[u8]; 3] = [
+            br#"{"log":"a\ud83d\ude00\u0000\n","stream":"stdout","attrs":{"a":"b"},"time":"2026-01-02T03:04:05.678Z"}"#,
+            br#"{"stream":"stderr","time":"1970-01-01T00:00:00+01:00"}"#,
+            b"\0\0{\"log\":\"\xff\",\"time\":\"",
+        ];
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).expect("31 bits") % below
+        };
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for _ in 0..50_000 {
+            let mut line = seeds[random(seeds.len())].to_vec();
+            for _ in 0..=random(4) {
+                let at = random(line.len());
+                match random(4) {
+                    0 => line.truncate(at.max(1)),
+                    1 => line[at] = br#""\u{}:,0dDT"#[random(11)],
+                    2 => line.insert(at, u8::try_from(random(256)).expect("a byte")),
+                    _ => drop(line.remove(at)),
+                }
+                if line.is_empty() {
+                    line.push(b'{');
+                }
+            }
+            let _ = parse(&line, &mut first, &mut second);
+        }
+    }
 }

@@ -101,9 +101,18 @@ impl Container {
 
     /// Makes the end survive a loss of power, when no engine is there to record it.
     pub(crate) fn sync_exit(&self) {
-        // The kernel writes it within half a minute anyway.
-        let _ = openat(&self.container_dir, EXIT_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|fd| rustix::fs::fdatasync(&fd));
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        for name in [EXIT_FILE, "."] {
+            // The kernel writes both within half a minute anyway.
+            let _ = openat(&self.container_dir, name, flags, Mode::empty()).and_then(|fd| rustix::fs::fsync(&fd));
+        }
+    }
+
+    /// Sets space aside for the end, so that it can be told on a full disk too.
+    pub(crate) fn reserve_exit(&self) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = openat(&self.container_dir, EXIT_FILE_NEW, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, EXIT_FILE_BYTES)?)
     }
 
     /// Removes the cgroup and what else the runtime keeps; what was left in it has been killed.
@@ -124,24 +133,12 @@ impl Container {
     }
 }
 
-/// Takes away the end of an earlier run, and sets space aside for that of this one.
-pub(crate) fn prepare_exit(container_dir: BorrowedFd<'_>) -> io::Result<()> {
+/// Takes away the end of an earlier run.
+pub(crate) fn forget_exit(container_dir: BorrowedFd<'_>) -> io::Result<()> {
     match unlinkat(container_dir, EXIT_FILE, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = openat(container_dir, EXIT_FILE_NEW, flags, Mode::RUSR | Mode::WUSR)?;
-    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, EXIT_FILE_BYTES) {
-        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
-}
-
-/// A start that failed has no end.
-pub(crate) fn forget_exit(container_dir: BorrowedFd<'_>) {
-    // It is an empty file; the next start takes it over.
-    let _ = unlinkat(container_dir, EXIT_FILE_NEW, AtFlags::empty());
 }
 
 /// Writes a file under a temporary name and renames it.

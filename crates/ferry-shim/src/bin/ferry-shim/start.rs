@@ -9,7 +9,7 @@ use ferry_runtime::cgroup::Cgroup;
 use ferry_shim::protocol::{Exec, Reply, ShimError, ShimErrorKind, Start, Streams, Target};
 use ferry_spec::runtime::{LinuxNamespaceKind, LinuxResources, Process as SpecProcess, Spec};
 
-use crate::container::{Container, failure, forget_exit, internal, prepare_exit};
+use crate::container::{Container, failure, forget_exit, internal};
 use crate::door::Door;
 use crate::log_sink::LogSink;
 use crate::poller::{EventFlags, Registration, Token};
@@ -44,11 +44,9 @@ impl Shim {
         }
         let fds = StartFds::name(&start, fds)?;
         self.listen(&fds.run_dir)?;
-        let container_dir = fds.container_dir.try_clone().map_err(|error| internal("keep folder", &error))?;
         let started = self.start_listening(start, fds);
         if started.is_err() {
             self.stop_listening();
-            forget_exit(container_dir.as_fd());
         }
         started
     }
@@ -73,7 +71,7 @@ impl Shim {
             do_not_inherit_oom_score(process);
         }
         let log = LogSink::open(start.log, &fds.container_dir).map_err(|error| internal("open log", &error))?;
-        prepare_exit(fds.container_dir.as_fd()).map_err(|error| internal("make exit.json", &error))?;
+        forget_exit(fds.container_dir.as_fd()).map_err(|error| internal("remove exit.json", &error))?;
         let (theirs, mut ours) =
             stdio::prepare(terminal, start.open_stdin).map_err(|error| internal("make standard streams", &error))?;
         let rootfs = match fds.rootfs {
@@ -128,13 +126,15 @@ impl Shim {
         Ok(Reply::Started { pid })
     }
 
-    /// What nobody waits for: files for other tools, the shim's own cgroup, notices about memory.
+    /// What nobody waits for: files for other tools and for the end, the shim's own cgroup, notices about memory.
     pub(crate) fn finish_start(&mut self) {
         let (Some(after), Some(container)) = (self.after_start.take(), &mut self.container) else {
             return;
         };
         // Without these files execs fail, and say so; the container runs.
         let _ = container.write_state(&after.spec, &after.run_dir.to_string_lossy());
+        // A file system that cannot set space aside, or has none left, may have some at the end.
+        let _ = container.reserve_exit();
         // No memory controller, no notices.
         if let Ok(oom) = container.cgroup().oom_event_fd() {
             let registered =
