@@ -210,6 +210,10 @@ impl Neighbour {
         let neighbour = Self { namespace };
         let path = format!("/proc/{}/fd/{}", std::process::id(), neighbour.namespace.as_raw_fd());
         run("ip", &format!("link add {link} type veth peer name wire netns {path}"));
+        // Without waiting for duplicates of link-local addresses.
+        let no_detection = |link: &str| std::fs::write(format!("/proc/sys/net/ipv6/conf/{link}/accept_dad"), "0");
+        no_detection(link).expect("a sysctl");
+        neighbour.inside(|| no_detection("wire")).expect("a sysctl");
         run("ip", &format!("addr add {prefix}.1/24 dev {link}"));
         run("ip", &format!("link set {link} up"));
         neighbour.inside(|| {
