@@ -99,8 +99,8 @@ impl Engine {
         if host_is_stopping || !self.config.live_restore {
             self.containers.stop_all(self.config.shutdown_timeout_s).await;
         }
-        self.containers.close();
         let (engine, nothing_runs) = (self.clone(), !self.containers.anything_runs());
+        self.containers.close(nothing_runs);
         let closed = tokio::task::spawn_blocking(move || {
             engine.networks.close(nothing_runs);
             if let Err(error) = engine.syncer.flush() {

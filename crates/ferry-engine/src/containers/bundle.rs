@@ -78,7 +78,8 @@ fn process(record: &Record, host: &Host, capabilities: &[String]) -> Result<Proc
         terminal: config.tty,
         console_size: None,
         user: User {
-            username: (!config.user.is_empty()).then(|| config.user.clone()),
+            // Docker looks the empty user up as well: root and the groups that list it.
+            username: Some(config.user.clone()),
             additional_group_names: record.host_config.group_add.clone().unwrap_or_default(),
             ..User::default()
         },

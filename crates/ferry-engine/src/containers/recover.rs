@@ -314,9 +314,14 @@ impl Containers {
         }
     }
 
-    /// Lets the spare shims go.
-    pub(crate) fn close(&self) {
+    /// Lets the spare shims go, and with nothing running the instance's cgroups.
+    pub(crate) fn close(&self, nothing_runs: bool) {
         self.inner.shims.close();
+        if nothing_runs {
+            let own = format!("/ferry-{}", self.inner.instance);
+            super::control::remove_cgroup(&format!("{own}-shims"));
+            super::control::remove_cgroup(&own);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ async fn a_manifest_list_is_pulled_for_this_host() {
 
     let resolved = service.images.resolve(&name, None).unwrap();
     assert_eq!((resolved.id, resolved.platform.to_string().as_str()), (target.digest.clone(), "linux/amd64"));
-    assert_eq!(resolved.reference_names, [name.clone()]);
+    assert_eq!(resolved.reference_names.join(" "), name);
     let folders = service.store.layer_folders(&resolved.chain_id.unwrap()).unwrap();
     assert_eq!(std::fs::read_to_string(folders[0].join("arch")).unwrap(), "amd64");
     assert_eq!(std::fs::read_to_string(folders[1].join("base")).unwrap(), "shared");
@@ -196,7 +196,7 @@ async fn inspect_list_and_history_agree() {
 
     let inspect = service.images.inspect(&name, None).await.unwrap();
     assert_eq!((inspect.id.as_str(), inspect.architecture.as_str()), (target.digest.as_str(), "amd64"));
-    assert_eq!(inspect.repo_tags, [name.clone()]);
+    assert_eq!(inspect.repo_tags.join(" "), name);
     assert_eq!(inspect.root_fs.layers.len(), 2);
     assert_eq!(inspect.size, image.manifests[1].size.total);
     let platform = Platform::parse("linux/amd64").unwrap();
