@@ -42,6 +42,12 @@ fn spec(program: &[&str], network: bool) -> Spec {
             seccomp: Some(defaults::seccomp_profile(&names)),
             masked_paths: defaults::masked_paths(),
             readonly_paths: defaults::readonly_paths(),
+            // As Docker's engine sets them.
+            sysctl: [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")]
+                .iter()
+                .filter(|_| network)
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
             cgroups_path: Some(format!("/ferry-bench-{}", std::process::id())),
             ..Linux::default()
         }),

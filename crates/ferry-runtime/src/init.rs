@@ -103,7 +103,7 @@ fn set_up_and_run(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Resul
     if engine_root {
         mounts::mark_root(root)?;
     }
-    mounts::make(plan, root, trees, &cgroup_views, &mut cgroup)?;
+    let proc = mounts::make(plan, root, trees, &cgroup_views, &mut cgroup)?;
     let own_dev = plan.makes_dev();
     let null = if own_dev { devices::populate(root, &plan.devices)? } else { mask::host_null()? };
     let console = match &stdio {
@@ -115,7 +115,7 @@ fn set_up_and_run(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Resul
     }
     cgroup.enter()?;
     set_names(plan)?;
-    let proc = open_proc(plan)?;
+    let proc = use_proc(plan, proc)?;
     mask::read_only(root, &plan.readonly_paths)?;
     mask::mask(root, &plan.masked_paths, null)?;
     mounts::finish(plan, root)?;
@@ -220,12 +220,15 @@ pub(crate) fn join_cgroups(files: &[PathBuf]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Opens a private procfs and sets the kernel parameters; not without need, since letting go of an unused mount makes the kernel wait.
-fn open_proc(plan: &Plan) -> Result<Option<proc::PrivateProc>, Error> {
+/// Sets the kernel parameters by the container's procfs as it was mounted, else by one of our own; returns it for what is still to be written.
+fn use_proc(plan: &Plan, mounted: Option<proc::PrivateProc>) -> Result<Option<proc::PrivateProc>, Error> {
     if plan.sysctls.is_empty() && plan.process.apparmor_profile.is_none() {
         return Ok(None);
     }
-    let proc = proc::PrivateProc::open()?;
+    let proc = match mounted {
+        Some(proc) => proc,
+        None => proc::PrivateProc::open()?,
+    };
     proc.set_sysctls(&plan.sysctls)?;
     Ok(Some(proc))
 }

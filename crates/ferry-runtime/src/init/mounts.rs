@@ -15,6 +15,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use super::proc::PrivateProc;
 use super::{CgroupEntry, CgroupView};
 use crate::container::Rootfs;
 use crate::error::{Error, cause_text};
@@ -96,14 +97,15 @@ pub(super) fn mark_root(root: Root<'_>) -> Result<(), Error> {
     }
 }
 
-/// Makes the mounts of the plan in their order.
+/// Makes the mounts of the plan in their order. Returns the container's procfs by its mount.
 pub(super) fn make(
     plan: &Plan,
     root: Root<'_>,
     trees: Trees,
     cgroups: &[CgroupView],
     cgroup: &mut CgroupEntry<'_>,
-) -> Result<(), Error> {
+) -> Result<Option<PrivateProc>, Error> {
+    let mut proc = None;
     for (mount, tree) in plan.mounts.iter().zip(trees.binds) {
         let source = match &mount.source {
             MountSource::Bind { path, .. } => path.display().to_string(),
@@ -114,7 +116,11 @@ pub(super) fn make(
             (MountSource::Bind { .. }, Some(tree)) => bind(root, mount, &tree),
             (MountSource::Bind { .. }, None) => Err(Failed("its source was not opened".into())),
             (MountSource::FileSystem { kind, source, parameters }, _) => {
-                file_system(root, mount, kind, source, parameters)
+                file_system(root, mount, kind, source, parameters).map(|made| {
+                    if kind == "proc" && mount.destination == "/proc" {
+                        proc = Some(PrivateProc::of_mount(made));
+                    }
+                })
             }
             (MountSource::Cgroup { read_only }, _) => {
                 cgroup.enter()?;
@@ -124,7 +130,7 @@ pub(super) fn make(
         };
         made.map_err(|Failed(cause)| mounting(&source, &mount.destination, &cause))?;
     }
-    Ok(())
+    Ok(proc)
 }
 
 fn mounting(source: &str, destination: &str, cause: &str) -> Error {
@@ -159,7 +165,7 @@ fn file_system(
     kind: &str,
     source: &str,
     parameters: &[(String, Option<String>)],
-) -> Result<(), Failed> {
+) -> Result<OwnedFd, Failed> {
     // The places that programs trust must be where they seem to be; elsewhere an image may use links as it likes.
     let trusted = ["/proc", "/sys", "/dev"]
         .iter()
@@ -180,7 +186,8 @@ fn file_system(
     if let Some((propagation, recursive)) = mount.propagation {
         change(&detached, c"", propagation, recursive)?;
     }
-    Ok(attach(&detached, &target)?)
+    attach(&detached, &target)?;
+    Ok(detached)
 }
 
 /// Makes a file system as a detached mount.

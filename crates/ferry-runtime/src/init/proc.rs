@@ -8,14 +8,19 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 
 use crate::error::Error;
 
-/// A procfs mounted nowhere: nothing can be put over its files.
+/// A procfs known by the descriptor of its mount alone: what is put over its files is not followed.
 #[derive(Debug)]
 pub(crate) struct PrivateProc {
     root: OwnedFd,
 }
 
 impl PrivateProc {
-    /// Makes one, of the calling process' namespaces.
+    /// One that this process has mounted itself.
+    pub(super) fn of_mount(root: OwnedFd) -> PrivateProc {
+        PrivateProc { root }
+    }
+
+    /// Makes one that is mounted nowhere, of the calling process' namespaces. Letting go of it makes the kernel wait.
     pub(crate) fn open() -> Result<PrivateProc, Error> {
         let make = || -> Result<OwnedFd, Errno> {
             let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -133,13 +133,15 @@ fn look_up_text(text: &str, passwd: &str, group: &str) -> Result<Identity, Strin
     }
     if !group_text.is_empty() {
         identity.gid = group_id(group_text, group)?;
-    } else if let Some(entry) = &entry {
-        identity.groups = group
-            .lines()
-            .filter_map(GroupEntry::parse)
-            .filter(|line| line.has(entry.name))
-            .map(|line| line.gid)
-            .collect();
+    }
+    // The primary group is among the others: without that, giving it up would be a way past files closed to it.
+    identity.groups.push(identity.gid);
+    if !group_text.is_empty() {
+        return Ok(identity);
+    }
+    if let Some(entry) = &entry {
+        let lines = group.lines().filter_map(GroupEntry::parse);
+        identity.groups.extend(lines.filter(|line| line.has(entry.name)).map(|line| line.gid));
     }
     Ok(identity)
 }
@@ -219,15 +221,15 @@ mod tests {
 
     #[test]
     fn forms_of_the_user_text() {
-        assert_eq!(ids("").unwrap(), (0, 0, vec![29]));
-        assert_eq!(ids("root").unwrap(), (0, 0, vec![29]));
-        assert_eq!(ids("web").unwrap(), (33, 34, vec![29, 44]));
-        assert_eq!(ids("33").unwrap(), (33, 34, vec![29, 44]));
-        assert_eq!(ids("web:video").unwrap(), (33, 44, vec![]));
-        assert_eq!(ids("web:999").unwrap(), (33, 999, vec![]));
-        assert_eq!(ids("5000").unwrap(), (5000, 0, vec![]));
-        assert_eq!(ids("5000:6000").unwrap(), (5000, 6000, vec![]));
-        assert_eq!(ids("1000").unwrap(), (7, 8, vec![]), "a name of digits goes before the number");
+        assert_eq!(ids("").unwrap(), (0, 0, vec![0, 29]));
+        assert_eq!(ids("root").unwrap(), (0, 0, vec![0, 29]));
+        assert_eq!(ids("web").unwrap(), (33, 34, vec![34, 29, 44]));
+        assert_eq!(ids("33").unwrap(), (33, 34, vec![34, 29, 44]));
+        assert_eq!(ids("web:video").unwrap(), (33, 44, vec![44]));
+        assert_eq!(ids("web:999").unwrap(), (33, 999, vec![999]));
+        assert_eq!(ids("5000").unwrap(), (5000, 0, vec![0]));
+        assert_eq!(ids("5000:6000").unwrap(), (5000, 6000, vec![6000]));
+        assert_eq!(ids("1000").unwrap(), (7, 8, vec![8]), "a name of digits goes before the number");
         assert_eq!(look_up_text("web", PASSWD, GROUP).unwrap().home, "/var/www");
     }
 
@@ -262,7 +264,7 @@ mod tests {
             additional_group_names: vec!["audio".into(), "1234".into()],
             ..User::default()
         };
-        assert_eq!(look_up(&user, PASSWD, GROUP).unwrap().groups, [29, 44, 1234, 100]);
+        assert_eq!(look_up(&user, PASSWD, GROUP).unwrap().groups, [34, 29, 44, 1234, 100]);
         let numeric = User { uid: 33, gid: 5, ..User::default() };
         let identity = look_up(&numeric, PASSWD, GROUP).unwrap();
         assert_eq!((identity.gid, identity.groups.len(), identity.home.as_str()), (5, 0, "/var/www"));
