@@ -36,16 +36,29 @@ pub(crate) fn ensure(netlink: &mut Netlink, instance: &InstanceId, bridge: &Brid
         return Err(taken(bridge, "is not a bridge"));
     }
     let is_ours = match link.alias.as_deref() {
-        None => false,
-        Some(alias) if alias == instance.alias(&bridge.network_id) => true,
+        Some(alias) if instance.object_of_alias(alias).is_some() => true,
         Some(alias) if alias.starts_with("ferry:") => return Err(taken(bridge, &format!("belongs to {alias}"))),
-        Some(_) => false,
+        _ => false,
     };
+    let alias = instance.alias(&bridge.network_id);
+    if is_ours && link.alias.as_deref() != Some(&alias) {
+        // Of a network whose record was lost.
+        netlink
+            .send(&[route::mark(&bridge.link, &alias)])
+            .map_err(|Refused { source, .. }| Error::kernel("mark bridge", &bridge.link, source))?;
+    }
     set_sysctls(bridge)?;
     let mut requests = address_changes(netlink, link.index, bridge, is_ours)?;
     requests.extend(bridge.mtu.filter(|_| is_ours).map(|mtu| route::link_mtu(link.index, mtu)));
     requests.push(route::link_up(link.index));
     netlink.send(&requests).map_err(|Refused { source, .. }| Error::kernel("configure bridge", &bridge.link, source))
+}
+
+/// Tells whether a bridge of this name could be made, or is this instance's already.
+pub(crate) fn is_available(netlink: &mut Netlink, instance: &InstanceId, link: &str) -> Result<bool, Error> {
+    let found = route::link_by_name(netlink, link).map_err(|source| Error::kernel("look up link", link, source))?;
+    let is_ours = |alias: &str| instance.object_of_alias(alias).is_some();
+    Ok(found.is_none_or(|found| found.is_bridge && found.alias.as_deref().is_some_and(is_ours)))
 }
 
 /// Removes the bridge of a network if it is this instance's; otherwise does nothing.

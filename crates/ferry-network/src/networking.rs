@@ -66,6 +66,15 @@ impl Networking {
         self.with_firewall(|firewall| firewall.ensure_bridge(bridge))
     }
 
+    /// Tells whether a bridge of this name could be made, or is this instance's already: another
+    /// instance on the machine may have taken the default name.
+    ///
+    /// # Errors
+    /// Fails when the kernel refuses.
+    pub fn is_link_available(&self, link: &str) -> Result<bool, Error> {
+        bridge::is_available(&mut self.route(), &self.options.instance, link)
+    }
+
     /// Removes the bridge and its rules; a bridge that is gone or not ours is left alone.
     ///
     /// # Errors

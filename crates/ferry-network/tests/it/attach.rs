@@ -100,6 +100,18 @@ fn a_bridge_is_brought_to_its_specification() {
 }
 
 #[test]
+fn a_bridge_whose_record_was_lost_is_taken_over() {
+    as_host(|host| {
+        let networking = host.networking("aaaa000a");
+        let mut spec = bridge("ferry0", &GATEWAY[..1]);
+        networking.ensure_bridge(&spec).expect("a bridge");
+        spec.network_id = "new-network-id".to_owned();
+        networking.ensure_bridge(&spec).expect("the same bridge");
+        assert!(run("ip", "link").contains("alias ferry:aaaa000a:new-network-id"));
+    });
+}
+
+#[test]
 fn a_link_of_somebody_else_is_left_alone() {
     as_host(|host| {
         let (one, two) = (host.networking("aaaa0006"), host.networking("bbbb0006"));
@@ -107,6 +119,8 @@ fn a_link_of_somebody_else_is_left_alone() {
         one.ensure_bridge(&spec).expect("a bridge");
         let error = two.ensure_bridge(&spec).expect_err("taken");
         assert_eq!(error.to_string(), "link ferry0 exists and belongs to ferry:aaaa0006:ferry0-network-id");
+        assert!(one.is_link_available("ferry0").expect("seen") && !two.is_link_available("ferry0").expect("seen"));
+        assert!(two.is_link_available("ferry1").expect("seen"));
         two.remove_bridge(&spec.network_id, "ferry0").expect("nothing to do");
         assert!(run("ip", "link").contains("ferry0"));
         run("ip", "link add wire type veth peer name other");
