@@ -16,9 +16,10 @@ fn a_container_runs_and_its_end_is_told() {
     let start = folders.start(&["sh", "-c", "echo to out; echo to err >&2; printf unfinished; exit 7"]);
     let pid = engine.start(&folders, start, vec![(theirs, BOTH)]);
     assert!(pid > 0);
+    assert_eq!(read_frames(&client), (b"to out\nunfinished".to_vec(), b"to err\n".to_vec()));
+    assert!(engine.has_event(), "the stream has ended before the end was told");
     let exit = engine.wait_exit();
     assert_eq!((exit.code, exit.oom_killed), (7, false));
-    assert_eq!(read_frames(&client), (b"to out\nunfinished".to_vec(), b"to err\n".to_vec()));
     let mut log = folders.log();
     log.sort_unstable();
     assert_eq!(

@@ -51,6 +51,7 @@ fn execs_run_side_by_side_with_their_own_streams_and_codes() {
         writer.write_all(format!("to {number}").as_bytes()).expect("write");
         client.shutdown(Shutdown::Write).expect("half-close");
         assert_eq!(read_frames(client), (format!("to {number}").into_bytes(), format!("{number}\n").into_bytes()));
+        assert!(engine.has_event(), "the stream has ended before the end was told");
         match engine.event() {
             Event::ExecExited { exec_id, code } => {
                 assert_eq!((exec_id, usize::try_from(code)), (format!("e{number}"), Ok(number)));

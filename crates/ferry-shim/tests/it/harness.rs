@@ -290,6 +290,14 @@ impl Engine {
         }
     }
 
+    /// Whether an event can be had without waiting.
+    pub(crate) fn has_event(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        !self.events.is_empty()
+            || poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
+    }
+
     /// Sends a start with everything that it takes; `clients` are the shim's ends of the attached sockets.
     pub(crate) fn try_start(
         &mut self,

@@ -161,6 +161,11 @@ impl Process {
         self.console = None;
     }
 
+    /// Whether every client has all it will get.
+    pub(crate) fn all_sent(&self) -> bool {
+        self.clients.iter().all(Client::is_done)
+    }
+
     pub(crate) fn has_clients(&self) -> bool {
         !self.clients.is_empty()
     }
@@ -248,9 +253,11 @@ impl Process {
 
     /// Lets clients go that are done, and waits for what can happen next.
     pub(crate) fn settle(&mut self, poller: &Poller) -> io::Result<()> {
+        // Who sees its stream end may ask for the exit code at once: the end is told first.
+        let may_close = !self.finished || self.told;
         let mut at = 0;
         while at < self.clients.len() {
-            if self.clients[at].is_done() {
+            if may_close && self.clients[at].is_done() {
                 self.clients.swap_remove(at).close(poller);
             } else {
                 at += 1;

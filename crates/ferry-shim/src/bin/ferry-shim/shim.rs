@@ -277,6 +277,7 @@ impl Shim {
             container.log.flush();
         }
         self.finish_ended();
+        self.tell_execs();
         for process in &mut self.processes {
             process.settle(&self.poller)?;
         }

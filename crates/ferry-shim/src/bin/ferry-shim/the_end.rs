@@ -110,6 +110,9 @@ impl Shim {
         }
         container.exit = Some(exit.clone());
         self.tell(&Event::Exited(exit));
+        for process in &mut self.processes {
+            process.told |= process.number == INIT;
+        }
     }
 
     /// Tells of an exec whose clients have everything, or have had the time.
@@ -125,14 +128,18 @@ impl Shim {
         self.tell(&event);
     }
 
-    /// Tells of execs whose clients have gone, and drops what is left of those that were told of.
-    pub(crate) fn forget_told_execs(&mut self) {
+    /// Tells of execs whose clients have everything.
+    pub(crate) fn tell_execs(&mut self) {
         for at in 0..self.processes.len() {
             let process = &self.processes[at];
-            if process.finished && process.number != INIT && !process.has_clients() {
+            if process.finished && process.number != INIT && process.all_sent() {
                 self.tell_exec(process.number);
             }
         }
+    }
+
+    /// Drops what is left of execs that were told of.
+    pub(crate) fn forget_told_execs(&mut self) {
         self.processes.retain(|process| process.number == INIT || !process.told || process.has_clients());
     }
 
