@@ -73,6 +73,7 @@ pub(crate) fn respond(mut call: Call, session: Session) -> Response<Body> {
     tokio::spawn(async move {
         match upgrade.await {
             Ok(connection) => {
+                call.peer.has_read().await;
                 let (input, output) = tokio::io::split(TokioIo::new(connection));
                 run(&call.peer, input, output, session).await;
             }

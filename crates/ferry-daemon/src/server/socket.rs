@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
@@ -41,6 +41,23 @@ impl Peer {
         if let Err(error) = self.hung_up().await {
             tracing::debug!(%error, "cannot watch a client");
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits, for a moment at most, until the client has read all that was sent.
+    ///
+    /// Clients in Python take the connection over from an HTTP library that reads ahead: output that arrives together with the head of
+    /// the answer is lost to them. Docker never meets that because its processes start so much later.
+    pub(crate) async fn has_read(&self) {
+        const STEP: Duration = Duration::from_micros(100);
+        const PATIENCE: Duration = Duration::from_millis(50);
+        let unread = || match &self.socket {
+            Socket::Unix(stream) => ferry_sys::socket::unread_by_peer(stream),
+            Socket::Tcp(stream) => ferry_sys::socket::unread_by_peer(stream),
+        };
+        let give_up = Instant::now() + PATIENCE;
+        while matches!(unread(), Ok(1..)) && Instant::now() < give_up {
+            tokio::time::sleep(STEP).await;
         }
     }
 
