@@ -244,7 +244,9 @@ impl Client {
             .map(|error| error.message)
             .unwrap_or_else(|_| String::from_utf8_lossy(&body).trim().to_owned());
         let message = if message.is_empty() {
-            format!("request returned {status} for API route and version, check if the server supports the requested API version")
+            format!(
+                "request returned {status} for API route and version, check if the server supports the requested API version"
+            )
         } else {
             message
         };

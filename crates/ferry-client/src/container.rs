@@ -88,7 +88,12 @@ impl Client {
     ///
     /// # Errors
     /// 404 for an unknown image, 409 for a name in use, 400 and 501 for options that cannot be had.
-    pub async fn container_create(&self, name: &str, platform: &str, request: &CreateRequest) -> Result<CreateResponse> {
+    pub async fn container_create(
+        &self,
+        name: &str,
+        platform: &str,
+        request: &CreateRequest,
+    ) -> Result<CreateResponse> {
         let query = Query::new().with_text("name", name).with_text("platform", platform);
         self.post_json("/containers/create", &query, request).await
     }

@@ -19,8 +19,7 @@ impl Client {
     /// # Errors
     /// 404 for an unknown image, 500 for a registry that cannot be reached.
     pub async fn image_pull(&self, repository: &str, tag: &str, platform: &str, auth: &str) -> Result<ByteStream> {
-        let query =
-            Query::new().with("fromImage", repository).with_text("tag", tag).with_text("platform", platform);
+        let query = Query::new().with("fromImage", repository).with_text("tag", tag).with_text("platform", platform);
         let mut headers = HeaderMap::new();
         if !auth.is_empty() {
             let value = HeaderValue::from_str(auth).map_err(|error| Error::Decode(error.to_string()))?;

@@ -1,0 +1,179 @@
+//! From the words typed to an exit code.
+
+use std::process::ExitCode;
+
+use crate::commands;
+use crate::config::{Config, default_folder};
+use crate::context::{Context, GlobalOptions};
+use crate::failure::{Failure, Result};
+use crate::flags::{self, FlagError, Parsed};
+use crate::grammar::{self, Command, Found, GLOBAL};
+use crate::{autostart, help, options};
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let program = program_name(&words.next().unwrap_or_default());
+    let words: Vec<String> = words.collect();
+    if let [first, rest @ ..] = words.as_slice()
+        && first == autostart::EXEC_WORD
+    {
+        return autostart::become_daemon(rest);
+    }
+    let printer = crate::output::Printer::default();
+    match run(program, &words) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                printer.note(&failure.message);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// The name in texts: a link named `docker` speaks as Docker does.
+fn program_name(argument: &str) -> &'static str {
+    if argument.rsplit('/').next() == Some("docker") { "docker" } else { "ferry" }
+}
+
+fn run(program: &'static str, words: &[String]) -> Result<u8> {
+    let global =
+        flags::parse(GLOBAL, true, words, options::checks::check).map_err(|error| root_error(program, &error))?;
+    let (config, warning) = Config::load(global.text("config"));
+    let printer = crate::output::Printer::default();
+    for note in warning.iter().chain(&global.notes) {
+        printer.note(note);
+    }
+    check_log_level(&global)?;
+    let options = GlobalOptions {
+        hosts: global.all("host").to_vec(),
+        context: global.text("context").map(str::to_owned),
+        tls: global.on("tls") || global.on("tlsverify"),
+        debug: global.on("debug"),
+    };
+    let context = Context::new(program, options, config);
+    if global.on("version") {
+        context.printer.line(&commands::version::one_line(program))?;
+        return Ok(0);
+    }
+    if global.help || global.args.is_empty() {
+        return show_root(&context);
+    }
+    if global.args[0] == "help" {
+        return help_command(&context, &global.args[1..]);
+    }
+    match grammar::find(&global.args) {
+        Found::Command(command, path, eaten) => run_command(&context, command, path, &global.args[eaten..]),
+        Found::Group(group) => run_group(&context, group, &global.args[1..]),
+        Found::NotBuilt(path) => Err(Failure::not_implemented(&format!("the command `{program} {path}`"))),
+        Found::Unknown(path) => Err(unknown_command(program, &path)),
+    }
+}
+
+fn check_log_level(global: &Parsed) -> Result<()> {
+    match global.text("log-level") {
+        None | Some("debug" | "info" | "warn" | "warning" | "error" | "fatal" | "panic" | "trace") => Ok(()),
+        Some(other) => Err(Failure::new(format!("Unable to parse logging level: {other}"))),
+    }
+}
+
+fn show_root(context: &Context) -> Result<u8> {
+    let folder =
+        if context.config.folder.as_os_str().is_empty() { default_folder() } else { context.config.folder.clone() };
+    context.printer.data(help::root(context.program, &folder.to_string_lossy()))?;
+    Ok(0)
+}
+
+fn help_command(context: &Context, words: &[String]) -> Result<u8> {
+    if words.is_empty() {
+        return show_root(context);
+    }
+    match grammar::find(words) {
+        Found::Command(command, path, _) => context.printer.data(help::command(context.program, command, path))?,
+        Found::Group(group) => context.printer.data(help::group(context.program, group))?,
+        Found::NotBuilt(path) => {
+            return Err(Failure::not_implemented(&format!("the command `{} {path}`", context.program)));
+        }
+        Found::Unknown(_) => return Err(Failure::new(format!("unknown help topic: {}", words.join(" ")))),
+    }
+    Ok(0)
+}
+
+fn run_group(context: &Context, group: &'static grammar::Group, rest: &[String]) -> Result<u8> {
+    let parsed = flags::parse(&[], true, rest, options::checks::check).map_err(|error| {
+        let usage = format!("{} {} COMMAND", context.program, group.name);
+        usage_error(context.program, group.name, &usage, &error)
+    })?;
+    for note in &parsed.notes {
+        context.printer.note(note);
+    }
+    context.printer.data(help::group(context.program, group))?;
+    Ok(0)
+}
+
+fn run_command(context: &Context, command: &'static Command, path: &'static str, words: &[String]) -> Result<u8> {
+    let program = context.program;
+    let usage = help::usage_line(program, command, path);
+    let parsed = flags::parse(command.flags, command.options_first, words, options::checks::check)
+        .map_err(|error| usage_error(program, path, &usage, &error))?;
+    for note in &parsed.notes {
+        context.printer.note(note);
+    }
+    if parsed.help {
+        context.printer.data(help::command(program, command, path))?;
+        return Ok(0);
+    }
+    if let Err((text, word)) = flags::check_args(command, parsed.args.len()) {
+        return Err(Failure::new(format!(
+            "{program}: '{program} {path}' {text}\n\nUsage:  {usage}\n\n{word} '{program} {path} --help' for more information"
+        )));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(commands::run(command, &parsed, context));
+    // A thread that reads standard input may wait for ever; nothing waits for it.
+    runtime.shutdown_background();
+    result
+}
+
+fn root_error(program: &str, error: &FlagError) -> Failure {
+    Failure::with_code(
+        125,
+        format!(
+            "{error}\n\nUsage:  {program} [OPTIONS] COMMAND [ARG...]\n\nRun '{program} --help' for more information{}",
+            near_flag(error)
+        ),
+    )
+}
+
+fn usage_error(program: &str, path: &str, usage: &str, error: &FlagError) -> Failure {
+    Failure::with_code(
+        125,
+        format!("{error}\n\nUsage:  {usage}\n\nRun '{program} {path} --help' for more information{}", near_flag(error)),
+    )
+}
+
+fn near_flag(error: &FlagError) -> String {
+    match error {
+        FlagError::UnknownFlag { near: Some(near), .. } => format!("\n\nDid you mean '--{near}'?"),
+        _ => String::new(),
+    }
+}
+
+fn unknown_command(program: &str, path: &str) -> Failure {
+    let (group, word) = path.split_once(' ').map_or(("", path), |(group, word)| (group, word));
+    let near = if group.is_empty() {
+        let words = grammar::all().flat_map(|command| command.paths).copied().filter(|path| !path.contains(' '));
+        grammar::nearest(word, words.chain(grammar::GROUPS.iter().map(|group| group.name)))
+    } else {
+        let words = grammar::in_group(group);
+        let words = words.iter().flat_map(|command| command.paths).filter_map(|path| path.split_once(' '));
+        grammar::nearest(word, words.map(|(_, word)| word))
+    };
+    let hint = near.map(|near| format!("\n\nDid you mean '{near}'?")).unwrap_or_default();
+    let usage = if group.is_empty() { String::new() } else { format!("\n\nUsage:  {program} {group}") };
+    let parent = if group.is_empty() { program.to_owned() } else { format!("{program} {group}") };
+    Failure::new(format!(
+        "{program}: unknown command: {program} {path}{usage}\n\nRun '{parent} --help' for more information{hint}"
+    ))
+}

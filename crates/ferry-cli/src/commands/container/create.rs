@@ -1,0 +1,146 @@
+//! `create`, and the creation that `run` shares with it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use ferry_api::container::CreateRequest;
+use ferry_client::Client;
+use ferry_spec::reference::AnyReference;
+
+use super::with_help;
+use crate::commands::image::pull;
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::flags::{Parsed, go_quote};
+use crate::options;
+use crate::output::{stdout_is_terminal, stdout_size};
+
+/// Runs `create`.
+pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
+    let failed = |failure: Failure| with_help(context.program, "create", 125, &failure.message);
+    let request = build_request(parsed, context).map_err(failed)?;
+    let client = context.client().await?;
+    // Unlike `run`, `create` shows a refusal of the daemon bare.
+    let id = create(client, parsed, context, request).await.map_err(|failure| match failure.code {
+        1 => with_help(context.program, "create", 125, &failure.message),
+        _ => failure,
+    })?;
+    context.printer.line(&id)?;
+    Ok(0)
+}
+
+/// Checks `--pull` and turns the flags into a request.
+pub(super) fn build_request(parsed: &Parsed, context: &Context) -> Result<CreateRequest> {
+    let pull = parsed.text("pull").unwrap_or("missing");
+    if !matches!(pull, "always" | "missing" | "never" | "") {
+        return Err(Failure::new(format!(
+            "invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
+        )));
+    }
+    let host = context.target()?.host;
+    let request = options::to_request(parsed, &context.config.proxy_environment(&host)).map_err(Failure::new)?;
+    if parsed.on("use-api-socket") {
+        return Err(Failure::not_implemented("the flag `--use-api-socket`"));
+    }
+    Ok(request)
+}
+
+/// Creates the container, pulling the image where that is wanted; returns its id.
+pub(super) async fn create(
+    client: &Client,
+    parsed: &Parsed,
+    context: &Context,
+    mut request: CreateRequest,
+) -> Result<String> {
+    let id_file = IdFile::reserve(parsed.text_or_empty("cidfile"))?;
+    let name = parsed.text_or_empty("name");
+    let platform = platform(parsed);
+    let policy = parsed.text("pull").unwrap_or("missing");
+    let image = request.config.image.clone();
+    let quiet = parsed.on("quiet");
+    if policy == "always" {
+        pull::pull_for_run(client, context, &image, &platform, quiet).await?;
+    }
+    if let (Some(host), true) = (request.host_config.as_mut(), stdout_is_terminal())
+        && let Some((height, width)) = stdout_size()
+    {
+        host.console_size = [height.into(), width.into()];
+    }
+    let mut created = client.container_create(name, &platform, &request).await;
+    if let Err(error) = &created
+        && error.is_not_found()
+        && matches!(policy, "missing" | "")
+        && let Ok(AnyReference::Named(reference)) = AnyReference::parse(&image)
+    {
+        if !quiet {
+            context
+                .printer
+                .note(&format!("Unable to find image '{}' locally", reference.with_default_tag().familiar()));
+        }
+        pull::pull_for_run(client, context, &image, &platform, quiet).await?;
+        created = client.container_create(name, &platform, &request).await;
+    }
+    let created = created?;
+    for warning in local_dns_warning(&request).into_iter().chain(created.warnings) {
+        context.printer.note(&format!("WARNING: {warning}"));
+    }
+    id_file.write(&created.id)?;
+    Ok(created.id)
+}
+
+fn platform(parsed: &Parsed) -> String {
+    match parsed.text("platform") {
+        Some(platform) => platform.to_owned(),
+        None => crate::context::variable("DOCKER_DEFAULT_PLATFORM").unwrap_or_default(),
+    }
+}
+
+fn local_dns_warning(request: &CreateRequest) -> Option<String> {
+    let servers = request.host_config.as_ref()?.dns.as_ref()?;
+    let local = servers.iter().find(|server| server.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()))?;
+    Some(format!("Localhost DNS ({local}) may fail in containers."))
+}
+
+/// The file of `--cidfile`: made before anything happens, removed again when nothing was created.
+struct IdFile {
+    path: Option<PathBuf>,
+}
+
+impl IdFile {
+    fn reserve(path: &str) -> Result<Self> {
+        if path.is_empty() {
+            return Ok(Self { path: None });
+        }
+        if fs::exists(path).unwrap_or(false) {
+            return Err(Failure::new(format!(
+                "container ID file found, make sure the other container isn't running or delete {path}"
+            )));
+        }
+        fs::File::create(path).map_err(|error| {
+            let reason = match error.kind() {
+                std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+                std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+                _ => error.to_string(),
+            };
+            Failure::new(format!("failed to create the container ID file: open {path}: {reason}"))
+        })?;
+        Ok(Self { path: Some(PathBuf::from(path)) })
+    }
+
+    fn write(mut self, id: &str) -> Result<()> {
+        let Some(path) = self.path.take() else { return Ok(()) };
+        fs::write(&path, id).map_err(|error| {
+            let path = go_quote(&path.to_string_lossy());
+            Failure::new(format!("failed to write the container ID to the file ({path}): {error}"))
+        })
+    }
+}
+
+impl Drop for IdFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // It is empty; a file that is gone already needs no removal.
+            let _ = fs::remove_file(path);
+        }
+    }
+}

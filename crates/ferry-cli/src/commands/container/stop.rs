@@ -1,0 +1,41 @@
+//! `stop`
+
+use ferry_client::StopOptions;
+
+use crate::commands::lists;
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::flags::Parsed;
+
+/// Runs `stop`.
+pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
+    let options = to_options(parsed)?;
+    let client = context.client().await?;
+    lists::each(context, &parsed.args, |name| client.container_stop(name, &options)).await
+}
+
+/// Reads `--signal` and `--timeout`, which has an older name.
+pub(super) fn to_options(parsed: &Parsed) -> Result<StopOptions> {
+    if parsed.changed("time") && parsed.changed("timeout") {
+        return Err(Failure::new("conflicting options: cannot specify both --timeout and --time"));
+    }
+    Ok(StopOptions {
+        signal: parsed.text_or_empty("signal").to_owned(),
+        timeout_s: parsed.int("timeout").or_else(|| parsed.int("time")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grammar::CONTAINER_STOP;
+    use crate::{flags, options};
+
+    #[test]
+    fn the_old_name_of_the_timeout_works() {
+        let words = ["--time", "3", "x"].map(str::to_owned);
+        let parsed = flags::parse(CONTAINER_STOP.flags, false, &words, options::checks::check).unwrap();
+        assert_eq!(to_options(&parsed).unwrap().timeout_s, Some(3));
+        assert_eq!(parsed.notes, ["Flag --time has been deprecated, use --timeout instead"]);
+    }
+}

@@ -1,0 +1,62 @@
+//! Commands on images.
+
+pub(super) mod import;
+pub(super) mod list;
+pub(super) mod load;
+pub(super) mod pull;
+pub(super) mod remove;
+pub(super) mod tag;
+
+use std::io;
+
+use bytes::Bytes;
+use ferry_client::ByteStream;
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::failure::{Failure, Result};
+use crate::output::{stderr_is_terminal, stderr_size, stdout_is_terminal, stdout_size};
+use crate::progress::Display;
+
+const CHUNK: usize = 256 * 1024;
+
+/// Shows a progress stream on standard output.
+async fn show(stream: ByteStream) -> Result<()> {
+    let width = stdout_is_terminal().then(|| stdout_size().map_or(200, |(_, columns)| usize::from(columns)));
+    Display::new(&mut io::stdout(), width).show(stream).await
+}
+
+/// Shows a progress stream on standard error.
+async fn show_on_stderr(stream: ByteStream) -> Result<()> {
+    let width = stderr_is_terminal().then(|| stderr_size().map_or(200, |(_, columns)| usize::from(columns)));
+    Display::new(&mut io::stderr(), width).show(stream).await
+}
+
+/// Reads a progress stream for its errors alone.
+async fn show_nothing(stream: ByteStream) -> Result<()> {
+    Display::new(&mut io::sink(), None).show(stream).await
+}
+
+/// Opens a file, or standard input for `-`, as a stream of pieces.
+async fn open(path: &str) -> Result<std::pin::Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>> {
+    if path == "-" {
+        return Ok(Box::pin(pieces(tokio::io::stdin())));
+    }
+    let file = tokio::fs::File::open(path).await.map_err(|error| {
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::new(format!("open {path}: {reason}"))
+    })?;
+    Ok(Box::pin(pieces(file)))
+}
+
+fn pieces(reader: impl AsyncRead + Send + Unpin + 'static) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    futures_util::stream::try_unfold(reader, |mut reader| async move {
+        let mut buffer = bytes::BytesMut::with_capacity(CHUNK);
+        let count = reader.read_buf(&mut buffer).await?;
+        Ok((count > 0).then(|| (buffer.freeze(), reader)))
+    })
+}

@@ -1,0 +1,81 @@
+//! `inspect` and its forms for one kind of object.
+
+use ferry_client::{Client, Error, Raw};
+
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::flags::{Parsed, go_quote};
+use crate::format::inspect::Inspection;
+use crate::format::typed::Kind;
+
+/// Kinds that can be looked up, in the order in which a bare name is tried.
+const BUILT: &[&str] = &["container", "image", "network", "volume"];
+
+/// Kinds that Docker's client knows besides.
+const NOT_BUILT: &[&str] = &["config", "node", "plugin", "secret", "service", "task"];
+
+/// Runs `inspect`.
+pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
+    let kind = parsed.text_or_empty("type");
+    if NOT_BUILT.contains(&kind) {
+        return Err(Failure::not_implemented(&format!("`inspect --type {kind}`")));
+    }
+    if parsed.changed("type") && !BUILT.contains(&kind) {
+        let known = "\"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\"";
+        if kind.is_empty() {
+            return Err(Failure::new(format!("type is empty: must be one of {known}")));
+        }
+        return Err(Failure::new(format!("unknown type: {}: must be one of {known}", go_quote(kind))));
+    }
+    let kinds = if kind.is_empty() { BUILT.to_vec() } else { vec![kind] };
+    inspect(&kinds, parsed, context).await
+}
+
+/// Runs `container inspect` and the like.
+pub(crate) async fn run_kind(kind: &'static str, parsed: &Parsed, context: &Context) -> Result<u8> {
+    inspect(&[kind], parsed, context).await
+}
+
+async fn inspect(kinds: &[&str], parsed: &Parsed, context: &Context) -> Result<u8> {
+    let mut inspection = Inspection::new(parsed.text_or_empty("format"))?;
+    let client = context.client().await?;
+    let mut errors = Vec::new();
+    for name in &parsed.args {
+        match find(client, kinds, name, parsed).await {
+            Ok((raw, kind)) => {
+                let json = String::from_utf8_lossy(raw.bytes());
+                if let Err(failure) = inspection.add(json.trim_end(), Some(kind)) {
+                    errors.push(failure.message);
+                    break;
+                }
+            }
+            Err(text) => errors.push(text),
+        }
+    }
+    inspection.finish(&context.printer, errors)
+}
+
+async fn find(client: &Client, kinds: &[&str], name: &str, parsed: &Parsed) -> Result<(Raw, Kind), String> {
+    for kind in kinds {
+        match look_up(client, kind, name, parsed).await {
+            Err(error) if error.is_not_found() && kinds.len() > 1 => {}
+            // A bare name need not fit every kind.
+            Err(Error::Api { status: 400, .. }) if kinds.len() > 1 => {}
+            Err(error) => return Err(error.to_string()),
+            Ok(found) => return Ok(found),
+        }
+    }
+    Err(format!("Error: No such object: {name}"))
+}
+
+async fn look_up(client: &Client, kind: &str, name: &str, parsed: &Parsed) -> Result<(Raw, Kind), Error> {
+    match kind {
+        "container" => Ok((client.container_inspect(name, parsed.on("size")).await?, Kind::Container)),
+        "image" => Ok((client.image_inspect(name, parsed.text_or_empty("platform")).await?, Kind::Image)),
+        "network" => Ok((
+            client.network_inspect(name, parsed.text_or_empty("scope"), parsed.on("verbose")).await?,
+            Kind::Network,
+        )),
+        _ => Ok((client.volume_inspect(name).await?, Kind::Volume)),
+    }
+}

@@ -1,0 +1,55 @@
+//! What commands over many objects and filters share.
+
+use ferry_api::filters::Filters;
+use futures_util::StreamExt;
+
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::flags::Parsed;
+
+/// Reads `--filter` values.
+pub(super) fn filters(parsed: &Parsed) -> Filters {
+    let mut filters = Filters::default();
+    for value in parsed.all("filter") {
+        if let Some((name, text)) = value.split_once('=') {
+            filters.add(name.trim().to_ascii_lowercase(), text.trim());
+        }
+    }
+    filters
+}
+
+/// Objects that are worked on at a time.
+const PARALLEL: usize = 50;
+
+/// Tries an operation on every object, several at a time; prints the name of each that succeeded, in order, and fails
+/// with all errors.
+pub(super) async fn each<'a, F: Future<Output = Result<(), ferry_client::Error>>>(
+    context: &Context,
+    names: &'a [String],
+    operation: impl Fn(&'a str) -> F,
+) -> Result<u8> {
+    let mut errors = Vec::new();
+    let operation = &operation;
+    let running = names.iter().map(|name| async move { (name, operation(name).await) });
+    let mut results = futures_util::stream::iter(running).buffered(PARALLEL);
+    while let Some((name, result)) = results.next().await {
+        match result {
+            Ok(()) => context.printer.line(name)?,
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    finish(errors)
+}
+
+/// Exit code 1 with all errors, one per line.
+pub(super) fn finish(errors: Vec<String>) -> Result<u8> {
+    if errors.is_empty() { Ok(0) } else { Err(Failure::new(errors.join("\n"))) }
+}
+
+/// Asks a question on standard output and reads the answer; only `y` means yes.
+pub(super) fn confirmed(context: &Context, question: &str) -> Result<bool> {
+    context.printer.data(question)?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}

@@ -1,0 +1,64 @@
+//! What each command does, one file per command.
+
+mod container;
+mod contexts;
+mod image;
+mod inspect;
+mod lists;
+mod network;
+mod system;
+pub(crate) mod version;
+mod volume;
+
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::flags::Parsed;
+use crate::grammar::Command;
+
+/// Runs a command whose line has been read.
+pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -> Result<u8> {
+    match command.path {
+        "container attach" => container::attach::run(parsed, context).await,
+        "container create" => container::create::run(parsed, context).await,
+        "container exec" => container::exec::run(parsed, context).await,
+        "container inspect" => inspect::run_kind("container", parsed, context).await,
+        "container kill" => container::kill::run(parsed, context).await,
+        "container logs" => container::logs::run(parsed, context).await,
+        "container ls" => container::list::run(parsed, context).await,
+        "container pause" => container::pause::run(true, parsed, context).await,
+        "container port" => container::port::run(parsed, context).await,
+        "container prune" => container::prune::run(parsed, context).await,
+        "container rename" => container::rename::run(parsed, context).await,
+        "container restart" => container::restart::run(parsed, context).await,
+        "container rm" => container::remove::run(parsed, context).await,
+        "container run" => container::run::run(parsed, context).await,
+        "container start" => container::start::run(parsed, context).await,
+        "container stop" => container::stop::run(parsed, context).await,
+        "container top" => container::top::run(parsed, context).await,
+        "container unpause" => container::pause::run(false, parsed, context).await,
+        "container wait" => container::wait::run(parsed, context).await,
+        "context inspect" => contexts::inspect::run(parsed, context),
+        "context ls" => contexts::list::run(parsed, context),
+        "context show" => contexts::show::run(context),
+        "context use" => contexts::make_current::run(parsed, context),
+        "image import" => image::import::run(parsed, context).await,
+        "image inspect" => inspect::run_kind("image", parsed, context).await,
+        "image load" => image::load::run(parsed, context).await,
+        "image ls" => image::list::run(parsed, context).await,
+        "image pull" => image::pull::run(parsed, context).await,
+        "image rm" => image::remove::run(parsed, context).await,
+        "image tag" => image::tag::run(parsed, context).await,
+        "inspect" => inspect::run(parsed, context).await,
+        "network inspect" => inspect::run_kind("network", parsed, context).await,
+        "network ls" => network::list::run(parsed, context).await,
+        "system events" => system::events::run(parsed, context).await,
+        "system info" => system::info::run(parsed, context).await,
+        "version" => version::run(parsed, context).await,
+        "volume create" => volume::create::run(parsed, context).await,
+        "volume inspect" => inspect::run_kind("volume", parsed, context).await,
+        "volume ls" => volume::list::run(parsed, context).await,
+        "volume prune" => volume::prune::run(parsed, context).await,
+        "volume rm" => volume::remove::run(parsed, context).await,
+        other => Err(Failure::not_implemented(&format!("the command `{other}`"))),
+    }
+}

@@ -1,0 +1,3 @@
+//! Commands on networks.
+
+pub(super) mod list;

@@ -1,0 +1,4 @@
+//! Commands on the daemon.
+
+pub(super) mod events;
+pub(super) mod info;

@@ -1,0 +1,144 @@
+//! Contexts as Docker's client stores them: `contexts/meta/<sha256 of the name>/meta.json`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// A stored context.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    /// Its metadata file.
+    pub(crate) metadata: Value,
+    /// The folder of that file.
+    pub(crate) folder: PathBuf,
+}
+
+/// A context that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ContextError {
+    /// There is none of that name.
+    #[error("context \"{name}\": context not found: open {path}: {reason}")]
+    NotFound { name: String, path: String, reason: String },
+    /// Its file is damaged.
+    #[error("context \"{name}\": {reason}")]
+    Damaged { name: String, reason: String },
+}
+
+fn metadata_path(folder: &Path, name: &str) -> PathBuf {
+    let digest: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    folder.join("contexts/meta").join(digest).join("meta.json")
+}
+
+/// Reads a context.
+pub(crate) fn load(folder: &Path, name: &str) -> Result<Stored, ContextError> {
+    let path = metadata_path(folder, name);
+    let bytes = fs::read(&path).map_err(|error| ContextError::NotFound {
+        name: name.to_owned(),
+        path: path.display().to_string(),
+        reason: reason(&error),
+    })?;
+    let metadata = serde_json::from_slice(&bytes)
+        .map_err(|error| ContextError::Damaged { name: name.to_owned(), reason: error.to_string() })?;
+    Ok(Stored { metadata, folder: path.parent().unwrap_or(folder).to_owned() })
+}
+
+/// Go's text for the usual cause.
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// All stored contexts, sorted by name.
+pub(crate) fn list(folder: &Path) -> Vec<Stored> {
+    let Ok(entries) = fs::read_dir(folder.join("contexts/meta")) else { return Vec::new() };
+    let mut contexts: Vec<Stored> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let bytes = fs::read(entry.path().join("meta.json")).ok()?;
+            Some(Stored { metadata: serde_json::from_slice(&bytes).ok()?, folder: entry.path() })
+        })
+        .collect();
+    contexts.sort_by(|left, right| left.name().cmp(right.name()));
+    contexts
+}
+
+impl Stored {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        self.metadata["Name"].as_str().unwrap_or_default()
+    }
+
+    /// Its description.
+    pub(crate) fn description(&self) -> &str {
+        self.metadata["Metadata"]["Description"].as_str().unwrap_or_default()
+    }
+
+    /// The daemon's address.
+    pub(crate) fn host(&self) -> String {
+        self.metadata["Endpoints"]["docker"]["Host"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// What `context inspect` shows.
+    pub(crate) fn inspect(&self) -> Value {
+        let tls_folder = self.folder.to_string_lossy().replace("/contexts/meta/", "/contexts/tls/");
+        json!({
+            "Name": self.metadata["Name"],
+            "Metadata": self.metadata["Metadata"],
+            "Endpoints": self.metadata["Endpoints"],
+            "TLSMaterial": {},
+            "Storage": { "MetadataPath": self.folder.to_string_lossy(), "TLSPath": tls_folder },
+        })
+    }
+}
+
+/// What `context inspect` shows of the built-in context.
+pub(crate) fn inspect_default(host: &str) -> Value {
+    json!({
+        "Name": "default",
+        "Metadata": {},
+        "Endpoints": { "docker": { "Host": host, "SkipTLSVerify": false } },
+        "TLSMaterial": {},
+        "Storage": { "MetadataPath": "<IN MEMORY>", "TLSPath": "<IN MEMORY>" },
+    })
+}
+
+/// Makes a context the one in force, keeping everything else in `config.json`.
+pub(crate) fn make_current(folder: &Path, name: &str) -> std::io::Result<()> {
+    let path = folder.join("config.json");
+    let mut file: Value = match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => json!({}),
+        Err(error) => return Err(error),
+    };
+    let Some(object) = file.as_object_mut() else {
+        return Err(std::io::Error::other(format!("{} is not a JSON object", path.display())));
+    };
+    if name == "default" {
+        if object.shift_remove("currentContext").is_none() {
+            return Ok(());
+        }
+    } else {
+        object.insert("currentContext".to_owned(), json!(name));
+    }
+    fs::create_dir_all(folder)?;
+    let temporary = folder.join(format!("config.json{}", std::process::id()));
+    let mut text = serde_json::to_string_pretty(&file)?.replace("\n  ", "\n\t");
+    while text.contains("\t  ") {
+        text = text.replace("\t  ", "\t\t");
+    }
+    write_private(&temporary, text.as_bytes())?;
+    fs::rename(&temporary, &path)
+}
+
+/// The file may hold credentials: nobody else reads it.
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+}

@@ -1,0 +1,212 @@
+//! Sizes, durations and times as Docker shows them.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// A size in powers of 1000 with four digits: `13.3kB`.
+pub(crate) fn size(bytes: i64) -> String {
+    scaled(bytes as f64, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"], 4)
+}
+
+/// A size in powers of 1000 with three digits.
+pub(crate) fn size_short(bytes: i64) -> String {
+    scaled(bytes as f64, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"], 3)
+}
+
+/// A size in powers of 1024: `23.4GiB`.
+pub(crate) fn bytes_size(bytes: i64) -> String {
+    scaled(bytes as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"], 4)
+}
+
+fn scaled(mut value: f64, base: f64, units: &[&str], digits: usize) -> String {
+    let mut unit = 0;
+    while value >= base && unit + 1 < units.len() {
+        value /= base;
+        unit += 1;
+    }
+    format!("{}{}", significant(value, digits), units[unit])
+}
+
+/// A number with that many significant digits, as Go's `%.4g` for the range of sizes.
+fn significant(value: f64, digits: usize) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let scientific = format!("{value:.*e}", digits - 1);
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let limit = i32::try_from(digits).unwrap_or(i32::MAX);
+    if exponent < -4 || exponent >= limit {
+        let mantissa = trim_zeros(mantissa);
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{mantissa}e{sign}{:02}", exponent.abs());
+    }
+    let decimals = usize::try_from(limit - 1 - exponent).unwrap_or(0);
+    trim_zeros(&format!("{value:.decimals$}"))
+}
+
+fn trim_zeros(number: &str) -> String {
+    if !number.contains('.') {
+        return number.to_owned();
+    }
+    number.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A span of seconds in words: `About an hour`.
+pub(crate) fn duration(seconds: i64) -> String {
+    let minutes = seconds / 60;
+    // Hours are rounded, everything above is cut.
+    let hours = (seconds as f64 / 3600.0 + 0.5).floor() as i64;
+    match () {
+        () if seconds < 1 => "Less than a second".to_owned(),
+        () if seconds == 1 => "1 second".to_owned(),
+        () if seconds < 60 => format!("{seconds} seconds"),
+        () if minutes == 1 => "About a minute".to_owned(),
+        () if minutes < 60 => format!("{minutes} minutes"),
+        () if hours == 1 => "About an hour".to_owned(),
+        () if hours < 48 => format!("{hours} hours"),
+        () if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
+        () if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
+        () if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        () => format!("{} years", seconds / 3600 / 24 / 365),
+    }
+}
+
+/// Time since a unix time, in words.
+pub(crate) fn since(unix_seconds: i64) -> String {
+    format!("{} ago", duration(now() - unix_seconds))
+}
+
+/// Unix seconds now.
+pub(crate) fn now() -> i64 {
+    Timestamp::now().as_second()
+}
+
+/// A unix time as Go prints a local time: `2024-01-02 03:04:05 +0000 UTC`.
+pub(crate) fn go_time(unix_seconds: i64) -> String {
+    let Ok(timestamp) = Timestamp::from_second(unix_seconds) else { return String::new() };
+    timestamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+}
+
+/// A time of the API as Go prints it, in its own zone.
+pub(crate) fn go_time_of(text: &str) -> String {
+    let Ok(timestamp) = text.parse::<Timestamp>() else { return text.to_owned() };
+    let nanoseconds = timestamp.subsec_nanosecond();
+    let fraction = format!("{nanoseconds:09}");
+    let fraction = fraction.trim_end_matches('0');
+    let fraction = if fraction.is_empty() { String::new() } else { format!(".{fraction}") };
+    timestamp.to_zoned(TimeZone::UTC).strftime(&format!("%Y-%m-%d %H:%M:%S{fraction} +0000 UTC")).to_string()
+}
+
+/// A build time as `version` shows it: `Wed Jan  1 00:00:00 2025`.
+pub(crate) fn ansi_time(text: &str) -> String {
+    let Ok(timestamp) = text.parse::<Timestamp>() else { return text.to_owned() };
+    timestamp.to_zoned(TimeZone::UTC).strftime("%a %b %e %H:%M:%S %Y").to_string()
+}
+
+/// Turns a time as typed (a duration back from now, a date and time, unix seconds) into the form of the API.
+///
+/// # Errors
+/// Docker's text.
+pub(crate) fn api_time(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    if let Ok(span) = crate::flags::parse_duration(text) {
+        return Ok((now() - span / 1_000_000_000).to_string());
+    }
+    if !text.contains('-') {
+        let number = text.split_once('.').map_or(text, |(seconds, _)| seconds);
+        if number.parse::<i64>().is_ok() {
+            return Ok(text.to_owned());
+        }
+    }
+    parse_date(text)
+        .map(|timestamp| format!("{}.{:09}", timestamp.as_second(), timestamp.subsec_nanosecond()))
+        .ok_or_else(|| format!("failed to parse value as time or duration: {}", crate::flags::go_quote(text)))
+}
+
+/// Dates may lack a zone, which is then the local one, and the lesser parts of the time.
+fn parse_date(text: &str) -> Option<Timestamp> {
+    if let Ok(timestamp) = text.parse::<Timestamp>() {
+        return Some(timestamp);
+    }
+    let (date, zone) = match text.strip_suffix('Z') {
+        Some(date) => (date, TimeZone::UTC),
+        None => (text, TimeZone::system()),
+    };
+    let padded = match date.len() {
+        10 => format!("{date}T00:00:00"),
+        13 => format!("{date}:00:00"),
+        16 => format!("{date}:00"),
+        _ => date.to_owned(),
+    };
+    let civil: jiff::civil::DateTime = padded.parse().ok()?;
+    civil.to_zoned(zone).ok().map(|zoned| zoned.timestamp())
+}
+
+/// Shortens text to that many columns, the last one an ellipsis.
+pub(crate) fn ellipsis(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// The first twelve digits of an id, without its algorithm.
+pub(crate) fn short_id(id: &str) -> &str {
+    let digits = id.split_once(':').map_or(id, |(_, digits)| digits);
+    digits.get(..12).unwrap_or(digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_four_digits() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (13256, "13.26kB"),
+            (77_800_000, "77.8MB"),
+            (1_234_567_890, "1.235GB"),
+            (999_999, "1e+03kB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(size_short(13256), "13.3kB");
+        assert_eq!(bytes_size(25_165_824_000), "23.44GiB");
+    }
+
+    #[test]
+    fn durations_are_rounded_as_docker_does() {
+        for (seconds, text) in [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (119, "About a minute"),
+            (120, "2 minutes"),
+            (3599, "59 minutes"),
+            (3600, "About an hour"),
+            (5399, "About an hour"),
+            (5400, "2 hours"),
+            (47 * 3600, "47 hours"),
+            (48 * 3600, "2 days"),
+            (15 * 86400, "2 weeks"),
+            (61 * 86400, "2 months"),
+            (800 * 86400, "2 years"),
+        ] {
+            assert_eq!(duration(seconds), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn long_text_is_cut() {
+        assert_eq!(ellipsis("abcdef", 4), "abc…");
+        assert_eq!(short_id("sha256:0123456789abcdef"), "0123456789ab");
+    }
+}

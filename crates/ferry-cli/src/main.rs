@@ -1,0 +1,5 @@
+//! The `ferry` program.
+
+fn main() -> std::process::ExitCode {
+    ferry_cli::main()
+}

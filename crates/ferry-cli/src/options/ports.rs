@@ -1,0 +1,211 @@
+//! `--publish` and `--expose`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ferry_api::container::{Empty, PortBinding, PortMap, PortSet};
+
+use super::csv;
+
+/// Ports that are open, and where they are published.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Ports {
+    pub(super) exposed: PortSet,
+    pub(super) bindings: PortMap,
+}
+
+/// Reads all `--publish` and `--expose` values.
+pub(super) fn parse(publish: &[String], expose: &[String]) -> Result<Ports, String> {
+    let mut ports = Ports::default();
+    for spec in publish {
+        let spec = standard_notation(spec)?;
+        for (port, binding) in parse_spec(&spec)? {
+            ports.exposed.insert(port.clone(), Empty {});
+            ports.bindings.entry(port).or_insert_with(|| Some(Vec::new())).get_or_insert_with(Vec::new).push(binding);
+        }
+    }
+    for spec in expose {
+        for port in parse_expose(spec)? {
+            ports.exposed.insert(port, Empty {});
+        }
+    }
+    Ok(ports)
+}
+
+fn parse_expose(spec: &str) -> Result<Vec<String>, String> {
+    if spec.contains(':') {
+        return Err(format!("invalid port format for --expose: {spec}"));
+    }
+    let (protocol, range) = split_protocol(spec);
+    let (start, end) =
+        port_range(range).map_err(|error| format!("invalid range format for --expose: {spec}, error: {error}"))?;
+    if !is_protocol(protocol) {
+        return Err(format!("invalid proto: {protocol}"));
+    }
+    Ok((start..=end).map(|port| format!("{port}/{}", protocol.to_ascii_lowercase())).collect())
+}
+
+/// Turns `target=80,published=8080` into `8080:80`.
+fn standard_notation(spec: &str) -> Result<String, String> {
+    if !spec.contains('=') {
+        return Ok(spec.to_owned());
+    }
+    let mut values: BTreeMap<String, String> = BTreeMap::new();
+    for field in csv::fields(spec)? {
+        let (key, value) = field.split_once('=').unwrap_or((&field, ""));
+        match key {
+            "target" | "published" => {
+                // The long form takes single ports alone.
+                value
+                    .parse::<u32>()
+                    .map_err(|_| format!("invalid publish opts format (should be name=value but got '{field}')"))
+                    .or_else(|error| if key == "published" && value.contains('-') { Ok(0) } else { Err(error) })?;
+            }
+            "protocol" | "mode" => {}
+            _ => return Err(format!("invalid publish opts format (should be name=value but got '{field}')")),
+        }
+        values.insert(key.to_owned(), value.to_owned());
+    }
+    let target = values.get("target").ok_or_else(|| format!("missing mandatory field \"target\" in '{spec}'"))?;
+    let protocol = values.get("protocol").map_or("tcp", String::as_str);
+    match values.get("published") {
+        Some(published) => Ok(format!("{published}:{target}/{protocol}")),
+        None => Ok(format!("{target}/{protocol}")),
+    }
+}
+
+fn parse_spec(spec: &str) -> Result<Vec<(String, PortBinding)>, String> {
+    let (address, host, container) = split_parts(spec);
+    let (protocol, container) = split_protocol(container);
+    let address = match address.strip_prefix('[') {
+        Some(inner) => inner
+            .strip_suffix(']')
+            .ok_or_else(|| format!("invalid IP address {address}: address {address}:: missing ']' in address"))?,
+        None => address,
+    };
+    if !address.is_empty() && address.parse::<IpAddr>().is_err() {
+        return Err(format!("invalid IP address: {address}"));
+    }
+    if container.is_empty() {
+        return Err(format!("no port specified: {spec}<empty>"));
+    }
+    let (start, end) = port_range(container).map_err(|_| format!("invalid containerPort: {container}"))?;
+    let (host_start, host_end) = match host {
+        "" => (0, 0),
+        range => port_range(range).map_err(|_| format!("invalid hostPort: {range}"))?,
+    };
+    if !host.is_empty() && end - start != host_end.abs_diff(host_start) && start != end {
+        return Err(format!("invalid ranges specified for container and host Ports: {container} and {host}"));
+    }
+    let protocol = protocol.to_ascii_lowercase();
+    if !is_protocol(&protocol) {
+        return Err(format!("invalid proto: {protocol}"));
+    }
+    let mapping = |offset: u16| {
+        let host_port = match host {
+            "" => String::new(),
+            // One container port may take any of a range.
+            _ if start == end && host_start != host_end => format!("{host_start}-{host_end}"),
+            _ => (host_start + offset).to_string(),
+        };
+        (format!("{}/{protocol}", start + offset), PortBinding { host_ip: address.to_owned(), host_port })
+    };
+    Ok((0..=end - start).map(mapping).collect())
+}
+
+/// Address, host port and container port.
+fn split_parts(spec: &str) -> (&str, &str, &str) {
+    let Some((rest, container)) = spec.rsplit_once(':') else { return ("", "", spec) };
+    match rest.rsplit_once(':') {
+        Some((address, host)) => (address, host, container),
+        None => ("", rest, container),
+    }
+}
+
+/// Protocol and port.
+fn split_protocol(port: &str) -> (&str, &str) {
+    match port.split_once('/') {
+        _ if port.is_empty() || port.starts_with('/') => ("", ""),
+        None => ("tcp", port),
+        Some((number, "")) => ("tcp", number),
+        Some((number, protocol)) => (protocol.split('/').next().unwrap_or(protocol), number),
+    }
+}
+
+fn is_protocol(protocol: &str) -> bool {
+    matches!(protocol.to_ascii_lowercase().as_str(), "tcp" | "udp" | "sctp")
+}
+
+fn port_range(text: &str) -> Result<(u16, u16), String> {
+    if text.is_empty() {
+        return Err("empty string specified for ports.".to_owned());
+    }
+    let number = |digits: &str| {
+        let failure = |why: &str| format!("strconv.ParseUint: parsing {}: {why}", crate::flags::go_quote(digits));
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(failure("invalid syntax"));
+        }
+        digits.parse::<u16>().map_err(|_| failure("value out of range"))
+    };
+    let Some((start, end)) = text.split_once('-') else {
+        let port = number(text)?;
+        return Ok((port, port));
+    };
+    let (start, end) = (number(start)?, number(end)?);
+    if end < start {
+        return Err(format!("invalid range specified for port: {text}"));
+    }
+    Ok((start, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn published(spec: &str) -> Vec<String> {
+        let ports = parse(&[spec.to_owned()], &[]).unwrap();
+        let mut out = Vec::new();
+        for (port, bindings) in ports.bindings {
+            for binding in bindings.unwrap() {
+                out.push(format!("{}|{}|{port}", binding.host_ip, binding.host_port));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_form_of_publish() {
+        assert_eq!(published("80"), ["||80/tcp"]);
+        assert_eq!(published("8080:80/udp"), ["|8080|80/udp"]);
+        assert_eq!(published("127.0.0.1::80"), ["127.0.0.1||80/tcp"]);
+        assert_eq!(published("[::1]:8080:80"), ["::1|8080|80/tcp"]);
+        assert_eq!(published("8000-8001:80-81"), ["|8000|80/tcp", "|8001|81/tcp"]);
+        assert_eq!(published("8000-8010:80"), ["|8000-8010|80/tcp"]);
+        assert_eq!(published("target=80,published=8080,protocol=udp"), ["|8080|80/udp"]);
+    }
+
+    #[test]
+    fn bad_ports_are_named() {
+        for (spec, reason) in [
+            ("x", "invalid containerPort: x"),
+            ("x:80", "invalid hostPort: x"),
+            ("1.2.3:1:80", "invalid IP address: 1.2.3"),
+            ("8080:", "no port specified: 8080:<empty>"),
+            ("80/foo", "invalid proto: foo"),
+            ("1-3:80-81", "invalid ranges specified for container and host Ports: 80-81 and 1-3"),
+            ("70000", "invalid containerPort: 70000"),
+        ] {
+            assert_eq!(parse(&[spec.to_owned()], &[]).unwrap_err(), reason, "{spec}");
+        }
+    }
+
+    #[test]
+    fn exposed_ranges() {
+        let ports = parse(&[], &["90-92/udp".to_owned()]).unwrap();
+        assert_eq!(ports.exposed.keys().collect::<Vec<_>>(), ["90/udp", "91/udp", "92/udp"]);
+        assert_eq!(
+            parse(&[], &["x".to_owned()]).unwrap_err(),
+            "invalid range format for --expose: x, error: strconv.ParseUint: parsing \"x\": invalid syntax"
+        );
+    }
+}
