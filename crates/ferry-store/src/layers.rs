@@ -12,19 +12,20 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ferry_spec::digest::{ChainId, DiffId};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::Store;
 use crate::collect::remove_tree;
 use crate::content::sync_dir;
 use crate::error::{Error, Result};
 use crate::images::Live;
 use crate::paths::{Paths, random_name};
 use crate::record;
+use crate::{Inner, Store};
 
 pub(crate) mod copy;
 mod hidden;
@@ -184,9 +185,42 @@ struct Indexed {
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
     index: Mutex<HashMap<ChainId, Indexed>>,
-    in_flight: Mutex<HashSet<ChainId>>,
+    coming: Mutex<Coming>,
     landed: Condvar,
 }
+
+/// Layers that are not here yet.
+#[derive(Debug, Default)]
+struct Coming {
+    /// Being unpacked.
+    in_flight: HashSet<ChainId>,
+    /// Announced, with by how many.
+    expected: HashMap<ChainId, usize>,
+}
+
+/// Tells that a layer is on its way; see [`Store::expect_layer`].
+#[derive(Debug)]
+#[must_use = "nothing is expected once it is dropped"]
+pub struct Expectation {
+    inner: Arc<Inner>,
+    chain_id: ChainId,
+}
+
+impl Drop for Expectation {
+    fn drop(&mut self) {
+        let mut coming = self.inner.layers.coming();
+        if let Some(count) = coming.expected.get_mut(&self.chain_id) {
+            *count -= 1;
+            if *count == 0 {
+                coming.expected.remove(&self.chain_id);
+            }
+        }
+        self.inner.layers.landed.notify_all();
+    }
+}
+
+/// How long a layer waits for one below it that was announced and is not even begun.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The right to unpack one layer; others wait for it.
 struct Claim<'a> {
@@ -196,7 +230,7 @@ struct Claim<'a> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.layers.in_flight().remove(&self.chain_id);
+        self.layers.coming().in_flight.remove(&self.chain_id);
         self.layers.landed.notify_all();
     }
 }
@@ -206,39 +240,40 @@ impl Layers {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn in_flight(&self) -> MutexGuard<'_, HashSet<ChainId>> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    fn coming(&self) -> MutexGuard<'_, Coming> {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits while another thread unpacks the layer; `None` when it is then here.
     fn claim(&self, chain_id: &ChainId) -> Option<Claim<'_>> {
-        let mut in_flight = self.in_flight();
-        while in_flight.contains(chain_id) {
-            in_flight = self.landed.wait(in_flight).unwrap_or_else(PoisonError::into_inner);
+        let mut coming = self.coming();
+        while coming.in_flight.contains(chain_id) {
+            coming = self.landed.wait(coming).unwrap_or_else(PoisonError::into_inner);
         }
         if self.index().contains_key(chain_id) {
             return None;
         }
-        in_flight.insert(chain_id.clone());
+        coming.in_flight.insert(chain_id.clone());
         Some(Claim { layers: self, chain_id: chain_id.clone() })
     }
 
-    /// Waits until no layer of the chain is being unpacked, then returns it when it is whole.
-    fn settled_chain(&self, top: &ChainId) -> Option<Vec<Indexed>> {
-        let mut in_flight = self.in_flight();
-        loop {
-            if let Some(chain) = self.chain(top) {
-                return Some(chain);
-            }
-            if in_flight.is_empty() {
-                return None;
-            }
-            let missing = self.first_missing(top);
-            if !missing.is_some_and(|missing| in_flight.contains(&missing)) {
-                return None;
-            }
-            in_flight = self.landed.wait(in_flight).unwrap_or_else(PoisonError::into_inner);
+    /// Waits for layers of the chain that are being unpacked or were announced, then tells whether it is whole.
+    fn settle_chain(&self, top: &ChainId) -> bool {
+        let mut coming = self.coming();
+        while let Some(missing) = self.first_missing(top) {
+            coming = if coming.in_flight.contains(&missing) {
+                self.landed.wait(coming).unwrap_or_else(PoisonError::into_inner)
+            } else if coming.expected.contains_key(&missing) {
+                let waited = self.landed.wait_timeout(coming, PATIENCE).unwrap_or_else(PoisonError::into_inner);
+                if waited.1.timed_out() {
+                    return false;
+                }
+                waited.0
+            } else {
+                return false;
+            };
         }
+        true
     }
 
     fn first_missing(&self, top: &ChainId) -> Option<ChainId> {
@@ -434,6 +469,15 @@ impl Store {
         chain.iter().map(read).collect()
     }
 
+    /// Announces a layer that is about to be fetched and unpacked. Layers above it that have to know it, for a hard link into it or for the looks
+    /// of a folder, wait for it as long as this lives.
+    ///
+    /// Take one for each layer of an image before the first is fetched, and let each go when its layer is done or given up.
+    pub fn expect_layer(&self, chain_id: &ChainId) -> Expectation {
+        *self.inner.layers.coming().expected.entry(chain_id.clone()).or_default() += 1;
+        Expectation { inner: Arc::clone(&self.inner), chain_id: chain_id.clone() }
+    }
+
     /// Unpacks a layer onto `parent`: decompresses by what the bytes are, checks them against `diff_id`, syncs and publishes. A layer that
     /// is here already is not read again; one that another thread unpacks is waited for.
     ///
@@ -488,7 +532,7 @@ impl Store {
     /// The layers below, as one tree, for the few entries that need to know them.
     fn open_lower(&self, parent: Option<&ChainId>) -> Result<Option<OwnedFd>, LayerError> {
         let Some(parent) = parent else { return Ok(None) };
-        if self.inner.layers.settled_chain(parent).is_none() {
+        if !self.inner.layers.settle_chain(parent) {
             return Ok(None);
         }
         self.mount_view(parent).map_err(|error| LayerError::Lower(Box::new(error)))

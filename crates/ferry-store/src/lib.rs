@@ -31,7 +31,7 @@ pub use collect::Collected;
 pub use content::BlobWriter;
 pub use error::{Error, Result};
 pub use images::{ImageRecord, Live};
-pub use layers::{EntryProblem, Layer, LayerError, Limits};
+pub use layers::{EntryProblem, Expectation, Layer, LayerError, Limits};
 pub use lease::Lease;
 pub use record::{RecordError, Syncer};
 pub use rootfs::MountOptions;

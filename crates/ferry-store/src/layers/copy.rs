@@ -189,11 +189,19 @@ impl<R: TreeRules> TreeCopy<'_, R> {
         stat: &Stat,
     ) -> Result<(), Errno> {
         let mut merged = false;
+        let mut followed = None;
         match rustix::fs::mkdirat(target, name, Mode::from_raw_mode(0o700)) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
                 let there = rustix::fs::statat(target, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                merged = FileType::from_raw_mode(there.st_mode).is_dir();
+                let kind = FileType::from_raw_mode(there.st_mode);
+                merged = kind.is_dir();
+                if kind.is_symlink() && self.rules.keeps_looks(path) {
+                    // A folder that only its content implied does not replace a link to one.
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+                    followed = ferry_sys::path::resolve_in_root(&self.target_root, path, flags, Mode::empty()).ok();
+                    merged = followed.is_some();
+                }
                 if !merged {
                     rustix::fs::unlinkat(target, name, AtFlags::empty())?;
                     rustix::fs::mkdirat(target, name, Mode::from_raw_mode(0o700))?;
@@ -202,7 +210,10 @@ impl<R: TreeRules> TreeCopy<'_, R> {
             Err(errno) => return Err(errno),
         }
         let source = rustix::fs::openat(source, name, FOLDER_FLAGS, Mode::empty())?;
-        let target = rustix::fs::openat(target, name, FOLDER_FLAGS, Mode::empty())?;
+        let target = match followed {
+            Some(followed) => followed,
+            None => rustix::fs::openat(target, name, FOLDER_FLAGS, Mode::empty())?,
+        };
         if merged && is_opaque(&source) {
             empty(&target)?;
         }

@@ -251,7 +251,7 @@ impl Stream {
     }
 
     /// Reads to the end: padding counts for the digest too.
-    fn drain(&mut self) -> Result<(), LayerError> {
+    pub(crate) fn drain(&mut self) -> Result<(), LayerError> {
         loop {
             let length = self.fill()?.len();
             if length == 0 {

@@ -18,6 +18,8 @@ use super::stream::Stream;
 use super::tar::{self, Entry, Kind, Piece};
 use super::{EntryProblem, LayerError};
 
+mod late;
+
 /// How a layer says that it hides something of the layers below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WhiteoutStyle {
@@ -66,6 +68,7 @@ pub(crate) fn unpack(
         folder_times: Vec::new(),
         implied: Vec::new(),
         inherits_group: false,
+        late_links: Vec::new(),
         lower: None,
         done: Unpacked::default(),
     };
@@ -82,6 +85,8 @@ pub(crate) fn unpack(
         }
         tar::skip_padding(stream, stored_bytes)?;
     }
+    // To the very end first: whoever feeds the stream is done then, and what follows may wait for the layers below.
+    stream.drain()?;
     unpacker.finish()
 }
 
@@ -96,6 +101,8 @@ struct Unpacker<'a> {
     implied: Vec<Vec<u8>>,
     /// Some folder hands its group down, so new files do not simply get the process's.
     inherits_group: bool,
+    /// Hard links to what this layer does not have, and their targets.
+    late_links: Vec<(Vec<u8>, Vec<u8>)>,
     lower: Option<Option<Rc<OwnedFd>>>,
     done: Unpacked,
 }
@@ -220,10 +227,10 @@ impl<'a> Unpacker<'a> {
     }
 
     fn clear_the_way(&mut self, folder: &Folder<'a>, path: &[u8], name: &[u8]) -> Result<(), LayerError> {
+        // Kept descriptors may lead into what goes now, or through it.
+        self.folders.clear();
         let removed = match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {
-                // Kept descriptors may lead into what goes now.
-                self.folders.clear();
                 self.implied.retain(|implied| !starts_with_path(implied, path));
                 remove_tree_at(folder.as_fd(), name)
             }
@@ -304,29 +311,34 @@ impl<'a> Unpacker<'a> {
         if target == path {
             return Ok(());
         }
-        let (target_folder_path, target_name) = split(&target);
-        let mut target_folder = self.target_folder(target_folder_path)?;
-        let there = |folder: &Option<Folder<'a>>| {
-            folder
-                .as_ref()
-                .is_some_and(|folder| rustix::fs::statat(folder, target_name, AtFlags::SYMLINK_NOFOLLOW).is_ok())
-        };
-        if !there(&target_folder) {
-            self.copy_up(&target, path)?;
-            target_folder = self.target_folder(target_folder_path)?;
+        if self.link(folder, path, name, &target)? {
+            return Ok(());
         }
-        let target_folder = target_folder.ok_or_else(|| LayerError::entry(path, EntryProblem::LinkTarget))?;
-        if self.is_whiteout(&target_folder, target_name) || self.same_file(&target_folder, target_name, folder, name) {
-            // Linking a file to itself keeps it; a whiteout is nothing that could be linked to.
-            return if self.is_whiteout(&target_folder, target_name) {
-                Err(LayerError::entry(path, EntryProblem::LinkTarget))
-            } else {
-                Ok(())
-            };
+        // What it replaces goes now, what replaces it comes later.
+        if rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            self.clear_the_way(folder, path, name)?;
         }
-        self.make(folder, path, name, |fd, name| {
-            rustix::fs::linkat(&target_folder, target_name, fd, name, AtFlags::empty())
-        })
+        self.late_links.push((path.to_vec(), target));
+        Ok(())
+    }
+
+    /// Links to a file of this layer; tells whether that is there.
+    fn link(&mut self, folder: &Folder<'a>, path: &[u8], name: &[u8], target: &[u8]) -> Result<bool, LayerError> {
+        let (target_folder_path, target_name) = split(target);
+        let Some(target_folder) = self.target_folder(target_folder_path)? else { return Ok(false) };
+        if rustix::fs::statat(&target_folder, target_name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+            return Ok(false);
+        }
+        if self.is_whiteout(&target_folder, target_name) {
+            return Err(LayerError::entry(path, EntryProblem::LinkTarget));
+        }
+        // Linking a file to itself keeps it.
+        if !self.same_file(&target_folder, target_name, folder, name) {
+            self.make(folder, path, name, |fd, name| {
+                rustix::fs::linkat(&target_folder, target_name, fd, name, AtFlags::empty())
+            })?;
+        }
+        Ok(true)
     }
 
     fn target_folder(&self, path: &[u8]) -> Result<Option<Folder<'a>>, LayerError> {
@@ -468,76 +480,6 @@ impl<'a> Unpacker<'a> {
             .map_err(|errno| LayerError::errno("set owner of", path, errno))?;
         rustix::fs::utimensat(folder, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| LayerError::errno("set times of", path, errno))
-    }
-
-    fn lower(&mut self) -> Result<Option<Rc<OwnedFd>>, LayerError> {
-        if let Some(lower) = &self.lower {
-            return Ok(lower.clone());
-        }
-        let lower = (self.open_lower)()?.map(Rc::new);
-        self.lower = Some(lower.clone());
-        Ok(lower)
-    }
-
-    /// Brings a file of the layers below into this one, so that it can be linked to.
-    fn copy_up(&mut self, target: &[u8], path: &[u8]) -> Result<(), LayerError> {
-        let missing = || LayerError::entry(path, EntryProblem::LinkTarget);
-        let lower = self.lower()?.ok_or_else(missing)?;
-        let source =
-            resolve_in_root(&lower, target, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty())
-                .map_err(|_| missing())?;
-        let stat = rustix::fs::fstat(&source).map_err(|errno| LayerError::errno("stat", target, errno))?;
-        if !FileType::from_raw_mode(stat.st_mode).is_file() {
-            return Err(missing());
-        }
-        let (folder_path, name) = split(target);
-        let folder = self.folder(folder_path)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let copy = self.make(&folder, target, name, |fd, name| rustix::fs::openat(fd, name, flags, Mode::empty()))?;
-        super::copy::copy_bytes(source.as_fd(), copy.as_fd()).map_err(|e| LayerError::errno("copy", target, e))?;
-        super::copy::copy_looks(source.as_fd(), copy.as_fd(), &stat)
-            .map_err(|e| LayerError::errno("copy", target, e))?;
-        self.done.size_bytes += u64::try_from(stat.st_size).unwrap_or_default();
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Unpacked, LayerError> {
-        self.dress_implied()?;
-        for (path, mtime) in &self.folder_times {
-            let path_or_dot = if path.is_empty() { &b"."[..] } else { path };
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-            match resolve_in_root(self.root, path_or_dot, flags, Mode::empty()) {
-                Ok(fd) => rustix::fs::futimens(&fd, &times(*mtime))
-                    .map_err(|errno| LayerError::errno("set times of", path, errno))?,
-                // A later entry has put something else there.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(errno) => return Err(LayerError::errno("open", path, errno)),
-            }
-        }
-        Ok(self.done)
-    }
-
-    /// A folder that only its content implied must not change the looks of the one below.
-    fn dress_implied(&mut self) -> Result<(), LayerError> {
-        let implied = std::mem::take(&mut self.implied);
-        if implied.is_empty() {
-            return Ok(());
-        }
-        if self.style == WhiteoutStyle::Listed {
-            self.done.hidden.implied(&implied);
-            return Ok(());
-        }
-        let Some(lower) = self.lower()? else { return Ok(()) };
-        // From the deepest up, since each one's times are set with its looks.
-        for path in implied.iter().rev() {
-            let below = resolve_in_root(&lower, &path[..], FOLDER_FLAGS, Mode::empty());
-            let here = resolve_in_root(self.root, &path[..], FOLDER_FLAGS, Mode::empty());
-            let (Ok(below), Ok(here)) = (below, here) else { continue };
-            let stat = rustix::fs::fstat(&below).map_err(|errno| LayerError::errno("stat", path, errno))?;
-            super::copy::copy_looks(below.as_fd(), here.as_fd(), &stat)
-                .map_err(|errno| LayerError::errno("copy looks of", path, errno))?;
-        }
-        Ok(())
     }
 }
 

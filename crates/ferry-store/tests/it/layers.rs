@@ -276,6 +276,72 @@ fn folders_that_are_only_implied_keep_their_looks() {
     assert_eq!((mode("tmp"), mode("a"), mode("a/b"), mode("a/b/c")), (0o1777, 0o700, 0o2755, 0o755));
 }
 
+#[test]
+fn folders_that_are_only_implied_do_not_replace_links() {
+    let fixture = Fixture::new();
+    let base = Tar::new()
+        .dir("usr/", 0o755)
+        .dir("usr/lib/", 0o751)
+        .file("usr/lib/old", b"old")
+        .symlink("lib", "usr/lib")
+        .symlink("lib64", "/lib")
+        .symlink("explicit", "usr/lib")
+        .symlink("dangling", "nowhere")
+        .end();
+    let base = fixture.apply(None, &base).unwrap();
+    let next = Tar::new()
+        .file("lib/new", b"new")
+        .dir("lib/sub/", 0o700)
+        .file("lib/sub/x", b"x")
+        .file("lib64/sub/y", b"y")
+        .dir("explicit/", 0o755)
+        .file("explicit/own", b"")
+        .file("dangling/own", b"")
+        .end();
+    let next = fixture.apply(Some(&base), &next).unwrap();
+    let mounted = fixture.mount(Some(&next), "c");
+    assert_eq!(mounted.names("usr/lib"), ["new", "old", "sub"]);
+    assert_eq!(mounted.names("usr/lib/sub"), ["x", "y"]);
+    for link in ["lib", "lib64"] {
+        assert!(std::fs::symlink_metadata(mounted.path(link)).unwrap().is_symlink(), "{link}");
+    }
+    assert_eq!(mounted.names("explicit"), ["own"], "a folder that is said to be one is one");
+    assert_eq!(mounted.names("dangling"), ["own"]);
+    let meta = |name: &str| std::fs::metadata(mounted.path(name)).unwrap();
+    assert_eq!((meta("usr/lib").mode() & 0o7777, meta("usr/lib/sub").mode() & 0o7777), (0o751, 0o700));
+    assert_eq!(meta("usr/lib/sub").mtime(), 1_600_000_000);
+}
+
+#[test]
+fn a_layer_waits_for_those_below_that_were_announced() {
+    let fixture = Fixture::new();
+    let low = Tar::new().dir("bin/", 0o700).file("bin/tool", &vec![1; 1 << 20]).end();
+    let middle = Tar::new().file("middle", b"").end();
+    let top = Tar::new().hard_link("tool", "bin/tool").file("bin/own", b"").end();
+    let low_id = ChainId(diff_id(&low).0);
+    let middle_id = ChainId::child(Some(&low_id), &diff_id(&middle));
+    let store = &fixture.store;
+    let expected = [store.expect_layer(&low_id), store.expect_layer(&middle_id)];
+    std::thread::scope(|scope| {
+        let top = scope.spawn(|| fixture.apply(Some(&middle_id), &top));
+        fixture.apply(Some(&low_id), &middle).unwrap();
+        fixture.apply(None, &low).unwrap();
+        let chain = top.join().unwrap().unwrap();
+        let mounted = fixture.mount(Some(&chain), "c");
+        assert_eq!(std::fs::metadata(mounted.path("tool")).unwrap().nlink(), 2);
+        assert_eq!(std::fs::metadata(mounted.path("bin")).unwrap().mode() & 0o7777, 0o700);
+    });
+    drop(expected);
+    // One that is given up is not waited for.
+    let other = ChainId(diff_id(b"other").0);
+    let expected = store.expect_layer(&other);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| fixture.apply(Some(&other), &top));
+        drop(expected);
+        assert!(waiting.join().unwrap().unwrap_err().is_bad_content());
+    });
+}
+
 /// Counts how often it is read to its end.
 struct Counting<'a> {
     rest: &'a [u8],

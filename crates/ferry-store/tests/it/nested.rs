@@ -62,6 +62,7 @@ fn layers() -> [Vec<u8>; 3] {
         .file("was-dir/x", b"")
         .file("file", b"first")
         .symlink("link", "file")
+        .symlink("to-bin", "bin")
         .pax(&[("SCHILY.xattr.user.note", b"kept")])
         .file("noted", b"")
         .end();
@@ -80,6 +81,7 @@ fn layers() -> [Vec<u8>; 3] {
         .file("gone/back", b"back")
         .file("file", b"third")
         .symlink("deep/l", "../bin")
+        .file("to-bin/through-link", b"")
         .file(".wh.never-there", b"")
         .end();
     [first, second, third]
