@@ -183,7 +183,14 @@ impl Inner {
         for layer in &layers {
             out.say(step(short(layer.descriptor.digest.as_str()), "Pulling fs layer"));
         }
-        let fetches = layers.into_iter().map(|layer| self.fetch_layer(repository, layer, hold, out));
+        // All are announced before the first is begun: a layer that needs to know those below it waits for them.
+        let announced: Vec<_> =
+            layers.into_iter().map(|layer| (self.store.expect_layer(&layer.chain()), layer)).collect();
+        let fetches = announced.into_iter().map(|(expected, layer)| async move {
+            let fetched = self.fetch_layer(repository, layer, hold, out).await;
+            drop(expected);
+            fetched
+        });
         // The first failure drops the other fetches, whose threads then end by themselves.
         futures_util::future::try_join_all(fetches).await.map(drop)
     }
@@ -289,7 +296,9 @@ fn resolve_failed(reference: &Reference, error: ferry_registry::Error) -> Error 
         error if !error.messages().is_empty() => return from_registry(error),
         _ => ErrorKind::Internal,
     };
-    Error::new(kind, format!("failed to resolve reference \"{reference}\"")).with_source(error)
+    // Docker puts this before a status that came without words.
+    let unknown = if matches!(error, Registry::Status { .. }) { "unknown: " } else { "" };
+    Error::new(kind, format!("{unknown}failed to resolve reference \"{reference}\"")).with_source(error)
 }
 
 /// Words why content could not be fetched.
