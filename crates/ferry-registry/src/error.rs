@@ -39,7 +39,9 @@ pub enum Error {
         message: String,
     },
     /// The registry wants user name and password, and there are none.
-    #[error("authorization failed: no basic auth credentials")]
+    #[error(
+        "pull access denied, repository does not exist or may require authorization: authorization failed: no basic auth credentials"
+    )]
     NoCredentials,
     /// Another status than hoped for.
     #[error("unexpected status from {method} request to {url}: {status}{}", Listed(messages))]

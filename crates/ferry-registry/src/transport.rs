@@ -303,8 +303,9 @@ impl Resolve for SystemResolver {
         Box::pin(async move {
             let addresses = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|error| {
                 let text = error.to_string();
-                let known = text.contains("not known") || text.contains("No address");
-                NameLookupError(if known { "no such host".to_owned() } else { text })
+                let reason = text.rsplit_once(": ").map_or(text.as_str(), |(_, reason)| reason);
+                let unknown = reason.contains("not known") || reason.contains("No address");
+                NameLookupError(if unknown { "no such host" } else { reason }.to_owned())
             })?;
             let addresses: Vec<SocketAddr> = addresses.collect();
             Ok(Box::new(addresses.into_iter()) as Addrs)

@@ -80,6 +80,8 @@ impl Containers {
         let reservation = self.reserve_name(&name, &id)?;
         let endpoints = self.endpoints_asked(&request, &host)?;
         finish_config(&mut request, &host, &id);
+        // Until the container has acquired the image, whose removal may be under way.
+        let _lease = Arc::clone(&image.lease);
         let record = new_record(&id, &name, request, host, image, endpoints);
         if record.argv().is_empty() {
             return Err(Error::invalid("no command specified".to_owned()));

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use ferry_spec::reference::AnyReference;
 use ferry_spec::{ChainId, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, media_type};
-use ferry_store::ImageRecord;
+use ferry_store::{ImageRecord, Lease};
 
 use super::names::{familiar, is_dangling, no_such_image};
 use super::{Images, Inner};
@@ -32,6 +32,8 @@ pub struct ResolvedImage {
     pub platform: Platform,
     /// Names of the image, with tag or digest.
     pub reference_names: Vec<String>,
+    /// Keeps the content here until the container has [`Images::acquire`]d it, whoever removes the image meanwhile.
+    pub(crate) lease: Arc<Lease>,
 }
 
 /// A manifest with its configuration.
@@ -62,6 +64,8 @@ impl Images {
     /// NotFound: `No such image`, or none for the platform.
     pub fn resolve(&self, text: &str, platform: Option<&Platform>) -> Result<ResolvedImage> {
         let inner = &self.inner;
+        // Taken before anything is looked at: what is found from here on stays.
+        let lease = Arc::new(inner.store.lease());
         let record = inner.find(text)?;
         let parsed = inner.best(&record, platform)?.ok_or_else(|| platform_not_found(&familiar(&record), platform))?;
         let chain_id = parsed.chain_id();
@@ -78,6 +82,7 @@ impl Images {
             chain_id,
             platform: parsed.platform(),
             reference_names: names.iter().filter(|name| !is_dangling(name)).map(familiar).collect(),
+            lease,
         })
     }
 

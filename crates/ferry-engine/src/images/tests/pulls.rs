@@ -208,3 +208,26 @@ async fn inspect_list_and_history_agree() {
     assert_eq!(steps, [(target.digest.as_str(), 0), ("<missing>", 5), ("<missing>", 6)]);
     assert_eq!(history[0].tags.as_deref(), Some(&[name][..]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_may_link_to_files_of_layers_below() {
+    let fake = Fake::start().await;
+    let service = service();
+    let mut parts: Vec<_> = (0..6).map(|n| super::layer(&fake, &format!("file{n}"), &n.to_string())).collect();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Link);
+    header.set_mode(0o644);
+    header.set_size(0);
+    builder.append_link(&mut header, "linked", "file4").unwrap();
+    let linking = builder.into_inner().unwrap();
+    let top = fake.blob(media_type::OCI_LAYER_GZIP, super::gzip(&linking));
+    parts.push((top, ferry_spec::DiffId(ferry_spec::Digest::sha256(&linking))));
+    let (layers, diff_ids): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    fake.image("app", Some("1"), &super::config("amd64", &diff_ids), &layers);
+    let messages = service.pull(&fake, "app:1").await.unwrap();
+    assert!(messages.last().unwrap().status.starts_with("Status: Downloaded"), "{messages:?}");
+    let chain = service.images.resolve(&format!("{}/app:1", fake.host), None).unwrap().chain_id.unwrap();
+    let folders = service.store.layer_folders(&chain).unwrap();
+    assert_eq!(std::fs::read_to_string(folders[0].join("linked")).unwrap(), "4");
+}
