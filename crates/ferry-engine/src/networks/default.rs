@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ferry_network::Networking;
+use ferry_network::{InstanceId, Networking};
 use ferry_network::address_pool::AddressPool;
 use ferry_store::record::{self, Syncer};
 use ipnet::{IpNet, Ipv4Net};
@@ -14,9 +14,13 @@ use crate::config::BridgeConfig;
 use crate::error::{Context, Error, Result};
 use crate::ids;
 
+/// dockerd's `docker0`; see `docs/design/state.md`, Network.
+const DEFAULT_BRIDGE: &str = "ferry0";
+
 /// Reads the records, makes those of the default networks that are missing, and has the bridge made.
 pub(super) fn bring_up(
     networking: &Networking,
+    instance: &InstanceId,
     config: &BridgeConfig,
     folder: &Path,
     syncer: &Syncer,
@@ -25,7 +29,9 @@ pub(super) fn bring_up(
     let mut records = Vec::new();
     if config.name != "none" {
         let earlier = found.iter().find(|record| record.driver == Driver::Bridge);
-        let bridge = bridge_record(networking, config, earlier)?;
+        let id = earlier.map_or_else(ids::random_id, |record| record.id.clone());
+        let link = bridge_link(networking, config, earlier, instance, &id)?;
+        let bridge = bridge_record(networking, config, earlier, id, link)?;
         let spec = bridge.bridge_spec().expect("a bridge record has link, gateway and subnet");
         networking.ensure_bridge(&spec).context(format!("cannot make the bridge {}", config.name))?;
         records.push(bridge);
@@ -65,11 +71,13 @@ fn bridge_record(
     networking: &Networking,
     config: &BridgeConfig,
     earlier: Option<&NetworkRecord>,
+    id: String,
+    link: String,
 ) -> Result<NetworkRecord> {
     let gateway = match config.bip {
         Some(IpNet::V4(bip)) => bip,
         Some(IpNet::V6(bip)) => return Err(Error::not_implemented(format!("bip {bip}: an IPv6 default bridge"))),
-        None => chosen_gateway(networking, config, earlier)?,
+        None => chosen_gateway(networking, &link, earlier)?,
     };
     let ip_range = match config.fixed_cidr {
         Some(IpNet::V4(range)) => Some(range),
@@ -77,11 +85,11 @@ fn bridge_record(
         None => None,
     };
     Ok(NetworkRecord {
-        id: earlier.map_or_else(ids::random_id, |record| record.id.clone()),
+        id,
         name: "bridge".to_owned(),
         created_ns: earlier.map_or_else(clock::now_ns, |record| record.created_ns),
         driver: Driver::Bridge,
-        link: Some(config.name.clone()),
+        link: Some(link),
         gateway: Some(gateway.addr()),
         subnet: Some(gateway.trunc()),
         ip_range,
@@ -91,12 +99,29 @@ fn bridge_record(
     })
 }
 
-fn chosen_gateway(networking: &Networking, config: &BridgeConfig, earlier: Option<&NetworkRecord>) -> Result<Ipv4Net> {
+/// The configured link, or one with the instance's own name where another instance has the default one already.
+fn bridge_link(
+    networking: &Networking,
+    config: &BridgeConfig,
+    earlier: Option<&NetworkRecord>,
+    instance: &InstanceId,
+    id: &str,
+) -> Result<String> {
+    if config.name != DEFAULT_BRIDGE {
+        return Ok(config.name.clone());
+    }
+    let own = instance.bridge_link(id);
+    let had_own = earlier.is_some_and(|record| record.link.as_deref() == Some(&own));
+    let is_free = networking.is_link_available(DEFAULT_BRIDGE).context("cannot look for the default bridge")?;
+    Ok(if had_own || !is_free { own } else { DEFAULT_BRIDGE.to_owned() })
+}
+
+fn chosen_gateway(networking: &Networking, link: &str, earlier: Option<&NetworkRecord>) -> Result<Ipv4Net> {
     let kept = earlier
-        .filter(|record| record.link.as_deref() == Some(&config.name))
+        .filter(|record| record.link.as_deref() == Some(link))
         .and_then(|record| Ipv4Net::new(record.gateway?, record.subnet?.prefix_len()).ok());
     if let Some(kept) = kept
-        && networking.is_subnet_free(&kept.trunc(), &config.name).context("cannot read the host's routes")?
+        && networking.is_subnet_free(&kept.trunc(), link).context("cannot read the host's routes")?
     {
         return Ok(kept);
     }

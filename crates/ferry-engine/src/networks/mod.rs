@@ -101,8 +101,9 @@ impl NetworkRecord {
 impl Networks {
     /// Opens the kernel side and brings the default networks up.
     pub(crate) fn open(config: &EngineConfig, instance: &str, events: Events, syncer: &Syncer) -> Result<Self> {
+        let instance = InstanceId::new(instance).context("cannot name the instance")?;
         let options = Options {
-            instance: InstanceId::new(instance).context("cannot name the instance")?,
+            instance: instance.clone(),
             exec_root: config.exec_root.clone(),
             netd_program: config.netd_program.clone(),
             firewall: config.bridge.firewall,
@@ -112,7 +113,7 @@ impl Networks {
         let networking = Networking::open(options).context("cannot set up networking")?;
         let folder = config.data_root.join("networks");
         fs::create_dir_all(&folder).context("cannot make the networks folder")?;
-        let table = default::bring_up(&networking, &config.bridge, &folder, syncer)?;
+        let table = default::bring_up(&networking, &instance, &config.bridge, &folder, syncer)?;
         let inner = Inner { networking, bridge: config.bridge.clone(), events, table: Mutex::new(table) };
         Ok(Self { inner: Arc::new(inner) })
     }
