@@ -42,7 +42,7 @@ pub(crate) struct Connected {
 /// What the table gave out, before the kernel has it.
 struct Place {
     endpoint: EndpointRecord,
-    bridge: Option<(String, Ipv4Addr, u8, Option<u32>)>,
+    bridge: Option<(String, Ipv4Addr, u8, Option<u32>, bool)>,
     driver: Driver,
 }
 
@@ -73,7 +73,7 @@ impl Networks {
     }
 
     fn make_endpoint(&self, wish: &Wish, place: &Place) -> Result<(Sandbox, Vec<PublishedPort>)> {
-        let (link, gateway, prefix_length, mtu) = place.bridge.clone().expect("a bridge network has a bridge");
+        let (link, gateway, prefix_length, mtu, icc) = place.bridge.clone().expect("a bridge network has a bridge");
         let Some(IpAddr::V4(address)) = place.endpoint.address else {
             return Err(Error::internal("a bridge endpoint without an IPv4 address"));
         };
@@ -90,7 +90,7 @@ impl Networks {
             gateway_v4: Some(gateway),
             gateway_v6: None,
             mtu,
-            isolated: false,
+            isolated: !icc,
         };
         self.inner.networking.attach(&sandbox, &spec).context(format!("cannot attach to network {}", wish.network))?;
         if wish.ports.is_empty() {
@@ -135,7 +135,7 @@ impl Networks {
             endpoint.prefix_length = subnet.prefix_len();
             endpoint.gateway = Some(gateway);
             endpoint.mac_address = mac;
-            bridge = Some((link, gateway, subnet.prefix_len(), network.record.mtu));
+            bridge = Some((link, gateway, subnet.prefix_len(), network.record.mtu, network.record.icc));
         }
         network.members.insert(wish.container_id.clone(), member(&wish.container_name, &endpoint));
         Ok(Place { endpoint, bridge, driver: network.record.driver })

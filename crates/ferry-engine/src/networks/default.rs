@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ferry_network::{InstanceId, Networking};
 use ferry_network::address_pool::AddressPool;
+use ferry_network::{InstanceId, Networking};
 use ferry_store::record::{self, Syncer};
 use ipnet::{IpNet, Ipv4Net};
 
