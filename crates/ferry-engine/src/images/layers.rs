@@ -6,8 +6,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use ferry_api::stream::Progress;
@@ -22,8 +21,6 @@ use super::progress::{Pace, amount, ended, step};
 use super::transfer::Transfer;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long a layer waits for the one below to be begun.
-const BELOW_PATIENCE: Duration = Duration::from_secs(10);
 /// Pieces that may wait to be written; some megabytes.
 const PIECES: usize = 64;
 
@@ -60,64 +57,29 @@ impl Drop for Hold {
     }
 }
 
-/// Tells the layer above that the unpacking of this one is under way, or will not be.
-///
-/// A layer may hold hard links into those below it; the store waits for a layer that is being unpacked, but not for one that
-/// nobody has begun.
-#[derive(Debug, Default)]
-pub(super) struct Begun {
-    begun: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Begun {
-    fn set(&self) {
-        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits, but not for ever: the layer below may itself wait for another transfer, and few layers need what is below.
-    fn wait(&self) {
-        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        // Neither outcome changes what follows.
-        drop(self.changed.wait_timeout_while(begun, BELOW_PATIENCE, |begun| !*begun));
-    }
-}
-
-/// Sets [`Begun`] at the latest when the work on a layer ends, in whatever way.
-struct Begins(Arc<Begun>);
-
-impl Drop for Begins {
-    fn drop(&mut self) {
-        self.0.set();
-    }
-}
-
 /// One layer of an image to be.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     pub(super) descriptor: Descriptor,
     pub(super) parent: Option<ChainId>,
     pub(super) diff_id: DiffId,
-    begun: Arc<Begun>,
-    /// Of the layer below.
-    below: Option<Arc<Begun>>,
 }
 
 impl Layer {
     /// Pairs the layers of a manifest with what its configuration says about them.
     pub(super) fn all(descriptors: &[Descriptor], diff_ids: &[DiffId]) -> Vec<Self> {
-        let mut parent = None;
-        let mut below = None;
-        let mut layers = Vec::new();
-        for (descriptor, diff_id) in descriptors.iter().zip(diff_ids) {
-            let layer =
-                Self { descriptor: descriptor.clone(), parent, diff_id: diff_id.clone(), begun: Arc::default(), below };
-            parent = Some(layer.chain());
-            below = Some(Arc::clone(&layer.begun));
-            layers.push(layer);
-        }
-        layers
+        let chains = ChainId::each_of(diff_ids);
+        let parents = std::iter::once(None).chain(chains.into_iter().map(Some));
+        descriptors
+            .iter()
+            .zip(diff_ids)
+            .zip(parents)
+            .map(|((descriptor, diff_id), parent)| Self {
+                descriptor: descriptor.clone(),
+                parent,
+                diff_id: diff_id.clone(),
+            })
+            .collect()
     }
 
     pub(super) fn chain(&self) -> ChainId {
@@ -138,7 +100,6 @@ impl Inner {
         hold: &Arc<Hold>,
         out: &Transfer,
     ) -> Result<()> {
-        let _begins = Begins(Arc::clone(&layer.begun));
         // Whoever comes second finds what the first one fetched.
         let _turn = self.turn(&layer.descriptor.digest).await;
         let has_blob = self.store.has_blob(&layer.descriptor.digest);
@@ -163,7 +124,6 @@ impl Inner {
         blocking(move || {
             let _hold = hold;
             let file = inner.store.open_blob(&layer.descriptor.digest).map_err(layer_failed)?;
-            let file = InOrder { source: file, layer: &layer, begun: false };
             inner.unpack(&layer, file).map_err(layer_failed)
         })
         .await
@@ -224,13 +184,12 @@ impl Inner {
         if let Some(writer) = &mut source.writer {
             writer.restart().map_err(layer_failed)?;
         }
-        let mut source = InOrder { source, layer, begun: false };
         let unpacked = if self.store.has_layer(&layer.chain()) {
             io::copy(&mut source, &mut io::sink()).map(drop).map_err(|error| Error::internal(error.to_string()))
         } else {
             self.unpack(layer, &mut source).map_err(layer_failed)
         };
-        match source.source.failure {
+        match source.failure {
             // What the unpacker makes of a failed read says less than the failure.
             Some(failure) => Err(failure),
             None => unpacked,
@@ -269,27 +228,6 @@ impl Drop for Turn {
         if blobs.get(&self.digest).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             blobs.remove(&self.digest);
         }
-    }
-}
-
-/// A layer's bytes, of which the first is handed out when the layer below is being unpacked too.
-struct InOrder<'a, R> {
-    source: R,
-    layer: &'a Layer,
-    begun: bool,
-}
-
-impl<R: Read> Read for InOrder<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.begun {
-            // Whoever reads has claimed the layer.
-            self.begun = true;
-            self.layer.begun.set();
-            if let Some(below) = &self.layer.below {
-                below.wait();
-            }
-        }
-        self.source.read(buffer)
     }
 }
 
