@@ -1,7 +1,8 @@
 //! For the tests: a root process in a container that looks at every other process there, as fast as it can, for anything of the host.
 //!
 //! Ends when `/stop` appears and prints what it saw: processes, programs of theirs that could be written and are not the image's, descriptors of
-//! directories, working directories and roots that are not the container's.
+//! directories, working directories and roots that are not the container's, and those that are the host's
+//! root (`device:inode`, the argument).
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, metadata, read_dir, read_link};
@@ -15,11 +16,12 @@ struct Seen {
     writable: u64,
     directories: u64,
     foreign: u64,
+    host: u64,
     looked_into: u64,
 }
 
 impl Seen {
-    fn look(&mut self, pid: u32, root: (u64, u64)) {
+    fn look(&mut self, pid: u32, root: (u64, u64), host: &str) {
         self.processes.insert(pid);
         let process = Path::new("/proc").join(pid.to_string());
         let program = process.join("exe");
@@ -32,13 +34,15 @@ impl Seen {
             if let Ok(meta) = metadata(process.join(name)) {
                 self.looked_into += 1;
                 self.foreign += u64::from((meta.dev(), meta.ino()) != root);
+                self.host += u64::from(format!("{}:{}", meta.dev(), meta.ino()) == host);
             }
         }
         let Ok(descriptors) = read_dir(process.join("fd")) else { return };
         for descriptor in descriptors.flatten() {
             // A shell has none of its own.
-            if metadata(descriptor.path()).is_ok_and(|meta| meta.is_dir() && (meta.dev(), meta.ino()) != root) {
-                self.directories += 1;
+            if let Ok(meta) = metadata(descriptor.path()) {
+                self.directories += u64::from(meta.is_dir() && (meta.dev(), meta.ino()) != root);
+                self.host += u64::from(format!("{}:{}", meta.dev(), meta.ino()) == host);
             }
         }
     }
@@ -49,6 +53,7 @@ fn main() -> std::io::Result<()> {
     let root = metadata("/")?;
     let root = (root.dev(), root.ino());
     let own = std::process::id();
+    let host = std::env::args().nth(1).unwrap_or_default();
     out.write_all(b"watching\n")?;
     let mut seen = Seen::default();
     let mut next = own + 1;
@@ -57,7 +62,7 @@ fn main() -> std::io::Result<()> {
         let first = next;
         for pid in first..first + 4 {
             if Path::new("/proc").join(pid.to_string()).exists() {
-                seen.look(pid, root);
+                seen.look(pid, root, &host);
                 next = next.max(pid);
             }
         }
@@ -66,10 +71,10 @@ fn main() -> std::io::Result<()> {
             next = next.max(newest);
         }
     }
-    let Seen { processes, writable, directories, foreign, looked_into } = seen;
+    let Seen { processes, writable, directories, foreign, host, looked_into } = seen;
     writeln!(
         out,
-        "processes {}\nwritable {writable}\ndirectories {directories}\nforeign {foreign}\nlooked into {looked_into}\nend",
+        "processes {}\nwritable {writable}\ndirectories {directories}\nforeign {foreign}\nhost {host}\nlooked into {looked_into}\nend",
         processes.len()
     )
 }

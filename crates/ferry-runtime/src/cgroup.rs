@@ -40,7 +40,9 @@ impl Cgroup {
     /// # Errors
     /// A bad path, a limit this host cannot set, a failed write; what was made is removed.
     pub fn create(path: &str, resources: &LinuxResources) -> Result<Cgroup, Error> {
-        Cgroup::prepare(path)?.make(resources)
+        let cgroup = Cgroup::prepare(path)?;
+        cgroup.make(resources)?;
+        Ok(cgroup)
     }
 
     /// Names a cgroup that exists or existed.
@@ -62,19 +64,14 @@ impl Cgroup {
     }
 
     /// Makes the folders and sets limits, all or nothing.
-    pub(crate) fn make(self, resources: &LinuxResources) -> Result<Cgroup, Error> {
+    pub(crate) fn make(&self, resources: &LinuxResources) -> Result<(), Error> {
         let existed = self.exists();
         let made = self.make_folders().and_then(|()| self.set(resources, Moment::Creation));
-        match made {
-            Ok(()) => Ok(self),
-            Err(error) => {
-                if !existed {
-                    // The first failure is the one to tell.
-                    let _ = self.remove();
-                }
-                Err(error)
-            }
+        if made.is_err() && !existed {
+            // The first failure is the one to tell.
+            let _ = self.remove();
         }
+        made
     }
 
     fn make_folders(&self) -> Result<(), Error> {

@@ -116,10 +116,13 @@ pub(crate) fn say_start(socket: impl AsFd) -> std::io::Result<()> {
 pub(crate) fn hear(socket: impl AsFd) -> Result<FromChild, Error> {
     let mut message = vec![0u8; MAX_MESSAGE];
     let mut fds = Vec::new();
-    let length = match socket::receive(&socket, &mut message, &mut fds) {
-        Ok(length) => length,
-        Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => 0,
-        Err(error) => return Err(Error::step("hear from the container's process", error)),
+    let length = loop {
+        match socket::receive(&socket, &mut message, &mut fds) {
+            Ok(length) => break length,
+            // The child has ended without reading all that we said. That is told once, before what it has said itself.
+            Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => {}
+            Err(error) => return Err(Error::step("hear from the container's process", error)),
+        }
     };
     match message[..length].split_first() {
         None => Ok(FromChild::Closed),
@@ -143,6 +146,16 @@ mod tests {
         let error = failure.into_error("stage");
         assert_eq!(error.kind(), ErrorKind::CommandNotFound);
         assert!(error.to_string().starts_with("stage: xxx") && error.to_string().len() < MAX_MESSAGE);
+    }
+
+    #[test]
+    fn reason_is_heard_from_a_child_that_did_not_listen() {
+        let (caller, child) = pair().unwrap();
+        say_cgroup(&caller).unwrap();
+        say_failed(&child, Failure::bare("why")).unwrap();
+        drop(child);
+        assert!(matches!(hear(&caller).unwrap(), FromChild::Failed(_)));
+        assert!(matches!(hear(&caller).unwrap(), FromChild::Closed));
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! Making a container: what the caller gives and what it gets.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use ferry_spec::runtime::Spec;
-use ferry_sys::namespace::Namespaces;
+use ferry_sys::namespace::{self, Namespaces};
 use ferry_sys::process::Child;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::cgroup::Cgroup;
-use crate::channel::{self, FromChild};
+use crate::channel::{self, Failure, FromChild};
 use crate::error::{Error, ErrorKind};
 use crate::init::{self, Filter, Inherited, Wait};
 use crate::plan::Plan;
@@ -187,17 +188,29 @@ fn make(options: CreateOptions, wait: Wait) -> Result<Container, Error> {
         wait,
         preserved_fds: options.preserved_fds,
     };
-    let mut unfinished = Unfinished { child: None, cgroup: Some(cgroup) };
-    let child = spawn(&plan, child_end, inherited, v2_folder)?;
-    unfinished.child = Some(child);
-    // While the child mounts.
-    if let Some(cgroup) = unfinished.cgroup.take() {
-        let kept = cgroup.clone();
-        unfinished.cgroup = Some(kept);
+    let mut unfinished = Unfinished { child: None, cgroup: Some(cgroup.clone()) };
+    let make_cgroup = || -> Result<(), Error> {
         cgroup.make(&plan.resources).map_err(|error| error.within(CGROUP_STAGE))?;
+        // A child that has given up already says why.
+        let _ = channel::say_cgroup(&channel);
+        Ok(())
+    };
+    if inherited.joins_pid() {
+        // The process in between needs them while we wait for it.
+        make_cgroup()?;
+        unfinished.child = Some(spawn_into_pid(&plan, &child_end, inherited, v2_folder).map_err(|error| {
+            // It may have said why in better words.
+            match channel::hear(&channel) {
+                Ok(FromChild::Failed(failure)) => failure.into_error(INIT_STAGE),
+                _ => error,
+            }
+        })?);
+        drop(child_end);
+    } else {
+        unfinished.child = Some(spawn(&plan, child_end, inherited, v2_folder)?);
+        // While the child mounts.
+        make_cgroup()?;
     }
-    // A child that has given up already says why.
-    let _ = channel::say_cgroup(&channel);
     let console = match channel::hear(&channel)? {
         FromChild::Ready { console } => console,
         FromChild::Failed(failure) => return Err(failure.into_error(INIT_STAGE)),
@@ -230,21 +243,47 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<(Namespaces, OwnedFd)>, Error> {
 }
 
 fn spawn(plan: &Plan, child_end: OwnedFd, inherited: Inherited, v2_folder: Option<OwnedFd>) -> Result<Child, Error> {
-    // The cgroup namespace is made by the child once it is in its cgroup, which then is the root it sees.
-    let namespaces = plan.new_namespaces.without(Namespaces::CGROUP);
-    let joined_pid = inherited.joined.iter().find(|(kind, _)| *kind == Namespaces::PID);
-    let joined_pid = joined_pid.map(|(_, fd)| rustix::io::fcntl_dupfd_cloexec(fd, 3)).transpose();
-    let joined_pid = joined_pid.map_err(|error| Error::step("keep the pid namespace", error))?;
-    let cgroup = v2_folder.as_ref().map(AsFd::as_fd);
     let child = || init::main(plan, &child_end, inherited);
-    let made = match joined_pid {
-        None => ferry_sys::process::clone_child(namespaces, cgroup, child),
-        Some(pid) => {
-            let join = || ferry_sys::namespace::join(pid.as_fd(), Namespaces::PID);
-            ferry_sys::process::clone_by_intermediate(join, namespaces, cgroup, child)
-        }
+    ferry_sys::process::clone_child(fresh(plan), v2_folder.as_ref().map(AsFd::as_fd), child).map_err(cloning)
+}
+
+/// A process in another container's pid namespace can be seen there from its first moment, so all that needs the host is done by
+/// a process in between, which is not in it.
+fn spawn_into_pid(
+    plan: &Plan,
+    child_end: &OwnedFd,
+    inherited: Inherited,
+    v2_folder: Option<OwnedFd>,
+) -> Result<Child, Error> {
+    let built = RefCell::new(None);
+    let prepare = || {
+        let build = || -> Result<(), Failure> {
+            inherited.join_pid()?;
+            namespace::unshare(fresh(plan)).map_err(|error| Error::step("make namespaces", error))?;
+            *built.borrow_mut() = Some(init::build(plan, child_end, inherited)?);
+            Ok(())
+        };
+        build().map_err(|failure| {
+            // When even this fails, the caller has the errno.
+            let _ = channel::say_failed(child_end, failure);
+            std::io::Error::from_raw_os_error(libc::EIO)
+        })
     };
-    made.map_err(|error| Error::step("unable to start container process: clone", error))
+    let child = || match built.take() {
+        Some(built) => init::tell(child_end, init::become_program(plan, child_end, built)),
+        None => 1,
+    };
+    let cgroup = v2_folder.as_ref().map(AsFd::as_fd);
+    ferry_sys::process::clone_by_intermediate(prepare, Namespaces::empty(), cgroup, child).map_err(cloning)
+}
+
+/// The namespaces that the process is born into. That of the cgroup it makes once it is in its cgroup, which then is the root it sees.
+fn fresh(plan: &Plan) -> Namespaces {
+    plan.new_namespaces.without(Namespaces::CGROUP)
+}
+
+fn cloning(error: std::io::Error) -> Error {
+    Error::step("unable to start container process: clone", error)
 }
 
 fn await_exec(channel: &OwnedFd) -> Result<(), Error> {

@@ -111,14 +111,7 @@ pub fn exec(target: &ExecTarget, process: &Process, stdio: Stdio) -> Result<Exec
             std::io::Error::from_raw_os_error(libc::EIO)
         })
     };
-    let main = || match become_program(&plan, target.filter.as_ref(), wants_terminal, &child_end) {
-        Ok(never) => match never {},
-        Err(failure) => {
-            // When even this fails, the caller sees the end of the channel and says that the process died.
-            let _ = channel::say_failed(&child_end, failure);
-            1
-        }
-    };
+    let main = || init::tell(&child_end, become_program(&plan, target.filter.as_ref(), wants_terminal, &child_end));
     let cgroup = v2_folder.as_ref().map(AsFd::as_fd);
     let made = sys_process::clone_by_intermediate(prepare, Namespaces::empty(), cgroup, main);
     drop(child_end);
@@ -203,14 +196,13 @@ fn become_program(
 ) -> Result<std::convert::Infallible, Failure> {
     // The score was set where the host's /proc is still in reach.
     init::become_separate(None)?;
-    let (stdio, console) = if wants_terminal {
+    let mut master = None;
+    if wants_terminal {
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| Error::step("open the container's root", error))?;
-        (Some(Stdio::Terminal), Some(console::open(Root::new(&root), plan.console_size)?))
-    } else {
-        (None, None)
-    };
-    let master = stdio.map(|stdio| init::place_stdio(stdio, console)).transpose()?.flatten();
+        master = init::place_stdio(Stdio::Terminal, Some(console::open(Root::new(&root), plan.console_size)?))?;
+    }
+    init::take_session(wants_terminal)?;
     rights::join_keyring(c"_ses")?;
     let user = user::resolve(plan)?;
     rights::give_stdio(user.uid);

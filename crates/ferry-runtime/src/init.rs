@@ -4,7 +4,7 @@
 //! image or the user chose is looked at; rights go last; the filter after them. Every failure goes back over the channel with its stage.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use ferry_sys::namespace::{self, Namespaces};
@@ -55,6 +55,21 @@ pub(crate) struct Inherited {
     pub(crate) preserved_fds: u32,
 }
 
+impl Inherited {
+    /// Whether the process goes into a pid namespace that is there already.
+    pub(crate) fn joins_pid(&self) -> bool {
+        self.joined.iter().any(|(kind, _)| *kind == Namespaces::PID)
+    }
+
+    /// Makes the next child be born in that namespace.
+    pub(crate) fn join_pid(&self) -> Result<(), Error> {
+        for (kind, fd) in self.joined.iter().filter(|(kind, _)| *kind == Namespaces::PID) {
+            namespace::join(fd.as_fd(), *kind).map_err(|error| Error::step("join the pid namespace", error))?;
+        }
+        Ok(())
+    }
+}
+
 /// A compiled system call filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Filter {
@@ -76,19 +91,32 @@ pub(crate) struct CgroupView {
     pub(crate) host_path: PathBuf,
 }
 
-/// The main function of the container's process; does not come back.
-pub(crate) fn main(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> i32 {
-    match set_up_and_run(plan, channel, inherited) {
-        Ok(never) => match never {},
-        Err(failure) => {
-            // When even this fails, the caller sees the end of the channel and says that the process died.
-            let _ = channel::say_failed(channel, failure);
-            1
-        }
-    }
+/// What is left to be used once the container's view is built and the host's is gone.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// The master side of the terminal, to be handed to the caller.
+    master: Option<OwnedFd>,
+    proc: Option<proc::PrivateProc>,
+    filter: Option<Filter>,
+    wait: Wait,
+    preserved_fds: u32,
 }
 
-fn set_up_and_run(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Result<Infallible, Failure> {
+/// The main function of the container's process; does not come back but with a failure that it has told.
+pub(crate) fn main(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> i32 {
+    tell(channel, build(plan, channel, inherited).and_then(|built| become_program(plan, channel, built)))
+}
+
+/// Tells the caller why it came to nothing; the exit code of the process.
+pub(crate) fn tell(channel: &OwnedFd, outcome: Result<Infallible, Failure>) -> i32 {
+    let Err(failure) = outcome;
+    // When even this fails, the caller sees the end of the channel and says that the process died.
+    let _ = channel::say_failed(channel, failure);
+    1
+}
+
+/// Builds the container's view of the world around the calling process, and lets go of the host.
+pub(crate) fn build(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Result<Built, Failure> {
     let Inherited { rootfs, network, joined, stdio, cgroup_tasks, cgroup_views, filter, wait, preserved_fds } =
         inherited;
     become_separate(plan.process.oom_score_adj)?;
@@ -98,7 +126,7 @@ fn set_up_and_run(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Resul
     let engine_root = matches!(rootfs, Rootfs::Mount(_));
     let trees = mounts::collect(plan, rootfs)?;
     let mut cgroup = CgroupEntry { channel, tasks: &cgroup_tasks, namespace: plan, entered: false };
-    let root_fd = mounts::attach_root(plan, &trees)?;
+    let root_fd = mounts::attach_root(&trees)?;
     let root = Root::new(&root_fd);
     if engine_root {
         mounts::mark_root(root)?;
@@ -123,16 +151,33 @@ fn set_up_and_run(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Resul
     drop(root_fd);
 
     let master = place_stdio(stdio, console)?;
+    let built = Built { master, proc, filter, wait, preserved_fds };
+    // From here on the image and the user have a say.
+    close_host_descriptors(&built.kept(channel), preserved_fds)?;
+    Ok(built)
+}
+
+impl Built {
+    fn kept<'a>(&'a self, channel: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
+        let listener = match &self.wait {
+            Wait::Socket(listener) => Some(listener.as_fd()),
+            Wait::Not | Wait::Caller => None,
+        };
+        let proc = self.proc.as_ref().map(AsFd::as_fd);
+        [Some(channel.as_fd()), self.master.as_ref().map(AsFd::as_fd), listener, proc].into_iter().flatten().collect()
+    }
+}
+
+/// Becomes the user and the program.
+pub(crate) fn become_program(plan: &Plan, channel: &OwnedFd, built: Built) -> Result<Infallible, Failure> {
+    let Built { master, proc, filter, wait, preserved_fds } = built;
+    take_session(master.is_some())?;
     rights::join_keyring(&plan.keyring)?;
     let user = user::resolve(&plan.process)?;
     rights::give_stdio(user.uid);
     command::make_cwd(&plan.process.cwd)?;
     rights::set_limits(&plan.process)?;
     let apparmor = plan.process.apparmor_profile.as_deref().zip(proc);
-    let kept = match &wait {
-        Wait::Socket(listener) => vec![channel.as_fd(), listener.as_fd()],
-        Wait::Not | Wait::Caller => vec![channel.as_fd()],
-    };
     let environment = command::environment(&plan.process, &user)?;
     rights::drop_to(&plan.process, &user, filter.as_ref(), apparmor)?;
     command::enter_cwd(&plan.process.cwd)?;
@@ -140,7 +185,6 @@ fn set_up_and_run(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Resul
 
     channel::say_ready(channel, master.as_ref()).map_err(|error| Error::step("report to the parent", error))?;
     drop(master);
-    close_host_descriptors(&kept, preserved_fds)?;
     match &wait {
         Wait::Not => {}
         Wait::Caller => channel::wait_for_start(channel)?,
@@ -163,14 +207,23 @@ fn accept_start(listener: &OwnedFd) -> Result<OwnedFd, Error> {
     }
 }
 
-/// A session of its own, no signal handling of the caller's, and nobody may look into it.
+/// No signal handling of the caller's, and nobody may look into it.
 pub(crate) fn become_separate(oom_score: Option<i32>) -> Result<(), Error> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| Error::step("become non-dumpable", error))?;
     sys_process::reset_signals().map_err(|error| Error::step("reset signals", error))?;
-    rustix::process::setsid().map_err(|error| Error::step("setsid", error))?;
     rustix::process::umask(Mode::empty());
     if let Some(adjustment) = oom_score {
         proc::set_oom_score(adjustment)?;
+    }
+    Ok(())
+}
+
+/// A session of its own, led from the terminal on stdin if there is one.
+pub(crate) fn take_session(terminal: bool) -> Result<(), Error> {
+    rustix::process::setsid().map_err(|error| Error::step("setsid", error))?;
+    if terminal {
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+            .map_err(|error| Error::step("make the terminal the controlling one", error))?;
     }
     Ok(())
 }
@@ -263,8 +316,6 @@ pub(crate) fn place_stdio(stdio: Stdio, console: Option<console::Console>) -> Re
             for number in 0..3 {
                 sys_process::place_fd(&console.slave, number).map_err(step)?;
             }
-            rustix::process::ioctl_tiocsctty(&console.slave)
-                .map_err(|error| Error::step("make the terminal the controlling one", error))?;
             Ok(Some(console.master))
         }
         (Stdio::Terminal, None) => Err(Error::internal("no terminal was opened")),
@@ -279,6 +330,6 @@ fn forget_low(fd: OwnedFd) {
 }
 
 /// Closes for good what is not the container's. Closing on exec would not do: the path of the program may name a descriptor.
-pub(crate) fn close_host_descriptors(kept: &[std::os::fd::BorrowedFd<'_>], preserved: u32) -> Result<(), Error> {
+pub(crate) fn close_host_descriptors(kept: &[BorrowedFd<'_>], preserved: u32) -> Result<(), Error> {
     sys_process::close_from(3 + preserved, kept).map_err(|error| Error::step("close descriptors", error))
 }

@@ -57,6 +57,11 @@ fn write_all(hierarchy: &Hierarchy, path: &str, settings: &[Setting]) -> Result<
     let folder = hierarchy.folder(path);
     let mut late = Vec::new();
     for setting in settings {
+        // A kernel that does not count swap has none to limit.
+        let needless = setting.file == "memory.swap.max" && matches!(setting.value.as_str(), "0" | "max");
+        if needless && !folder.join(&setting.file).exists() {
+            continue;
+        }
         // v1 keeps memory <= memory and swap at every moment: when one of them is refused, the other has to go first.
         if write(&folder.join(&setting.file), &setting.value).is_err() {
             late.push(setting);

@@ -80,7 +80,7 @@ fn bind_tree(mount: &MountPlan) -> Result<Option<OwnedFd>, Error> {
 }
 
 /// Puts the root on top of `/`. Returns its descriptor.
-pub(super) fn attach_root(_plan: &Plan, trees: &Trees) -> Result<OwnedFd, Error> {
+pub(super) fn attach_root(trees: &Trees) -> Result<OwnedFd, Error> {
     let step = |error: Errno| Error::step("attach the root file system", error);
     // A shared parent would refuse the change of root.
     change(CWD, c"/", Propagation::Private, false).map_err(|error| Error::step("make / private", error))?;
@@ -245,11 +245,9 @@ fn cgroup_tree(
 ) -> Result<(), Failed> {
     let target = root.make_directory(&mount.destination, 0o755, Links::Refuse)?;
     let attributes = mount.attributes.set;
-    if let [CgroupView { name: None, host_path, .. }] = hierarchies {
-        let tree = match view {
-            View::Namespace => new_file_system("cgroup2", "cgroup", &[], attributes)?,
-            View::Host => host_cgroup(host_path, attributes)?,
-        };
+    if let [CgroupView { name: None, .. }] = hierarchies {
+        // Its root is that of the cgroup namespace, be it the container's or the host's.
+        let tree = new_file_system("cgroup2", "cgroup", &[], attributes)?;
         return Ok(attach(&tree, &target)?);
     }
     let writable = attributes & !mount::READ_ONLY;

@@ -1,6 +1,6 @@
 //! Writes to procfs that cannot be led astray.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
@@ -12,6 +12,12 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct PrivateProc {
     root: OwnedFd,
+}
+
+impl AsFd for PrivateProc {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
 }
 
 impl PrivateProc {

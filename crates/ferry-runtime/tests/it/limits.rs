@@ -43,6 +43,30 @@ fn cgroups_inside_are_its_own_and_cannot_be_written() {
 }
 
 #[test]
+fn cgroups_are_seen_without_a_namespace_of_ones_own() {
+    if !ready() {
+        return;
+    }
+    for runtime in runtimes() {
+        let mut bundle = Bundle::new(
+            &runtime,
+            "cat /proc/self/cgroup; (echo 1 > /sys/fs/cgroup/pids/pids.max) 2>&1; cat /sys/fs/cgroup/pids/pids.max",
+        );
+        bundle.linux().namespaces.retain(|one| one.kind != LinuxNamespaceKind::Cgroup);
+        bundle.linux().resources.as_mut().unwrap().pids = Some(LinuxPids { limit: 77 });
+        let said = bundle.said();
+        let id = &bundle.id;
+        assert!(
+            said.contains(&format!(":pids:/{id}\n")) || said.contains(&format!("0::/{id}\n")),
+            "{runtime:?}: {said}"
+        );
+        if said.contains(":pids:") {
+            assert!(said.contains("Read-only") && said.ends_with("77\n"), "{runtime:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn rlimits_are_set_or_refused_by_name() {
     if !ready() {
         return;
