@@ -296,6 +296,18 @@ pub struct SwarmInfo {
     pub error: String,
     /// Managers.
     pub remote_managers: Option<Vec<Value>>,
+    /// How many nodes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub nodes: i64,
+    /// How many managers.
+    #[serde(skip_serializing_if = "is_default")]
+    pub managers: i64,
+    /// The cluster, told by managers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Value>,
+    /// What is odd.
+    #[serde(skip_serializing_if = "is_default")]
+    pub warnings: Vec<String>,
 }
 
 /// A commit.

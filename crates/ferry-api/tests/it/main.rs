@@ -1,0 +1,3 @@
+//! Wire types against JSON that Go wrote from Docker's own types.
+
+mod golden;
