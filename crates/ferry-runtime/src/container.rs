@@ -21,7 +21,7 @@ use crate::seccomp;
 pub enum Rootfs {
     /// A directory; bind mounted.
     Path(PathBuf),
-    /// A detached mount (`fsmount` or `open_tree(OPEN_TREE_CLONE)`), moved in. It is the engine's, so `/.dockerenv` is made in it.
+    /// A detached mount (`fsmount` or `open_tree(OPEN_TREE_CLONE)`), moved in. It is the engine's, so `/.dockerenv` and `/etc/mtab` are made in it.
     Mount(OwnedFd),
 }
 

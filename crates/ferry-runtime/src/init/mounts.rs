@@ -88,12 +88,16 @@ pub(super) fn attach_root(trees: &Trees) -> Result<OwnedFd, Error> {
     rustix::io::fcntl_dupfd_cloexec(&trees.root, 3).map_err(step)
 }
 
-/// Makes what Docker's images find in every root and bring not themselves.
+/// Makes what programs find in every container of Docker's though their images bring it not.
 pub(super) fn mark_root(root: Root<'_>) -> Result<(), Error> {
-    let marker = root.make_file("/.dockerenv", 0o755, Links::Refuse);
-    match marker {
-        Ok(_) | Err(Errno::ROFS) => Ok(()),
-        Err(error) => Err(Error::step("make /.dockerenv", error)),
+    let make = || -> Result<(), Errno> {
+        root.make_file("/.dockerenv", 0o755, Links::Refuse)?;
+        let etc = root.make_directory("/etc", 0o755, Links::Follow)?;
+        rustix::fs::symlinkat("/proc/mounts", &etc, "mtab")
+    };
+    match make() {
+        Ok(()) | Err(Errno::ROFS | Errno::EXIST) => Ok(()),
+        Err(error) => Err(Error::step("make /.dockerenv and /etc/mtab", error)),
     }
 }
 

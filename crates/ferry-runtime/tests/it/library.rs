@@ -30,7 +30,7 @@ fn run_is_one_call() {
     if !ready() {
         return;
     }
-    let bundle = Bundle::new(&ferry(), "echo ran; ls -a / | grep dockerenv; exit 4");
+    let bundle = Bundle::new(&ferry(), "echo ran; ls -a / | grep dockerenv; readlink /etc/mtab; exit 4");
     let (mut options, mut output) = options(&bundle);
     let cache = bundle.beside("filters");
     std::fs::create_dir(&cache).unwrap();
@@ -39,7 +39,7 @@ fn run_is_one_call() {
     assert_eq!(end_of(container.pid()), 4);
     let mut said = String::new();
     output.read_to_string(&mut said).unwrap();
-    assert_eq!(said, "ran\n.dockerenv\n");
+    assert_eq!(said, "ran\n.dockerenv\n/proc/mounts\n");
     assert_eq!(std::fs::read_dir(cache).unwrap().count(), 1);
     assert!(container.warnings().is_empty());
     container.cgroup().remove().unwrap();
