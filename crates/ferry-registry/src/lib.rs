@@ -21,6 +21,7 @@ mod error;
 mod manifest;
 mod request;
 mod retry;
+mod tags;
 mod tls;
 mod token;
 mod transport;

@@ -225,6 +225,9 @@ fn registry(state: &State, seen: &Seen) -> Response<Body> {
         };
         return Response::builder().status(307).header("location", target).body(full("")).unwrap();
     }
+    if let Some(repository) = path.strip_suffix("/tags/list") {
+        return tags(state, repository, &seen.query);
+    }
     if faults.no_head && seen.method == "HEAD" {
         return plain(405, "");
     }
@@ -251,6 +254,25 @@ fn registry(state: &State, seen: &Seen) -> Response<Body> {
         .unwrap()
 }
 
+/// Pages of one tag each.
+fn tags(state: &State, repository: &str, query: &str) -> Response<Body> {
+    let prefix = format!("{repository}/manifests/");
+    let manifests = state.manifests.lock().unwrap();
+    let mut tags: Vec<&str> =
+        manifests.keys().filter_map(|key| key.strip_prefix(&prefix)).filter(|tag| !tag.contains(':')).collect();
+    tags.sort_unstable();
+    let last = query.strip_prefix("n=1&last=").unwrap_or_default();
+    let mut rest = tags.into_iter().filter(|tag| *tag > last);
+    let Some(tag) = rest.next() else {
+        return plain(404, r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#);
+    };
+    let mut response = Response::builder();
+    if rest.next().is_some() {
+        response = response.header("link", format!("</v2/{repository}/tags/list?n=1&last={tag}>; rel=\"next\""));
+    }
+    response.body(full(format!(r#"{{"name":"{repository}","tags":["{tag}"]}}"#))).unwrap()
+}
+
 fn unauthorized(state: &State, faults: &mut Faults, seen: &Seen) -> Option<Response<Body>> {
     if faults.open {
         return None;
@@ -269,7 +291,16 @@ fn unauthorized(state: &State, faults: &mut Faults, seen: &Seen) -> Option<Respo
     }
     let [_, realm, _] = state.addresses.lock().unwrap().unwrap();
     let repository = seen.path.strip_prefix("/v2/").unwrap_or_default();
-    let repository = repository.split("/manifests/").next().unwrap().split("/blobs/").next().unwrap();
+    let repository = repository
+        .split("/manifests/")
+        .next()
+        .unwrap()
+        .split("/blobs/")
+        .next()
+        .unwrap()
+        .split("/tags/")
+        .next()
+        .unwrap();
     let error = if used.is_some() { r#",error="insufficient_scope""# } else { "" };
     let challenge = format!(
         r#"Bearer realm="http://{realm}/token",service="registry.fake",scope="repository:{repository}:pull"{error}"#

@@ -140,3 +140,15 @@ async fn a_mirror_is_asked_first_and_sees_no_credentials() {
         assert!(seen.origin != Origin::Registry || seen.query == "ns=docker.io", "{seen:?}");
     }
 }
+
+#[tokio::test]
+async fn tags_are_listed_over_all_pages() {
+    let fake = Fake::start().await;
+    for tag in ["1", "2", "latest"] {
+        fake.image("a/b", Some(tag), "{}", &[]);
+    }
+    let (_, repository) = open(&fake, "a/b");
+    assert_eq!(repository.tags().await.unwrap(), ["1", "2", "latest"]);
+    let (_, repository) = open(&fake, "a/c");
+    assert_eq!(repository.tags().await.unwrap_err().to_string(), format!("{}/a/c: not found", fake.host));
+}
