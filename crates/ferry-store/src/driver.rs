@@ -118,7 +118,13 @@ fn try_overlay(folder: &Path) -> Result<(bool, MountMethod), String> {
     };
     let folder_fd = open_trusted(folder).map_err(said("open a folder"))?;
     let mut failure = String::new();
-    for method in [MountMethod::EachLower, MountMethod::OnePage] {
+    // The other one is tried, too: kernels of distributions have more than their number says. The likely one comes first, since older kernels
+    // log what they do not know.
+    let methods = match has_lower_each(&rustix::system::uname().release().to_string_lossy()) {
+        true => [MountMethod::EachLower, MountMethod::OnePage],
+        false => [MountMethod::OnePage, MountMethod::EachLower],
+    };
+    for method in methods {
         let overlay = Overlay {
             links: &folder_fd,
             links_path: folder,
@@ -135,6 +141,13 @@ fn try_overlay(folder: &Path) -> Result<(bool, MountMethod), String> {
         }
     }
     Err(failure)
+}
+
+/// Linux 6.7 and later take lower folders one by one.
+fn has_lower_each(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (major, minor) >= (6, 7)
 }
 
 fn exercise(root: &OwnedFd) -> Result<(), String> {
@@ -163,4 +176,24 @@ fn backing_file_system(path: &Path) -> Result<String> {
         other => return Ok(format!("0x{other:x}")),
     };
     Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        for (release, fine) in [
+            ("6.1.0-56-amd64", false),
+            ("5.15.0", false),
+            ("6.7.0-rc1", true),
+            ("6.18.5", true),
+            ("7.0", true),
+            ("6.10.0", true),
+            ("", false),
+        ] {
+            assert_eq!(has_lower_each(release), fine, "{release}");
+        }
+    }
 }

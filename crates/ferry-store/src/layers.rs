@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use ferry_spec::digest::{ChainId, DiffId};
 use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::collect::remove_tree;
@@ -337,6 +338,8 @@ impl Layers {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             if name.starts_with(".new-") || name.starts_with(".old-") {
+                // A kill may have left a mount here, whose files are somebody's.
+                while rustix::mount::unmount(entry.path(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
                 remove_tree(&entry.path())?;
             } else if let Ok(chain_id) = format!("sha256:{name}").parse::<ChainId>() {
                 layers.load_one(&entry.path(), &chain_id)?;

@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use ferry_spec::digest::ChainId;
-use ferry_sys::mount::{Attributes, READ_ONLY, set_attributes};
+use ferry_sys::mount::{Attributes, Propagation, READ_ONLY, set_attributes};
+use ferry_sys::namespace::{self, Namespaces};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags};
@@ -189,18 +190,19 @@ impl Overlay<'_> {
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed("mount the overlay"))
     }
 
-    /// mount(2) on a folder for a moment, from which the mount is then taken off. A thread of its own holds the working folder that the
-    /// short names are seen from.
+    /// mount(2) on a folder for a moment, from which the mount is then taken off. It happens on a thread of its own, which has the working
+    /// folder that the short names are seen from, and, where that is allowed, mounts of its own, so that nobody else sees the moment and
+    /// a kill leaves nothing.
     fn mount_page(&self) -> Result<OwnedFd> {
-        let mut held = Vec::new();
-        let page = self.page(&mut held)?;
         let target = self.scratch.join(format!(".new-{}", random_name()));
         fs::create_dir(&target).map_err(Error::io("create", &target))?;
         let mounted = std::thread::scope(|scope| {
             let work = || -> Result<OwnedFd> {
-                ferry_sys::path::unshare_working_folder()
-                    .map_err(|source| Error::Mount { step: "leave the shared working folder".to_owned(), source })?;
-                rustix::process::fchdir(self.links).map_err(failed("enter the folder of layers"))?;
+                leave_shared_mounts()?;
+                // By name: the kernel takes no layers from mounts of another namespace, where the descriptor is.
+                rustix::process::chdir(self.links_path).map_err(failed("enter the folder of layers"))?;
+                let mut held = Vec::new();
+                let page = self.page(&mut held)?;
                 mount_and_take_off(&target, &page, self.read_only)
             };
             let thread = std::thread::Builder::new().name("mount".to_owned()).spawn_scoped(scope, work);
@@ -235,6 +237,16 @@ impl Overlay<'_> {
         }
         Ok(page)
     }
+}
+
+/// Gives the calling thread mounts of its own, or at least a working folder of its own.
+fn leave_shared_mounts() -> Result<()> {
+    let own = namespace::unshare(Namespaces::MOUNT).and_then(|()| {
+        let private = Attributes { propagation: Some(Propagation::Private), ..Attributes::default() };
+        set_attributes(CWD, c"/", private, true)
+    });
+    own.or_else(|_| ferry_sys::path::unshare_working_folder())
+        .map_err(|source| Error::Mount { step: "leave the shared working folder".to_owned(), source })
 }
 
 fn mount_and_take_off(target: &Path, page: &[u8], read_only: bool) -> Result<OwnedFd> {

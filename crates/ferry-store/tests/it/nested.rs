@@ -179,3 +179,21 @@ fn off_an_overlay_nothing_of_this_happens() {
     let fixture = Fixture::new();
     assert_eq!(fixture.store.driver_name(), "overlayfs");
 }
+
+#[test]
+fn a_mount_that_a_kill_left_is_taken_off_before_the_sweep() {
+    // For its mount namespace.
+    let Some(place) = on_overlay("nested::a_mount_that_a_kill_left_is_taken_off_before_the_sweep") else { return };
+    let data = place.parent().unwrap().join("plain");
+    drop(Store::open(&data).unwrap());
+    let (left, precious) = (data.join("layers/.new-0"), place.parent().unwrap().join("precious"));
+    for folder in [&left, &precious] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    std::fs::write(precious.join("file"), b"x").unwrap();
+    let mounted = Command::new("mount").arg("--bind").arg(&precious).arg(&left).status().unwrap();
+    assert!(mounted.success());
+    Store::open(&data).unwrap();
+    assert!(!left.exists());
+    assert_eq!(std::fs::read(precious.join("file")).unwrap(), b"x");
+}
