@@ -220,8 +220,7 @@ impl Containers {
     }
 
     fn write_first_record(&self, record: &mut Record, asked: &[Asked]) -> Result<()> {
-        record.intent = Intent::Creating;
-        self.write_record(record)?;
+        // Until the record is there the folder is nobody's, and a start clears it away.
         self.make_writable_layer(record)?;
         self.fill_volumes(record, asked)?;
         record.intent = Intent::None;

@@ -99,7 +99,7 @@ fn state(record: &Record) -> State {
         paused: record.status == Status::Paused,
         restarting: record.status == Status::Restarting,
         oom_killed: record.oom_killed,
-        dead: record.status == Status::Dead,
+        dead: false,
         pid: i64::from(record.pid),
         exit_code: i64::from(record.exit_code),
         error: record.error.clone(),

@@ -105,7 +105,6 @@ pub(super) fn status_text(record: &Record, now_ns: i64) -> String {
         Status::Paused => format!("Up {} (Paused)", since(record.started_ns)),
         Status::Restarting => format!("Restarting ({}) {} ago", record.exit_code, since(record.finished_ns)),
         Status::Created => "Created".to_owned(),
-        Status::Dead => "Dead".to_owned(),
         Status::Exited if record.finished_ns == 0 => "Created".to_owned(),
         Status::Exited => format!("Exited ({}) {} ago", record.exit_code, since(record.finished_ns)),
     }

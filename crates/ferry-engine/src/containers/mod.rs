@@ -259,6 +259,11 @@ impl Containers {
         }
     }
 
+    /// Changes what is known in memory alone, where the disk tells the same by other means.
+    pub(crate) fn update_in_memory(container: &Container, change: impl FnOnce(&mut Record)) {
+        change(&mut container.record.lock().expect("no panic while held"));
+    }
+
     fn write_record(&self, record: &Record) -> Result<()> {
         let path = self.data_folder(&record.id).join("container.json");
         self.inner.syncer.write(&path, record).context(format!("cannot write the record of container {}", record.name))

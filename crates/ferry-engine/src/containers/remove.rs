@@ -67,7 +67,13 @@ impl Containers {
     /// record is gone; the bytes follow.
     pub(super) async fn remove_ended(&self, container: &Arc<Container>, volumes: bool) {
         let record = container.snapshot();
-        self.update_whatever(container, |record| record.intent = Intent::Removing);
+        let intend = |record: &mut Record| record.intent = Intent::Removing;
+        if volumes && has_anonymous_volume(&record) {
+            self.update_whatever(container, intend);
+        } else {
+            // Removing the record is the first step that others could see half-done.
+            Self::update_in_memory(container, intend);
+        }
         self.forget(container);
         container.waiting().clear();
         self.inner.execs.forget_container(&container.id);
@@ -133,6 +139,10 @@ impl Containers {
             }
         });
     }
+}
+
+fn has_anonymous_volume(record: &Record) -> bool {
+    record.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Volume { anonymous: true, .. }))
 }
 
 fn in_the_way(record: &Record) -> Error {

@@ -49,10 +49,11 @@ impl Containers {
         crate::finish(async move {
             let verb = container.verb.lock().await;
             containers.may_start(&container)?;
-            containers.update(&container, |record| {
+            // Written with the intent of the run.
+            Self::update_in_memory(&container, |record| {
                 record.restart_count = 0;
                 record.stopped_by_hand = false;
-            })?;
+            });
             let result = containers.run(&container).await;
             drop(verb);
             if result.is_err() && container.with_record(|record| record.host_config.auto_remove) {
@@ -73,9 +74,6 @@ impl Containers {
                 Err(Error::conflict("cannot start a paused container, try unpause instead".to_owned()))
             }
             (_, Status::Running) => Err(Error::not_modified("already running")),
-            (_, Status::Dead) => {
-                Err(Error::conflict("container is marked for removal and cannot be started".to_owned()))
-            }
             _ => Ok(()),
         }
     }
@@ -89,6 +87,7 @@ impl Containers {
         match self.try_run(container).await {
             Ok(()) => Ok(()),
             Err(error) => {
+                self.undo_network(container).await;
                 self.failed_to_start(container, &error);
                 Err(error)
             }
@@ -112,7 +111,6 @@ impl Containers {
             blocking(move || containers.make_files(&record, &shared))
         };
         let (network, files) = tokio::join!(network, files);
-        let undo = NetworkUndo { containers: self, record: &record, armed: network.is_ok() };
         let (connected, mut files) = (network?, files?);
         if let Some(endpoint) = &connected.endpoint {
             self.write_hosts(&record, endpoint).context("cannot write the hosts file")?;
@@ -133,12 +131,25 @@ impl Containers {
                 return Err(start_error(&record, error));
             }
         };
-        undo.disarm();
         self.now_running(container, pid);
         container.set_live(Some(Arc::clone(&live)));
         self.publish(&container.snapshot(), "start", &[]);
         self.supervise(Arc::clone(container), live, events, Some(process));
         Ok(())
+    }
+
+    /// Whatever of the network was made: port and address are free when the failure is told.
+    async fn undo_network(&self, container: &Container) {
+        if container.with_record(|record| record.endpoints.is_empty()) {
+            return;
+        }
+        let (networks, id) = (self.inner.networks.clone(), container.id.clone());
+        // Failures are logged where they arise; the first error is the one to tell.
+        let _ = blocking(move || {
+            networks.disconnect(&id, true);
+            Ok(())
+        })
+        .await;
     }
 
     fn now_running(&self, container: &Container, pid: u32) {
@@ -164,6 +175,12 @@ impl Containers {
             record.exit_code = exit_code;
             record.error = error.text();
             record.published.clear();
+            for endpoint in record.endpoints.values_mut() {
+                endpoint.endpoint_id.clear();
+                endpoint.address = None;
+                endpoint.gateway = None;
+                endpoint.mac_address.clear();
+            }
             if record.has_started {
                 record.finished_ns = clock::now_ns();
             }
@@ -407,28 +424,6 @@ struct Network {
 struct SharedPids {
     ipc: Option<u32>,
     pid: Option<u32>,
-}
-
-/// Gives the network back when a start fails after it was made.
-struct NetworkUndo<'a> {
-    containers: &'a Containers,
-    record: &'a Record,
-    armed: bool,
-}
-
-impl NetworkUndo<'_> {
-    fn disarm(mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for NetworkUndo<'_> {
-    fn drop(&mut self) {
-        if self.armed && !self.record.endpoints.is_empty() {
-            let (containers, id) = (self.containers.clone(), self.record.id.clone());
-            tokio::task::spawn_blocking(move || containers.inner.networks.disconnect(&id, true));
-        }
-    }
 }
 
 fn make_run_folder(path: &Path) -> std::io::Result<()> {

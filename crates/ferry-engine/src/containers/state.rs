@@ -16,8 +16,6 @@ pub(crate) enum Status {
     Restarting,
     /// Its process has ended.
     Exited,
-    /// Removal failed half-way.
-    Dead,
 }
 
 impl Status {
@@ -29,7 +27,6 @@ impl Status {
             Self::Paused => "paused",
             Self::Restarting => "restarting",
             Self::Exited => "exited",
-            Self::Dead => "dead",
         }
     }
 
@@ -72,21 +69,18 @@ pub(crate) enum Step {
     Paused,
     /// The cgroup was thawed.
     Resumed,
-    /// Removal failed.
-    RemovalFailed,
 }
 
 impl Status {
     /// The status after `step`, or `None` when the step is not legal here.
     pub(crate) fn after(self, step: Step) -> Option<Status> {
-        use Status::{Created, Dead, Exited, Paused, Restarting, Running};
+        use Status::{Created, Exited, Paused, Restarting, Running};
         let next = match (self, step) {
             (Created | Exited | Restarting, Step::Started) => Running,
             (Running | Paused, Step::EndedForRestart) => Restarting,
             (Running | Paused | Restarting, Step::Ended) => Exited,
             (Running, Step::Paused) => Paused,
             (Paused, Step::Resumed) => Running,
-            (Created | Exited | Dead, Step::RemovalFailed) => Dead,
             _ => return None,
         };
         Some(next)

@@ -114,7 +114,7 @@ impl Containers {
     }
 
     fn note_exit(&self, container: &Container, exit: &Exit) -> Record {
-        self.update_whatever(container, |record| {
+        let note = |record: &mut Record| {
             let restarts = Restart::decide(record, exit).is_some();
             let step = if restarts { Step::EndedForRestart } else { Step::Ended };
             record.status = record.status.after(step).unwrap_or(Status::Exited);
@@ -129,7 +129,13 @@ impl Containers {
                 endpoint.gateway = None;
                 endpoint.mac_address.clear();
             }
-        });
+        };
+        if container.with_record(|record| record.host_config.auto_remove) {
+            // It goes at once; should the daemon be killed before, `exit.json` tells the same.
+            Self::update_in_memory(container, note);
+        } else {
+            self.update_whatever(container, note);
+        }
         self.inner.images.set_running(&container.id, false);
         container.snapshot()
     }

@@ -58,7 +58,7 @@ impl System {
             containers: as_i64(statuses.len()),
             containers_running: count(&|status| matches!(status, Status::Running | Status::Restarting)),
             containers_paused: count(&|status| status == Status::Paused),
-            containers_stopped: count(&|status| matches!(status, Status::Created | Status::Exited | Status::Dead)),
+            containers_stopped: count(&|status| matches!(status, Status::Created | Status::Exited)),
             images: as_i64(self.images.count()),
             driver: self.store.driver_name().to_owned(),
             driver_status: Some(driver_status),
