@@ -1,13 +1,20 @@
 //! Endpoints: the veth pair between a bridge and a sandbox.
 
-use std::{net::IpAddr, os::fd::AsFd};
+use std::{
+    net::IpAddr,
+    os::fd::AsFd,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use ipnet::IpNet;
 
 use crate::{
     bridge::delete,
     error::Error,
-    netlink::{Netlink, Refused, route},
+    netlink::{
+        Netlink, Refused,
+        route::{self, Link},
+    },
     sandbox::Sandbox,
     sysctl,
     types::{EndpointSpec, InstanceId},
@@ -17,30 +24,51 @@ use crate::{
 /// ends of an earlier life of the container that the kernel has not finished removing.
 const NAMES_PER_CONTAINER: u32 = 36;
 
-/// Attaches a sandbox; on failure nothing is left.
+/// Attaches a sandbox; on failure nothing is left. The socket is locked for single exchanges only,
+/// so that several containers can start at the same time.
 pub(crate) fn attach(
-    netlink: &mut Netlink,
+    netlink: &Mutex<Netlink>,
     instance: &InstanceId,
     sandbox: &Sandbox,
     endpoint: &EndpointSpec,
 ) -> Result<(), Error> {
     sysctl::check_link_name(&endpoint.interface)?;
-    let bridge = route::link_by_name(netlink, &endpoint.bridge_link)
-        .map_err(|source| Error::kernel("look up link", &endpoint.bridge_link, source))?
+    let bridge = find_bridge(&mut lock(netlink), &endpoint.bridge_link)?;
+    let host_end = create_pair(&mut lock(netlink), instance, sandbox, endpoint, bridge.index)?;
+    let finished = sandbox
+        .run_beside(
+            || set_up_inside(sandbox, endpoint),
+            || set_up_host_end(&mut lock(netlink), instance, endpoint, &host_end),
+        )
+        .and_then(|()| settle(&mut lock(netlink), &host_end))
+        .and_then(|()| match bridge.is_operating {
+            true => Ok(()),
+            false => settle(&mut lock(netlink), &endpoint.bridge_link),
+        });
+    if finished.is_err() {
+        remove_half_made(&mut lock(netlink), &host_end);
+    }
+    finished
+}
+
+fn lock(netlink: &Mutex<Netlink>) -> MutexGuard<'_, Netlink> {
+    // A panic in the middle of an exchange leaves at most an unread answer, which is skipped.
+    netlink.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn find_bridge(netlink: &mut Netlink, name: &str) -> Result<Link, Error> {
+    route::link_by_name(netlink, name)
+        .map_err(|source| Error::kernel("look up link", name, source))?
         .filter(|link| link.is_bridge)
-        .ok_or_else(|| Error::NoSuchLink(endpoint.bridge_link.clone()))?;
-    let host_end = create_pair(netlink, instance, sandbox, endpoint, bridge.index)?;
-    let finished = set_up_host_end(netlink, instance, endpoint, &host_end)
-        .and_then(|()| set_up_inside(sandbox, endpoint))
-        .and_then(|()| settle(netlink, &host_end))
-        .and_then(|()| if bridge.is_operating { Ok(()) } else { settle(netlink, &endpoint.bridge_link) });
-    if finished.is_err()
-        && let Ok(Some(link)) = route::link_by_name(netlink, &host_end)
+        .ok_or_else(|| Error::NoSuchLink(name.to_owned()))
+}
+
+fn remove_half_made(netlink: &mut Netlink, host_end: &str) {
+    if let Ok(Some(link)) = route::link_by_name(netlink, host_end)
         && let Err(source) = delete(netlink, link.index)
     {
         tracing::warn!(link = host_end, error = %source, "cannot remove a half-made link");
     }
-    finished
 }
 
 /// Removes the endpoint of a sandbox that goes on living.
@@ -117,10 +145,11 @@ fn translates_frames() -> bool {
     is_on("bridge/bridge-nf-call-iptables") || is_on("bridge/bridge-nf-call-ip6tables")
 }
 
+/// Runs on a thread inside, for the sake of the sysctls.
 fn set_up_inside(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
     let interface = &endpoint.interface;
     let has_ipv6 = endpoint.addresses.iter().any(|net| matches!(net, IpNet::V6(_)));
-    sandbox.run_inside(|| set_ipv6(interface, has_ipv6))?;
+    set_ipv6(interface, has_ipv6)?;
     sandbox.with_netlink(|inside| {
         let index = route::link_by_name(inside, interface)
             .map_err(|source| Error::kernel("look up link", interface, source))?

@@ -138,7 +138,7 @@ impl Networking {
     /// # Errors
     /// Fails when the kernel refuses; nothing is left then.
     pub fn attach(&self, sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
-        endpoint::attach(&mut self.route(), &self.options.instance, sandbox, endpoint)
+        endpoint::attach(&self.route, &self.options.instance, sandbox, endpoint)
     }
 
     /// Detaches a sandbox that goes on living; closing a namespace needs no detaching.

@@ -58,6 +58,17 @@ impl Sandbox {
         work(netlink.as_mut().expect("opened above"))
     }
 
+    /// Runs `inside` on a thread inside and `here` on this one at the same time. The first error is
+    /// that of `here`.
+    pub(crate) fn run_beside(
+        &self,
+        inside: impl FnOnce() -> Result<(), Error> + Send,
+        here: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (inside, here) = netns::run_beside(self.namespace.as_fd(), inside, here).map_err(Error::Namespace)?;
+        here.and(inside)
+    }
+
     /// Runs `work` on a thread inside.
     pub(crate) fn run_inside<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
         netns::run_inside(self.namespace.as_fd(), work).map_err(Error::Namespace)?

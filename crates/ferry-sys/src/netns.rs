@@ -70,12 +70,39 @@ pub fn run_inside<T: Send>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> T +
     })
 }
 
+/// Runs `inside` on a new thread inside `namespace` and `here` on the calling thread at the same time.
+///
+/// # Errors
+/// Fails when the thread cannot be made or may not enter the namespace; `here` may have been run.
+///
+/// # Panics
+/// Panics when one of them does.
+pub fn run_beside<T: Send, U>(
+    namespace: BorrowedFd<'_>,
+    inside: impl FnOnce() -> T + Send,
+    here: impl FnOnce() -> U,
+) -> io::Result<(T, U)> {
+    let work = || {
+        move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+        Ok(inside())
+    };
+    beside_own_thread(work, here)
+}
+
 fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    beside_own_thread(work, || ()).map(|(result, ())| result)
+}
+
+fn beside_own_thread<T: Send, U>(
+    work: impl FnOnce() -> io::Result<T> + Send,
+    here: impl FnOnce() -> U,
+) -> io::Result<(T, U)> {
     thread::scope(|scope| {
         let worker =
             thread::Builder::new().name("ferry-netns".to_owned()).stack_size(STACK_BYTES).spawn_scoped(scope, work)?;
+        let here = here();
         match worker.join() {
-            Ok(result) => result,
+            Ok(result) => result.map(|result| (result, here)),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
@@ -117,5 +144,11 @@ mod tests {
         let again =
             run_inside(namespace.as_fd(), || inode(current().expect("entered"))).expect("root may enter a namespace");
         assert_eq!(again, inside);
+        let both = run_beside(
+            namespace.as_fd(),
+            || inode(current().expect("entered")),
+            || inode(current().expect("own namespace")),
+        );
+        assert_eq!(both.expect("root may enter a namespace"), (inside, before));
     }
 }
