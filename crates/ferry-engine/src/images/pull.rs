@@ -3,9 +3,11 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use ferry_api::stream::JsonMessage;
 use ferry_registry::{Client, Credentials, Repository};
 use ferry_spec::image::MAX_CONFIG_BYTES;
 use ferry_spec::{Descriptor, Document, ImageConfig, Manifest, Platform, Reference, media_type};
+use tokio::sync::mpsc;
 
 use super::layers::{Hold, Layer};
 use super::names::{parse_name, short};
@@ -18,10 +20,13 @@ use crate::error::{Context, Error, ErrorKind, Result};
 /// How long the registry of the bundled image is waited for.
 const BUNDLED_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Messages that a client of a pull of all tags may be behind.
+const ALL_TAGS_QUEUE: usize = 64;
+
 /// What to pull, as the API takes it.
 #[derive(Debug, Clone, Default)]
 pub struct PullRequest {
-    /// Name, with or without tag and digest.
+    /// Name; with neither tag nor digest, here or below, all tags are meant.
     pub reference: String,
     /// Tag or digest, instead of the one in the name.
     pub tag: Option<String>,
@@ -47,6 +52,43 @@ impl Images {
     /// # Errors
     /// What fails before there is progress to tell; later failures are the stream's last message.
     pub async fn pull(&self, request: PullRequest) -> Result<JsonMessageStream> {
+        if let Some(repository) = repository_alone(&request)? {
+            return self.pull_all(repository, request).await;
+        }
+        self.pull_one(request).await
+    }
+
+    /// Pulls every tag of a repository, one after the other.
+    async fn pull_all(&self, repository: Reference, request: PullRequest) -> Result<JsonMessageStream> {
+        let failed = |error| resolve_failed(&repository, error);
+        let remote = self.inner.client.repository(&repository, request.auth.clone()).map_err(failed)?;
+        let tags = remote.tags().await.map_err(failed)?;
+        let (sender, receiver) = mpsc::channel(ALL_TAGS_QUEUE);
+        let images = self.clone();
+        tokio::spawn(async move {
+            for tag in tags {
+                let one = PullRequest { reference: repository.name(), tag: Some(tag.clone()), ..request.clone() };
+                let mut stream = match images.pull_one(one).await {
+                    Ok(stream) => stream,
+                    Err(error) => {
+                        let text = format!("error pulling {}:{tag}: {}", repository.name(), error.text());
+                        // Nobody to tell is no other failure.
+                        let _ = sender.send(JsonMessage::failed(text)).await;
+                        return;
+                    }
+                };
+                while let Some(message) = stream.recv().await {
+                    let failed = message.error_detail.is_some();
+                    if sender.send(message).await.is_err() || failed {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(receiver)
+    }
+
+    async fn pull_one(&self, request: PullRequest) -> Result<JsonMessageStream> {
         let key = TransferKey {
             reference: wanted(&request.reference, request.tag.as_deref())?,
             platform: request.platform,
@@ -79,6 +121,16 @@ impl Images {
     }
 }
 
+/// Returns the repository when neither a tag nor a digest is asked for: then all its tags are meant.
+fn repository_alone(request: &PullRequest) -> Result<Option<Reference>> {
+    if request.tag.as_deref().is_some_and(|tag| !tag.is_empty()) {
+        return Ok(None);
+    }
+    let name = request.reference.strip_suffix(':').unwrap_or(&request.reference);
+    let parsed = Reference::parse(name).map_err(|error| Error::invalid(error.to_string()))?;
+    Ok((parsed.tag().is_none() && parsed.digest().is_none()).then_some(parsed))
+}
+
 /// Reads the two parameters that say what to pull.
 fn wanted(name: &str, tag: Option<&str>) -> Result<Reference> {
     // `pull -a` sends a colon with nothing behind it.
@@ -92,9 +144,6 @@ fn wanted(name: &str, tag: Option<&str>) -> Result<Reference> {
             Err(_) => parsed.repository().with_tag(tag).map_err(invalid)?,
         },
     };
-    if parsed.tag().is_none() && parsed.digest().is_none() {
-        return Err(Error::not_implemented("pulling all tags of a repository"));
-    }
     if parsed.name() == "docker.io/library/scratch" {
         return Err(Error::new(ErrorKind::Forbidden, "'scratch' is a reserved name"));
     }
@@ -344,7 +393,6 @@ mod tests {
         ] {
             assert_eq!(wanted(name, tag).unwrap().to_string(), expected);
         }
-        assert_eq!(wanted("app", None).unwrap_err().kind(), ErrorKind::NotImplemented);
         assert_eq!(wanted("App", Some("1")).unwrap_err().kind(), ErrorKind::InvalidArgument);
         assert_eq!(wanted("scratch", Some("1")).unwrap_err().text(), "'scratch' is a reserved name");
     }

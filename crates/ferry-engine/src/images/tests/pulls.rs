@@ -231,3 +231,17 @@ async fn a_layer_may_link_to_files_of_layers_below() {
     let folders = service.store.layer_folders(&chain).unwrap();
     assert_eq!(std::fs::read_to_string(folders[0].join("linked")).unwrap(), "4");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_is_pulled_with_all_its_tags() {
+    let fake = Fake::start().await;
+    let service = service();
+    for tag in ["1", "2", "3"] {
+        simple(&fake, "app", tag);
+    }
+    let said = said(&service.pull(&fake, "app:").await.unwrap());
+    for tag in ["1", "2", "3"] {
+        assert!(said.contains(&format!("Status: Downloaded newer image for {}/app:{tag}", fake.host)), "{said:?}");
+        service.images.resolve(&format!("{}/app:{tag}", fake.host), None).unwrap();
+    }
+}
