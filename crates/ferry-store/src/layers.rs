@@ -16,7 +16,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ferry_spec::digest::{ChainId, DiffId};
-use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +28,7 @@ use crate::record;
 use crate::{Inner, Store};
 
 pub(crate) mod copy;
+mod error;
 mod hidden;
 mod limits;
 mod path;
@@ -36,6 +36,7 @@ pub(crate) mod stream;
 mod tar;
 pub(crate) mod unpack;
 
+pub use error::{EntryProblem, LayerError};
 pub(crate) use hidden::Hidden;
 pub use limits::Limits;
 pub(crate) use path::clean as clean_path;
@@ -53,114 +54,6 @@ pub struct Layer {
     pub size_bytes: u64,
     /// The layer below.
     pub parent: Option<ChainId>,
-}
-
-/// What is wrong with one entry of an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum EntryProblem {
-    /// `..` leads above the root.
-    #[error("leads out of the layer")]
-    Escapes,
-    /// Longer than the kernel looks up.
-    #[error("is too long")]
-    TooLong,
-    /// NUL in its name.
-    #[error("has a NUL in its name")]
-    Nul,
-    /// A whiteout that names nothing that could be hidden.
-    #[error("is an invalid whiteout")]
-    Whiteout,
-    /// A device that means a whiteout to overlayfs.
-    #[error("is a character device 0:0, which no layer may bring")]
-    WhiteoutDevice,
-    /// Below a file, or below a link that leads nowhere.
-    #[error("is not a folder, but the layer has entries below it")]
-    ParentNotAFolder,
-    /// The root as anything but a folder.
-    #[error("is the root and not a folder")]
-    RootReplaced,
-    /// A symbolic link to nothing.
-    #[error("is a symbolic link without a target")]
-    EmptyLink,
-    /// A hard link to what is not there, or may not be linked to.
-    #[error("is a hard link to a file that is neither in the layer nor below it")]
-    LinkTarget,
-}
-
-/// Why a layer cannot be unpacked.
-#[derive(Debug, thiserror::Error)]
-pub enum LayerError {
-    /// The compressed stream cannot be read or is broken.
-    #[error("cannot decompress")]
-    Decompress(#[source] io::Error),
-    /// The archive ends in the middle.
-    #[error("archive is truncated")]
-    Truncated,
-    /// A header makes no sense.
-    #[error("invalid tar header: {0}")]
-    Header(&'static str),
-    /// One entry cannot be accepted.
-    #[error("entry {path:?} {problem}")]
-    Entry {
-        /// Its name, as far as it can be shown.
-        path: String,
-        /// What is wrong.
-        problem: EntryProblem,
-    },
-    /// Past a limit.
-    #[error("layer has more than the {limit} {what} allowed")]
-    Limit {
-        /// Of what.
-        what: &'static str,
-        /// How many.
-        limit: u64,
-    },
-    /// A call to the kernel failed.
-    #[error("cannot {action} {path:?}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what, relative to the layer.
-        path: String,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// No thread could be started.
-    #[error("cannot start a thread")]
-    Thread(#[source] io::Error),
-    /// The layers below are needed and cannot be had.
-    #[error("cannot look into the layers below")]
-    Lower(#[source] Box<Error>),
-}
-
-impl LayerError {
-    fn entry(path: &[u8], problem: EntryProblem) -> Self {
-        Self::Entry { path: String::from_utf8_lossy(path).into_owned(), problem }
-    }
-
-    fn errno(action: &'static str, path: &[u8], errno: Errno) -> Self {
-        Self::Io { action, path: String::from_utf8_lossy(path).into_owned(), source: errno.into() }
-    }
-
-    /// Tells whether the archive is to blame, not this host.
-    #[must_use]
-    pub fn is_bad_content(&self) -> bool {
-        match self {
-            Self::Truncated | Self::Header(_) | Self::Entry { .. } | Self::Limit { .. } => true,
-            Self::Decompress(error) => {
-                matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidData
-                        | io::ErrorKind::InvalidInput
-                        | io::ErrorKind::UnexpectedEof
-                        | io::ErrorKind::Other
-                )
-            }
-            Self::Io { source, .. } => source.kind() == io::ErrorKind::InvalidFilename,
-            Self::Thread(_) | Self::Lower(_) => false,
-        }
-    }
 }
 
 /// What lies beside an unpacked layer.

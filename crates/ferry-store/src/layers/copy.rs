@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::path::FOLDER_FLAGS;
+
 /// The most bytes that are copied in one call.
 const CHUNK: usize = 1 << 30;
 
@@ -91,8 +93,6 @@ fn sized(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Er
         }
     }
 }
-
-const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What a copy of a tree asks about each of its paths.
 pub(crate) trait TreeRules {

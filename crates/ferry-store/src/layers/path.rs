@@ -1,6 +1,12 @@
 //! Names in archives, made safe to look up below a root.
 
+use rustix::fs::OFlags;
+
 use super::{EntryProblem, LayerError};
+
+/// How folders are opened whose name may meanwhile be somebody's link.
+pub(crate) const FOLDER_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The longest path the kernel looks up.
 const PATH_MAX: usize = 4095;

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps
 use rustix::io::Errno;
 
 use super::hidden::Hidden;
-use super::path::{Meaning, clean, meaning, split};
+use super::path::{FOLDER_FLAGS, Meaning, clean, meaning, split};
 use super::stream::Stream;
 use super::tar::{self, Entry, Kind, Piece};
 use super::{EntryProblem, LayerError};
@@ -482,8 +482,6 @@ impl<'a> Unpacker<'a> {
             .map_err(|errno| LayerError::errno("set times of", path, errno))
     }
 }
-
-const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 fn starts_with_path(path: &[u8], prefix: &[u8]) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')

@@ -10,8 +10,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::super::copy;
-use super::super::path::{clean, split};
-use super::{EntryProblem, FOLDER_FLAGS, LayerError, Unpacked, Unpacker, WhiteoutStyle, starts_with_path, times};
+use super::super::path::{FOLDER_FLAGS, clean, split};
+use super::{EntryProblem, LayerError, Unpacked, Unpacker, WhiteoutStyle, starts_with_path, times};
 
 /// Links of the layers below that are followed one after the other.
 const MAX_LINKS: usize = 16;
