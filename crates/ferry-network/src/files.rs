@@ -179,6 +179,11 @@ pub fn read_host_resolv_conf() -> String {
     text
 }
 
+/// Returns the addresses of the host's name servers.
+pub fn host_name_servers() -> Vec<IpAddr> {
+    ResolvConf::parse(&read_host_resolv_conf()).servers.iter().filter_map(|server| server.parse().ok()).collect()
+}
+
 /// How a container reaches name servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResolvMode {

@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::{
     bridge, conntrack, endpoint,
     error::Error,
+    files,
     firewall::{Firewall, Monitor, open_netfilter},
     netd::client::Client,
     netlink::{self, Netlink},
@@ -84,8 +85,8 @@ impl Networking {
         self.with_firewall(|firewall| firewall.remove_bridge(link))
     }
 
-    /// Returns the first subnet of the default pools that meets no route or address of the host
-    /// and none of `taken`.
+    /// Returns the first subnet of the default pools that meets no route, address or name server of
+    /// the host and none of `taken`.
     ///
     /// # Errors
     /// `NoSubnet` when there is none.
@@ -94,6 +95,7 @@ impl Networking {
         let failed = |source| Error::kernel("list", "routes and addresses", source);
         let mut used = netlink::route::route_destinations(&mut route).map_err(failed)?;
         used.extend(netlink::route::addresses(&mut route).map_err(failed)?.into_iter().map(|(_, net)| net));
+        used.extend(files::host_name_servers().into_iter().map(IpNet::from));
         used.extend_from_slice(taken);
         subnet::first_free(&self.options.default_pools, &used).ok_or(Error::NoSubnet)
     }
@@ -174,7 +176,7 @@ impl Networking {
         let published = ports.publish(container_id, endpoint_v4, endpoint_v6, requests)?;
         let translated = self
             .with_firewall(|firewall| firewall.publish(container_id, endpoint_v4, endpoint_v6, &published))
-            .and_then(|()| forget_flows(&published, endpoint_v4, endpoint_v6));
+            .map(|()| forget_flows(&published, endpoint_v4, endpoint_v6));
         if let Err(error) = translated {
             if let Err(second) = self.unpublish_locked(&mut ports, container_id) {
                 tracing::warn!(container = container_id, error = %second, "cannot take published ports back");
@@ -239,7 +241,8 @@ impl Networking {
         let Some(publication) = ports.unpublish(container_id)? else { return Ok(()) };
         let (v4, v6, published) = (publication.v4, publication.v6, publication.published());
         self.with_firewall(|firewall| firewall.unpublish(container_id, v4, v6, &published))?;
-        forget_flows(&published, v4, v6)
+        forget_flows(&published, v4, v6);
+        Ok(())
     }
 
     fn sweep_links(&self, live: &Live) -> Result<Vec<String>, Error> {
@@ -305,11 +308,17 @@ impl Networking {
     }
 }
 
-/// UDP flows from before a change of translation would go on as they were.
-fn forget_flows(ports: &[PublishedPort], v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Result<(), Error> {
+/// UDP flows from before a change of translation would go on as they were. A kernel that does not
+/// let us look at them is no reason to refuse a container its ports.
+fn forget_flows(ports: &[PublishedPort], v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) {
     if ports.iter().all(|port| port.protocol != Protocol::Udp) {
-        return Ok(());
+        return;
     }
-    let mut netlink = open_netfilter().map_err(|source| Error::kernel("open", "netfilter socket", source))?;
-    conntrack::forget_udp(&mut netlink, ports, v4, v6)
+    let forgotten = open_netfilter()
+        .map_err(|source| Error::kernel("open", "netfilter socket", source))
+        .and_then(|mut netlink| conntrack::forget_udp(&mut netlink, ports, v4, v6));
+    if let Err(error) = forgotten {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::warn!(%error, cause, "UDP clients of a published port may be answered by its earlier container");
+    }
 }

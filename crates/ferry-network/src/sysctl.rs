@@ -13,6 +13,11 @@ pub(crate) fn read(name: &str) -> Option<String> {
     fs::read_to_string(path(name)).ok().map(|text| text.trim().to_owned())
 }
 
+/// Tells whether the kernel has IPv6.
+pub(crate) fn has_ipv6() -> bool {
+    path("ipv6").exists()
+}
+
 /// Writes a sysctl below `net/`.
 pub(crate) fn write(name: &str, value: &str) -> Result<(), Error> {
     fs::write(path(name), value).map_err(Error::file("write", path(name)))

@@ -23,6 +23,7 @@ use netlink_packet_route::{
 
 use crate::{
     netlink::{Netlink, Request, flag},
+    sysctl,
     types::MacAddr,
 };
 
@@ -129,9 +130,11 @@ pub(crate) fn mark_and_set_up(name: &str, alias: &str) -> Request {
     let mut message = named(name);
     set_up(&mut message);
     message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
-    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
-        In6AddrGenMode::None,
-    )])]));
+    // A kernel started with `ipv6.disable=1` refuses what names IPv6.
+    if sysctl::has_ipv6() {
+        let no_address = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![no_address])]));
+    }
     request(RTM_SETLINK, flag::ACK, &message)
 }
 
@@ -276,6 +279,10 @@ fn listed_address(message: AddressMessage) -> Option<(u32, IpNet)> {
     Some((message.header.index, IpNet::new(found?, message.header.prefix_len).ok()?))
 }
 
+/// Routes to more than this are default routes in disguise: VPNs cut 0.0.0.0/0 into halves to take
+/// precedence.
+const WIDEST_ROUTE: u8 = 8;
+
 /// Lists the destinations of all routes but default routes.
 pub(crate) fn route_destinations(netlink: &mut Netlink) -> io::Result<Vec<IpNet>> {
     let replies = netlink.dump(request(RTM_GETROUTE, 0, &RouteMessage::default()))?;
@@ -284,6 +291,9 @@ pub(crate) fn route_destinations(netlink: &mut Netlink) -> io::Result<Vec<IpNet>
 
 fn destination(message: RouteMessage) -> Option<IpNet> {
     let length = message.header.destination_prefix_length;
+    if length < WIDEST_ROUTE {
+        return None;
+    }
     message.attributes.into_iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(RouteAddress::Inet(address)) => IpNet::new(address.into(), length).ok(),
         RouteAttribute::Destination(RouteAddress::Inet6(address)) => IpNet::new(address.into(), length).ok(),

@@ -189,6 +189,7 @@ fn chosen_subnet_avoids_the_hosts_routes() {
         run("ip", "link set wire up");
         run("ip", "link set other up");
         run("ip", "route add 172.18.0.0/15 via 172.17.3.1");
+        run("ip", "route add 128.0.0.0/1 via 172.17.3.1");
         let taken = ["172.20.0.0/16".parse().expect("a net")];
         assert_eq!(networking.choose_subnet(&taken).expect("free").to_string(), "172.21.0.0/16");
     });
