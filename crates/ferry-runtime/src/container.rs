@@ -181,6 +181,7 @@ fn make(options: CreateOptions, wait: Wait) -> Result<Container, Error> {
         rootfs: options.rootfs,
         network: options.network_namespace,
         joined,
+        procs: Vec::new(),
         stdio: options.stdio,
         cgroup_tasks: cgroup.tasks_files(),
         cgroup_views: cgroup.views(),
@@ -252,12 +253,13 @@ fn spawn(plan: &Plan, child_end: OwnedFd, inherited: Inherited, v2_folder: Optio
 fn spawn_into_pid(
     plan: &Plan,
     child_end: &OwnedFd,
-    inherited: Inherited,
+    mut inherited: Inherited,
     v2_folder: Option<OwnedFd>,
 ) -> Result<Child, Error> {
     let built = RefCell::new(None);
     let prepare = || {
         let build = || -> Result<(), Failure> {
+            inherited.procs = init::joined_proc::make(plan, || inherited.join_pid())?;
             inherited.join_pid()?;
             namespace::unshare(fresh(plan)).map_err(|error| Error::step("make namespaces", error))?;
             *built.borrow_mut() = Some(init::build(plan, child_end, inherited)?);

@@ -22,6 +22,7 @@ use crate::root::Root;
 pub(crate) mod command;
 pub(crate) mod console;
 mod devices;
+pub(crate) mod joined_proc;
 mod mask;
 mod mounts;
 pub(crate) mod proc;
@@ -45,6 +46,8 @@ pub(crate) struct Inherited {
     pub(crate) rootfs: Rootfs,
     pub(crate) network: Option<OwnedFd>,
     pub(crate) joined: Vec<(Namespaces, OwnedFd)>,
+    /// Each procfs of the plan, where the pid namespace is joined.
+    pub(crate) procs: Vec<OwnedFd>,
     pub(crate) stdio: Stdio,
     /// Files to write `0` to, once the caller has made the cgroups.
     pub(crate) cgroup_tasks: Vec<PathBuf>,
@@ -117,14 +120,14 @@ pub(crate) fn tell(channel: &OwnedFd, outcome: Result<Infallible, Failure>) -> i
 
 /// Builds the container's view of the world around the calling process, and lets go of the host.
 pub(crate) fn build(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Result<Built, Failure> {
-    let Inherited { rootfs, network, joined, stdio, cgroup_tasks, cgroup_views, filter, wait, preserved_fds } =
+    let Inherited { rootfs, network, joined, procs, stdio, cgroup_tasks, cgroup_views, filter, wait, preserved_fds } =
         inherited;
     become_separate(plan.process.oom_score_adj)?;
     join_namespaces(network.as_ref(), &joined)?;
     drop((network, joined));
 
     let engine_root = matches!(rootfs, Rootfs::Mount(_));
-    let trees = mounts::collect(plan, rootfs)?;
+    let trees = mounts::collect(plan, rootfs, procs)?;
     let mut cgroup = CgroupEntry { channel, tasks: &cgroup_tasks, namespace: plan, entered: false };
     let root_fd = mounts::attach_root(&trees)?;
     let root = Root::new(&root_fd);

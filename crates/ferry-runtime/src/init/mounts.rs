@@ -15,6 +15,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use super::joined_proc::is_proc;
 use super::proc::PrivateProc;
 use super::{CgroupEntry, CgroupView};
 use crate::container::Rootfs;
@@ -27,7 +28,9 @@ pub(super) struct Trees {
     root: OwnedFd,
     /// One per mount of the plan; `None` for those that are not bind mounts.
     binds: Vec<Option<OwnedFd>>,
-    /// One per cgroup hierarchy, where the container has no cgroup namespace.
+    /// Each procfs that was made beforehand, in the order of the plan.
+    procs: Vec<OwnedFd>,
+    /// The container has no cgroup namespace.
     read_from_host: bool,
 }
 
@@ -46,7 +49,7 @@ const MOUNTABLE_IN_PROC: [&str; 10] = [
 ];
 
 /// Sets the propagation of the host's view and takes out of it what the container gets.
-pub(super) fn collect(plan: &Plan, rootfs: Rootfs) -> Result<Trees, Error> {
+pub(super) fn collect(plan: &Plan, rootfs: Rootfs, procs: Vec<OwnedFd>) -> Result<Trees, Error> {
     let (propagation, _) = plan.root_propagation.unwrap_or((Propagation::Slave, true));
     // Shared mounts stay shared only for a container which is asked to spread its own.
     let propagation = if propagation == Propagation::Unbindable { Propagation::Slave } else { propagation };
@@ -61,7 +64,7 @@ pub(super) fn collect(plan: &Plan, rootfs: Rootfs) -> Result<Trees, Error> {
     change(&root, c"", Propagation::Private, true)
         .map_err(|error| Error::step("make the root file system private", error))?;
     let read_from_host = !plan.new_namespaces.contains(Namespaces::CGROUP);
-    Ok(Trees { root, binds, read_from_host })
+    Ok(Trees { root, binds, procs, read_from_host })
 }
 
 fn bind_tree(mount: &MountPlan) -> Result<Option<OwnedFd>, Error> {
@@ -110,6 +113,7 @@ pub(super) fn make(
     cgroup: &mut CgroupEntry<'_>,
 ) -> Result<Option<PrivateProc>, Error> {
     let mut proc = None;
+    let mut procs = trees.procs.into_iter();
     for (mount, tree) in plan.mounts.iter().zip(trees.binds) {
         let source = match &mount.source {
             MountSource::Bind { path, .. } => path.display().to_string(),
@@ -119,8 +123,9 @@ pub(super) fn make(
         let made = match (&mount.source, tree) {
             (MountSource::Bind { .. }, Some(tree)) => bind(root, mount, &tree),
             (MountSource::Bind { .. }, None) => Err(Failed("its source was not opened".into())),
-            (MountSource::FileSystem { kind, source, parameters }, _) => {
-                file_system(root, mount, kind, source, parameters).map(|made| {
+            (MountSource::FileSystem { kind, .. }, _) => {
+                let ready = if is_proc(mount) { procs.next() } else { None };
+                file_system(root, mount, ready).map(|made| {
                     if kind == "proc" && mount.destination == "/proc" {
                         proc = Some(PrivateProc::of_mount(made));
                     }
@@ -163,13 +168,9 @@ fn bind(root: Root<'_>, mount: &MountPlan, tree: &OwnedFd) -> Result<(), Failed>
     Ok(attach(tree, &target)?)
 }
 
-fn file_system(
-    root: Root<'_>,
-    mount: &MountPlan,
-    kind: &str,
-    source: &str,
-    parameters: &[(String, Option<String>)],
-) -> Result<OwnedFd, Failed> {
+/// Mounts a file system, one that is `ready` or a new one.
+fn file_system(root: Root<'_>, mount: &MountPlan, ready: Option<OwnedFd>) -> Result<OwnedFd, Failed> {
+    let MountSource::FileSystem { kind, .. } = &mount.source else { return Err(Failed("it is no file system".into())) };
     // The places that programs trust must be where they seem to be; elsewhere an image may use links as it likes.
     let trusted = ["/proc", "/sys", "/dev"]
         .iter()
@@ -184,14 +185,39 @@ fn file_system(
     if kind != "proc" && root::is_in_proc(&target)? {
         return Err(Failed(format!("{:?} cannot be mounted because it is inside /proc", mount.destination)));
     }
-    // The device nodes go in before it becomes read-only.
-    let deferred = if mount.destination == "/dev" { mount::READ_ONLY } else { 0 };
-    let detached = new_file_system(kind, source, parameters, mount.attributes.set & !deferred)?;
+    let detached = match ready {
+        Some(ready) => ready,
+        None => new_mount(mount)?,
+    };
     if let Some((propagation, recursive)) = mount.propagation {
         change(&detached, c"", propagation, recursive)?;
     }
     attach(&detached, &target)?;
     Ok(detached)
+}
+
+/// Makes the file system of a mount, detached.
+fn new_mount(mount: &MountPlan) -> Result<OwnedFd, Failed> {
+    let MountSource::FileSystem { kind, source, parameters } = &mount.source else {
+        return Err(Failed("it is no file system".into()));
+    };
+    // The device nodes go in before it becomes read-only.
+    let deferred = if mount.destination == "/dev" { mount::READ_ONLY } else { 0 };
+    new_file_system(kind, source, parameters, mount.attributes.set & !deferred)
+}
+
+/// Makes a procfs of the namespace that the calling process lives in, detached.
+pub(super) fn make_proc(mount: &MountPlan) -> Result<OwnedFd, Error> {
+    new_mount(mount).map_err(|Failed(cause)| mounting("proc", &mount.destination, &cause))
+}
+
+/// Makes an empty folder the root of the calling process, which has a mount namespace of its own.
+pub(super) fn enter_empty_root() -> Result<(), Error> {
+    let step = |error: Errno| Error::step("enter an empty root", error);
+    change(CWD, c"/", Propagation::Private, true).map_err(|error| Error::step("enter an empty root", error))?;
+    let empty = empty_read_only()?;
+    move_mount(&empty, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(step)?;
+    swap_root(&empty).map_err(step)
 }
 
 /// Makes a file system as a detached mount.
@@ -302,16 +328,20 @@ pub(super) fn pivot(plan: &Plan, root: &OwnedFd) -> Result<(), Error> {
         set(root, mount::READ_ONLY, false)
             .map_err(|error| Error::step("make the root file system read-only", error))?;
     }
-    rustix::process::fchdir(root).map_err(step)?;
-    // The old root comes to lie on top of the new one, where "." finds it again.
-    rustix::process::pivot_root(".", ".").map_err(step)?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(step)?;
-    rustix::process::chdir("/").map_err(step)?;
+    swap_root(root).map_err(step)?;
     if let Some((propagation, recursive)) = plan.root_propagation {
         change(CWD, c"/", propagation, recursive)
             .map_err(|error| Error::step("set the propagation of the root file system", error))?;
     }
     Ok(())
+}
+
+fn swap_root(root: &OwnedFd) -> Result<(), Errno> {
+    rustix::process::fchdir(root)?;
+    // The old root comes to lie on top of the new one, where "." finds it again.
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")
 }
 
 /// Copies a tree of mounts, detached.

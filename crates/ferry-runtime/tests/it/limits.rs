@@ -127,7 +127,7 @@ fn namespaces_of_others_are_joined() {
         let pid = state["pid"].as_u64().unwrap();
         let mut second = Bundle::new(
             &runtime,
-            "readlink /proc/self/ns/net; readlink /proc/self/ns/ipc; readlink /proc/self/ns/pid; echo $$",
+            "readlink /proc/self/ns/net; readlink /proc/self/ns/ipc; readlink /proc/self/ns/pid; echo $$; tr '\\0' ' ' < /proc/1/cmdline",
         );
         for (kind, name) in
             [(LinuxNamespaceKind::Network, "net"), (LinuxNamespaceKind::Ipc, "ipc"), (LinuxNamespaceKind::Pid, "pid")]
@@ -141,7 +141,9 @@ fn namespaces_of_others_are_joined() {
             let theirs = std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
             assert_eq!(line, theirs.to_str().unwrap(), "{runtime:?}");
         }
-        assert_ne!(said.lines().last(), Some("1"));
+        assert_ne!(said.lines().nth(3), Some("1"));
+        // Its /proc shows the namespace it is in, not the one it was made from.
+        assert!(said.lines().nth(4).is_some_and(|line| line.starts_with("sleep 1000")), "{runtime:?}: {said}");
         first.succeed(&["kill", &first.id, "KILL"]);
     }
 }
