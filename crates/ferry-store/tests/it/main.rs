@@ -9,4 +9,5 @@ mod crash;
 mod hostile;
 mod layers;
 mod nested;
+mod power;
 mod rootfs;
