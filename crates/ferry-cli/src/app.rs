@@ -42,8 +42,11 @@ fn run(program: &'static str, words: &[String]) -> Result<u8> {
         flags::parse(GLOBAL, true, words, options::checks::check).map_err(|error| root_error(program, &error))?;
     let (config, warning) = Config::load(global.text("config"));
     let printer = crate::output::Printer::default();
-    for note in warning.iter().chain(&global.notes) {
-        printer.note(note);
+    if let Some(warning) = warning {
+        printer.note(&warning);
+    }
+    for note in &global.notes {
+        printer.line(note)?;
     }
     check_log_level(&global)?;
     let options = GlobalOptions {
@@ -106,9 +109,14 @@ fn run_group(context: &Context, group: &'static grammar::Group, rest: &[String])
         usage_error(context.program, group.name, &usage, &error)
     })?;
     for note in &parsed.notes {
-        context.printer.note(note);
+        context.printer.line(note)?;
     }
-    context.printer.data(help::group(context.program, group))?;
+    let text = help::group(context.program, group);
+    if rest.is_empty() {
+        context.printer.error_bytes(text.as_bytes());
+    } else {
+        context.printer.data(text)?;
+    }
     Ok(0)
 }
 
@@ -118,7 +126,7 @@ fn run_command(context: &Context, command: &'static Command, path: &'static str,
     let parsed = flags::parse(command.flags, command.options_first, words, options::checks::check)
         .map_err(|error| usage_error(program, path, &usage, &error))?;
     for note in &parsed.notes {
-        context.printer.note(note);
+        context.printer.line(note)?;
     }
     if parsed.help {
         context.printer.data(help::command(program, command, path))?;
@@ -171,7 +179,11 @@ fn unknown_command(program: &str, path: &str) -> Failure {
         grammar::nearest(word, words.map(|(_, word)| word))
     };
     let hint = near.map(|near| format!("\n\nDid you mean '{near}'?")).unwrap_or_default();
-    let usage = if group.is_empty() { String::new() } else { format!("\n\nUsage:  {program} {group}") };
+    let usage = if group.is_empty() {
+        String::new()
+    } else {
+        format!("\n\nUsage:  {program} {group}{}", if group == "volume" { " COMMAND" } else { "" })
+    };
     let parent = if group.is_empty() { program.to_owned() } else { format!("{program} {group}") };
     Failure::new(format!(
         "{program}: unknown command: {program} {path}{usage}\n\nRun '{parent} --help' for more information{hint}"

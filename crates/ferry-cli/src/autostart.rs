@@ -22,6 +22,7 @@ use crate::output::Printer;
 pub(crate) const EXEC_WORD: &str = "__exec-daemon";
 
 const LOG_FILE: &str = "/var/log/ferryd.log";
+const PID_FILE: &str = "/run/ferry/ferryd.pid";
 const LOCK_FILE: &str = "/run/ferry-autostart.lock";
 const READY_WITHIN: Duration = Duration::from_secs(10);
 const LOG_LINES: usize = 10;
@@ -35,8 +36,9 @@ pub(crate) async fn start_or_explain(client: &Client, error: &Error, printer: &P
         return Ok(());
     }
     if !rustix::process::geteuid().is_root() {
-        printer.note("hint: no ferryd is running and only root can start one: type `sudo ferry info`");
-        return Ok(());
+        return Err(Failure::new(format!(
+            "{error}\nhint: no ferryd is running and only root can start one: type `sudo ferry info`"
+        )));
     }
     let _lock = lock()?;
     if client.connect().await.is_ok() {
@@ -70,10 +72,8 @@ fn denied_hint() -> &'static str {
 }
 
 fn daemon_is_running() -> bool {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return false };
-    entries
-        .flatten()
-        .any(|entry| std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.trim_end() == "ferryd"))
+    let Ok(pid) = std::fs::read_to_string(PID_FILE) else { return false };
+    std::fs::read_to_string(format!("/proc/{}/comm", pid.trim())).is_ok_and(|name| name.trim_end() == "ferryd")
 }
 
 fn lock() -> Result<File> {

@@ -299,7 +299,7 @@ impl<'a> State<'a> {
         for (index, name) in names.iter().enumerate() {
             value = self.field(&value, name, operand)?;
             let final_name = index + 1 == names.len();
-            if let Value::Lookup(entries) = &value {
+            if matches!(value, Value::Lookup(_) | Value::KeyTitle) {
                 let mut keys = Vec::new();
                 if final_name {
                     for argument in arguments {
@@ -307,8 +307,7 @@ impl<'a> State<'a> {
                     }
                     keys.extend(last.clone());
                 }
-                let entries = entries.clone();
-                return self.look_up(&entries, name, &keys, operand);
+                return self.look_up(&value, name, &keys, operand);
             }
             if final_name && !(arguments.is_empty() && last.is_none()) {
                 return Err(self.at(operand, format!("{name} has arguments but cannot be invoked as function")));
@@ -317,15 +316,18 @@ impl<'a> State<'a> {
         Ok(value)
     }
 
-    fn look_up(
-        &self,
-        entries: &std::collections::BTreeMap<String, String>,
-        name: &str,
-        keys: &[Value],
-        operand: &Operand,
-    ) -> Result<Value> {
+    fn look_up(&self, method: &Value, name: &str, keys: &[Value], operand: &Operand) -> Result<Value> {
+        match (keys, method) {
+            ([Value::Text(key)], Value::Lookup(entries)) => {
+                return Ok(Value::text(entries.get(&**key).map_or("", String::as_str)));
+            }
+            ([Value::Text(key)], _) => {
+                let last = key.rsplit('.').next().unwrap_or_default();
+                return Ok(Value::text(last.replace(['-', '_'], " ")));
+            }
+            _ => {}
+        }
         match keys {
-            [Value::Text(key)] => Ok(Value::text(entries.get(&**key).map_or("", String::as_str))),
             [other] => {
                 Err(self.at(operand, format!("wrong type for value; expected string; got {}", other.type_name())))
             }

@@ -11,7 +11,9 @@ pub(crate) fn plain(value: &Value) -> String {
 
 fn write_plain(out: &mut String, value: &Value, names: bool) {
     match value {
-        Value::Missing | Value::Nil | Value::NilPointer(_) | Value::Lookup(_) => out.push_str("<nil>"),
+        Value::Missing | Value::Nil | Value::NilPointer(_) | Value::Lookup(_) | Value::KeyTitle => {
+            out.push_str("<nil>")
+        }
         Value::Bool(truth) => out.push_str(if *truth { "true" } else { "false" }),
         Value::Int(number) => out.push_str(&number.to_string()),
         Value::Uint(number) => out.push_str(&number.to_string()),

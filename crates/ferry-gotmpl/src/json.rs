@@ -11,7 +11,7 @@ pub fn encode(value: &Value) -> String {
 
 fn write_value(out: &mut String, value: &Value) {
     match value {
-        Value::Missing | Value::Nil | Value::NilPointer(_) | Value::Lookup(_) => out.push_str("null"),
+        Value::Missing | Value::Nil | Value::NilPointer(_) | Value::Lookup(_) | Value::KeyTitle => out.push_str("null"),
         Value::Bool(truth) => out.push_str(if *truth { "true" } else { "false" }),
         Value::Int(number) => out.push_str(&number.to_string()),
         Value::Uint(number) => out.push_str(&number.to_string()),
@@ -27,14 +27,20 @@ fn write_value(out: &mut String, value: &Value) {
         Value::Struct(record) => match &record.json {
             Some(json) => write_json(out, json),
             None => {
-                let mut fields: Vec<_> =
-                    record.fields.iter().filter(|(_, field)| !matches!(field, Value::Lookup(_))).collect();
+                let mut fields: Vec<_> = record
+                    .fields
+                    .iter()
+                    .filter(|(_, field)| !matches!(field, Value::Lookup(_) | Value::KeyTitle))
+                    .collect();
                 fields.sort_by(|left, right| left.0.cmp(&right.0));
-                write_all(out, ('{', '}'), fields.into_iter(), |out, (key, value)| {
+                let mut object = String::new();
+                write_all(&mut object, ('{', '}'), fields.into_iter(), |out, (key, value)| {
                     write_text(out, key);
                     out.push(':');
                     write_value(out, value);
                 });
+                // Such rows go through Go's default encoder, which escapes for HTML.
+                out.push_str(&object.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"));
             }
         },
     }

@@ -163,6 +163,7 @@ impl Lexer<'_> {
                 let name = format!("${}", self.word_at(start + 1));
                 self.word(name, Kind::Variable)?;
             }
+            '.' if self.rest().len() == 1 => return Err((start, "illegal number syntax: \".\"".to_owned())),
             '.' if !second.is_some_and(|letter| letter.is_ascii_digit()) => {
                 let name = self.word_at(start + 1);
                 if name.is_empty() {

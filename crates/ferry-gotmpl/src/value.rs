@@ -31,6 +31,8 @@ pub enum Value {
     Struct(Rc<Struct>),
     /// A method that takes a key, such as `.Label "name"`; unknown keys give empty text.
     Lookup(Rc<BTreeMap<String, String>>),
+    /// A method that takes a key and answers the key's last part, as the header of a column of labels.
+    KeyTitle,
 }
 
 /// A typed nil pointer: its fields are known but cannot be read.
@@ -131,7 +133,7 @@ impl Value {
             Self::Text(text) => !text.is_empty(),
             Self::List(items) => !items.is_empty(),
             Self::Map(map) => !map.entries.is_empty(),
-            Self::Struct(_) | Self::Lookup(_) => true,
+            Self::Struct(_) | Self::Lookup(_) | Self::KeyTitle => true,
         }
     }
 
@@ -147,7 +149,7 @@ impl Value {
             Self::Text(_) => "string".to_owned(),
             Self::List(_) => "[]interface {}".to_owned(),
             Self::Map(map) => map.type_name.clone(),
-            Self::Lookup(_) => "func(string) string".to_owned(),
+            Self::Lookup(_) | Self::KeyTitle => "func(string) string".to_owned(),
             Self::Struct(record) => record.type_name.clone(),
         }
     }

@@ -12,7 +12,7 @@ use crate::format::human;
 use crate::format::tabwriter::{Layout, align};
 
 /// The version of Docker's client that this one stands for, which other programs read.
-pub(crate) const CLIENT_VERSION: &str = "29.0.0";
+pub(crate) const CLIENT_VERSION: &str = "29.7.2";
 
 /// This program's own version.
 const FERRY_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -95,7 +95,25 @@ pub(super) fn architecture() -> &'static str {
 
 /// The server's answer with build times as they are shown.
 fn server_json(server: &Json) -> Json {
+    const ORDER: &[&str] = &[
+        "Platform",
+        "Components",
+        "Version",
+        "ApiVersion",
+        "MinAPIVersion",
+        "GitCommit",
+        "GoVersion",
+        "Os",
+        "Arch",
+        "KernelVersion",
+        "Experimental",
+        "BuildTime",
+    ];
     let mut server = server.clone();
+    if let Some(object) = server.as_object_mut() {
+        let ordered = ORDER.iter().filter_map(|key| Some(((*key).to_owned(), object.get(*key)?.clone()))).collect();
+        *object = ordered;
+    }
     for component in server["Components"].as_array_mut().into_iter().flatten() {
         if let Some(time) = component["Details"]["BuildTime"].as_str().map(human::ansi_time) {
             component["Details"]["BuildTime"] = json!(time);

@@ -70,6 +70,10 @@ impl Config {
                 Err(error) => (File::default(), Some(warning(&path, &error))),
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => (File::default(), None),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let text = format!("WARNING: Error loading config file: open {}: permission denied", path.display());
+                (File::default(), Some(text))
+            }
             Err(error) => (File::default(), Some(warning(&path, &error))),
         };
         (Self { folder, file }, warning)
@@ -95,7 +99,7 @@ impl Config {
 }
 
 fn warning(path: &Path, error: &dyn std::fmt::Display) -> String {
-    format!("WARNING: Error loading config file: {}: {error}", path.display())
+    format!("WARNING: Error loading config file: {error} ({})", path.display())
 }
 
 /// `DOCKER_CONFIG`, else `~/.docker`.

@@ -156,10 +156,11 @@ impl Reader<'_> {
         if name.is_empty() || name.starts_with('-') {
             return Err(FlagError::Syntax(format!("--{word}")));
         }
+        // Some commands list it, all have it.
+        if name == "help" {
+            return self.help(inline.as_deref());
+        }
         let Some(flag) = self.flags.iter().find(|flag| flag.name == name) else {
-            if name == "help" {
-                return self.help(inline.as_deref());
-            }
             let near = nearest(name, self.flags.iter().filter(|flag| !flag.hidden).map(|flag| flag.name));
             return Err(FlagError::UnknownFlag { name: name.to_owned(), near });
         };
@@ -237,7 +238,7 @@ pub(crate) fn go_quote(text: &str) -> String {
 /// Checks the number of positional arguments.
 ///
 /// # Errors
-/// Docker's sentence without the program's name, and the word ("Run" or "See") that starts the last line.
+/// Docker's sentence without the program's name, and the word that starts the last line (Docker's slip at "at most" included).
 pub(crate) fn check_args(command: &Command, count: usize) -> Result<(), (String, &'static str)> {
     let plural = |n: usize| if n == 1 { "argument" } else { "arguments" };
     let (fits, text, word) = match command.args {
@@ -245,7 +246,7 @@ pub(crate) fn check_args(command: &Command, count: usize) -> Result<(), (String,
         Args::None => (count == 0, "accepts no arguments".to_owned(), "Run"),
         Args::Exactly(n) => (count == n, format!("requires {n} {}", plural(n)), "Run"),
         Args::AtLeast(n) => (count >= n, format!("requires at least {n} {}", plural(n)), "See"),
-        Args::AtMost(n) => (count <= n, format!("requires at most {n} {}", plural(n)), "Run"),
+        Args::AtMost(n) => (count <= n, format!("requires at most {n} {}", plural(n)), "SRun"),
         Args::Between(low, high) => (
             (low..=high).contains(&count),
             format!("requires at least {low} and at most {high} {}", plural(high)),

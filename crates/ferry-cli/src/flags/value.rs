@@ -64,7 +64,7 @@ fn magnitude(digits: &str) -> Result<u64, &'static str> {
         [b'0', _, ..] => (8, &lower[1..]),
         _ => (10, lower.as_str()),
     };
-    if radix == 10 && body.contains('_') {
+    if radix == 10 && (body.starts_with('_') || body.ends_with('_') || body.contains("__")) {
         return Err("invalid syntax");
     }
     let body: String = body.chars().filter(|letter| *letter != '_').collect();

@@ -66,12 +66,8 @@ impl Inspection {
             let newline = if self.text.is_empty() && failed { "\n" } else { "" };
             return printer.data(format!("{}{newline}", self.text));
         }
-        if self.json_lines && self.documents.is_empty() {
-            return printer.data("[]\n");
-        }
         if self.json_lines {
-            let lines: String = self.documents.iter().map(|json| format!("{}\n", compact(json))).collect();
-            return printer.data(lines);
+            return printer.data(format!("{}\n", compact(&format!("[{}]", self.documents.join(",")))));
         }
         printer.data(format!("{}\n", indent(&format!("[{}]", self.documents.join(",")))))
     }

@@ -45,7 +45,7 @@ impl Listing<'_> {
             return Ok(body);
         }
         let headers: BTreeMap<String, Value> =
-            self.headers.iter().map(|(field, header)| ((*field).to_owned(), Value::from(*header))).collect();
+            self.headers.iter().map(|(field, header)| ((*field).to_owned(), header_value(field, header))).collect();
         let options = Options { functions: Functions::Header, ..Options::default() };
         let header = parsed.execute(&Value::map(headers), options).map_err(failed)?;
         Ok(tabwriter::align(&format!("{header}\n{body}"), &tabwriter::LISTS))
@@ -63,4 +63,9 @@ impl Listing<'_> {
         };
         (text.trim_matches(' ').replace("\\t", "\t").replace("\\n", "\n"), is_table)
     }
+}
+
+/// The column of one label is headed by the label.
+fn header_value(field: &str, header: &str) -> Value {
+    if field == "Label" { Value::KeyTitle } else { Value::from(header) }
 }

@@ -74,7 +74,10 @@ impl Schema {
             return match json {
                 Some(_) => self.value(inner, json, true),
                 None if self.types.contains_key(inner) => self.nil(inner),
-                None => Value::Nil,
+                None => {
+                    let type_name = if inner == "i" { "int64" } else { "bool" };
+                    Value::NilPointer(Rc::new(NilPointer { type_name: type_name.to_owned(), fields: Vec::new() }))
+                }
             };
         }
         if let Some(inner) = kind.strip_prefix('[').and_then(|kind| kind.strip_suffix(']')) {

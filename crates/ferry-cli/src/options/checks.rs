@@ -11,7 +11,7 @@ use super::{devices, mounts, networks};
 pub(crate) fn check(flag: &Flag, value: &str) -> Result<(), String> {
     match (flag.name, flag.kind) {
         ("gpus", Kind::Text) => devices::parse_gpus(value).map(drop),
-        (name, Kind::List) => check_list(name, value),
+        (name, Kind::List | Kind::Map) => check_list(name, value),
         _ => Ok(()),
     }
 }
@@ -160,7 +160,12 @@ pub(super) fn parse_ulimit(value: &str) -> Result<(String, i64, i64), String> {
         Some(text) => parse_int(text)?,
         None => soft,
     };
-    if hard != -1 && (soft > hard || soft == -1) {
+    if hard != -1 && soft == -1 {
+        return Err(format!(
+            "ulimit soft limit must be less than or equal to hard limit: soft: -1 (unlimited), hard: {hard}"
+        ));
+    }
+    if hard != -1 && soft > hard {
         return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
     }
     Ok((name.to_owned(), soft, hard))

@@ -2,12 +2,16 @@
 
 /// Splits a row.
 pub(super) fn fields(row: &str) -> Result<Vec<String>, String> {
+    if row.is_empty() {
+        return Err("EOF".to_owned());
+    }
     let mut fields = Vec::new();
     let mut letters = row.chars().peekable();
     let mut field = String::new();
     let mut column = 1;
+    let mut at_start = true;
     loop {
-        if letters.next_if_eq(&'"').is_some() {
+        if field.is_empty() && at_start && letters.next_if_eq(&'"').is_some() {
             loop {
                 match letters.next() {
                     None => {
@@ -31,12 +35,18 @@ pub(super) fn fields(row: &str) -> Result<Vec<String>, String> {
                 fields.push(field);
                 return Ok(fields);
             }
-            Some(',') => fields.push(std::mem::take(&mut field)),
+            Some(',') => {
+                fields.push(std::mem::take(&mut field));
+                at_start = true;
+                column += 1;
+                continue;
+            }
             Some('"') => {
                 return Err(format!("parse error on line 1, column {column}: bare \" in non-quoted-field"));
             }
             Some(letter) => field.push(letter),
         }
+        at_start = false;
         column += 1;
     }
 }

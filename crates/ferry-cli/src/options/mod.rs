@@ -229,8 +229,11 @@ fn host_settings(parsed: &Parsed, host: &mut HostConfig) -> Result<(), String> {
     host.dns_options = Some([parsed.all("dns-option"), parsed.all("dns-opt")].concat());
     let hosts = parsed.all("add-host").iter().map(|value| checks::extra_host(value));
     host.extra_hosts = list(&hosts.collect::<Result<Vec<_>, _>>()?);
-    host.cap_add = list(parsed.all("cap-add"));
-    host.cap_drop = list(parsed.all("cap-drop"));
+    let added = capabilities(parsed.all("cap-add"));
+    let dropped = capabilities(parsed.all("cap-drop"));
+    // What is asked for wins over what is dropped.
+    host.cap_drop = list(&dropped.into_iter().filter(|name| !added.contains(name)).collect::<Vec<_>>());
+    host.cap_add = list(&added);
     host.group_add = list(parsed.all("group-add"));
     host.readonly_rootfs = parsed.on("read-only");
     host.isolation = parsed.text_or_empty("isolation").to_owned();
@@ -240,6 +243,17 @@ fn host_settings(parsed: &Parsed, host: &mut HostConfig) -> Result<(), String> {
     host.annotations = environment::to_map(parsed.all("annotation"));
     host.init = parsed.changed("init").then(|| parsed.on("init"));
     Ok(())
+}
+
+/// Capabilities by their whole names, sorted, each once.
+fn capabilities(values: &[String]) -> Vec<String> {
+    let names: std::collections::BTreeSet<String> = values
+        .iter()
+        .map(|value| value.trim().to_ascii_uppercase())
+        .filter(|name| !name.is_empty())
+        .map(|name| if name == "ALL" || name.starts_with("CAP_") { name } else { format!("CAP_{name}") })
+        .collect();
+    names.into_iter().collect()
 }
 
 fn limits(parsed: &Parsed, host: &mut HostConfig, swappiness: i64) -> Result<(), String> {

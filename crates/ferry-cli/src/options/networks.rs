@@ -37,7 +37,7 @@ pub(super) fn parse(value: &str) -> Result<Attachment, String> {
             "alias" => attachment.aliases.push(text.to_owned()),
             "ip" => attachment.ipv4 = text.to_owned(),
             "ip6" => attachment.ipv6 = text.to_owned(),
-            "mac-address" => attachment.mac = mac_address(text)?,
+            "mac-address" => attachment.mac = text.to_owned(),
             "link-local-ip" => attachment.link_local.push(text.to_owned()),
             "driver-opt" => {
                 let (name, option) = text.split_once('=').ok_or("invalid key value pair format in driver options")?;
@@ -93,6 +93,13 @@ pub(super) fn endpoints(parsed: &Parsed) -> Result<(String, BTreeMap<String, Opt
     let mut endpoints = BTreeMap::new();
     for attachment in attachments {
         let target = attachment.target.clone();
+        // The mode says it all for those that are not networks of their own.
+        if !is_user_defined(&target)
+            && target != "default"
+            && settings(attachment.clone())? == EndpointSettings::default()
+        {
+            continue;
+        }
         if endpoints.contains_key(&target) {
             let name = crate::flags::go_quote(&target);
             return Err(format!("network {name} is specified multiple times"));
@@ -158,7 +165,10 @@ fn settings(attachment: Attachment) -> Result<EndpointSettings, String> {
             ipv6_address: attachment.ipv6,
             link_local_ips: attachment.link_local,
         }),
-        mac_address: attachment.mac,
+        mac_address: match attachment.mac.as_str() {
+            "" => String::new(),
+            address => mac_address(address)?,
+        },
         driver_opts: (!attachment.driver_options.is_empty()).then_some(attachment.driver_options),
         gw_priority: attachment.gateway_priority,
         ..EndpointSettings::default()

@@ -39,9 +39,6 @@ fn parse_expose(spec: &str) -> Result<Vec<String>, String> {
     let (protocol, range) = split_protocol(spec);
     let (start, end) =
         port_range(range).map_err(|error| format!("invalid range format for --expose: {spec}, error: {error}"))?;
-    if !is_protocol(protocol) {
-        return Err(format!("invalid proto: {protocol}"));
-    }
     Ok((start..=end).map(|port| format!("{port}/{}", protocol.to_ascii_lowercase())).collect())
 }
 
@@ -53,25 +50,12 @@ fn standard_notation(spec: &str) -> Result<String, String> {
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     for field in csv::fields(spec)? {
         let (key, value) = field.split_once('=').unwrap_or((&field, ""));
-        match key {
-            "target" | "published" => {
-                // The long form takes single ports alone.
-                value
-                    .parse::<u32>()
-                    .map_err(|_| format!("invalid publish opts format (should be name=value but got '{field}')"))
-                    .or_else(|error| if key == "published" && value.contains('-') { Ok(0) } else { Err(error) })?;
-            }
-            "protocol" | "mode" => {}
-            _ => return Err(format!("invalid publish opts format (should be name=value but got '{field}')")),
-        }
-        values.insert(key.to_owned(), value.to_owned());
+        values.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
     }
-    let target = values.get("target").ok_or_else(|| format!("missing mandatory field \"target\" in '{spec}'"))?;
-    let protocol = values.get("protocol").map_or("tcp", String::as_str);
-    match values.get("published") {
-        Some(published) => Ok(format!("{published}:{target}/{protocol}")),
-        None => Ok(format!("{target}/{protocol}")),
-    }
+    let value = |name: &str| values.get(name).map_or("", String::as_str);
+    let protocol = if value("protocol").is_empty() { "tcp" } else { value("protocol") };
+    // What is wrong with the parts the short form tells.
+    Ok(format!("{}:{}/{protocol}", value("published"), value("target")))
 }
 
 fn parse_spec(spec: &str) -> Result<Vec<(String, PortBinding)>, String> {
@@ -138,7 +122,7 @@ fn is_protocol(protocol: &str) -> bool {
 
 fn port_range(text: &str) -> Result<(u16, u16), String> {
     if text.is_empty() {
-        return Err("empty string specified for ports.".to_owned());
+        return Err("empty string specified for ports".to_owned());
     }
     let number = |digits: &str| {
         let failure = |why: &str| format!("strconv.ParseUint: parsing {}: {why}", crate::flags::go_quote(digits));

@@ -17,14 +17,13 @@ use crate::output::{stdout_is_terminal, stdout_size};
 
 /// Runs `create`.
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
-    let failed = |failure: Failure| with_help(context.program, "create", 125, &failure.message);
+    let failed = |failure: Failure| match failure.code {
+        BARE => Failure::new(failure.message),
+        _ => with_help(context.program, "create", 125, &failure.message),
+    };
     let request = build_request(parsed, context).map_err(failed)?;
     let client = context.client().await?;
-    // Unlike `run`, `create` shows a refusal of the daemon bare.
-    let id = create(client, parsed, context, request).await.map_err(|failure| match failure.code {
-        1 => with_help(context.program, "create", 125, &failure.message),
-        _ => failure,
-    })?;
+    let id = create(client, parsed, context, request).await?;
     context.printer.line(&id)?;
     Ok(0)
 }
@@ -37,13 +36,37 @@ pub(super) fn build_request(parsed: &Parsed, context: &Context) -> Result<Create
             "invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
         )));
     }
+    windows_only(parsed)?;
+    if parsed.all("mount").iter().any(|mount| mount.contains("bind-nonrecursive=")) {
+        context.printer.log("warning", "bind-nonrecursive is deprecated, use bind-recursive=disabled instead");
+    }
     let host = context.target()?.host;
     let request = options::to_request(parsed, &context.config.proxy_environment(&host)).map_err(Failure::new)?;
     if parsed.on("use-api-socket") {
         return Err(Failure::not_implemented("the flag `--use-api-socket`"));
     }
+    if !parsed.on_or("disable-content-trust", true) {
+        return Err(Failure::not_implemented("content trust (`--disable-content-trust=false`)"));
+    }
     Ok(request)
 }
+
+/// Some flags are for daemons of another system.
+fn windows_only(parsed: &Parsed) -> Result<()> {
+    let given =
+        ["cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"].into_iter().filter(|flag| parsed.changed(flag));
+    let lines: Vec<String> = given
+        .map(|flag| {
+            format!(
+                "\"--{flag}\" is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux"
+            )
+        })
+        .collect();
+    if lines.is_empty() { Ok(()) } else { Err(Failure::with_code(BARE, lines.join("\n"))) }
+}
+
+/// Marks a failure that is printed as it is and exits with 1.
+pub(super) const BARE: u8 = 0;
 
 /// Creates the container, pulling the image where that is wanted; returns its id.
 pub(super) async fn create(
@@ -57,6 +80,7 @@ pub(super) async fn create(
     let platform = platform(parsed);
     let policy = parsed.text("pull").unwrap_or("missing");
     let image = request.config.image.clone();
+    let reference = AnyReference::parse(&image).map_err(|error| Failure::new(error.to_string()))?;
     let quiet = parsed.on("quiet");
     if policy == "always" {
         pull::pull_for_run(client, context, &image, &platform, quiet).await?;
@@ -70,7 +94,7 @@ pub(super) async fn create(
     if let Err(error) = &created
         && error.is_not_found()
         && matches!(policy, "missing" | "")
-        && let Ok(AnyReference::Named(reference)) = AnyReference::parse(&image)
+        && let AnyReference::Named(reference) = reference
     {
         if !quiet {
             context

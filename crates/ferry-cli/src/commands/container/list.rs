@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use ferry_api::container::{Port, Summary};
-use ferry_gotmpl::Value;
+use ferry_gotmpl::{NilPointer, Options, Struct, Template, Value};
 use ferry_spec::reference::Reference;
 
 use crate::commands::lists;
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::flags::{Parsed, go_quote};
 use crate::format::{Listing, human};
 
 const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
-const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{.State}}\n\
-                   status: {{.Status}}\nnames: {{.Names}}\nlabels: {{.Labels}}\nports: {{.Ports}}\n";
+const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate:{{pad .State 1 0}}\n\
+                   status:{{pad .Status 1 0}}\nnames: {{.Names}}\nlabels:{{pad .Labels 1 0}}\nports:{{pad .Ports 1 0}}\n";
 
 const HEADERS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
@@ -30,6 +30,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("Status", "STATUS"),
     ("Size", "SIZE"),
     ("Labels", "LABELS"),
+    ("Label", ""),
     ("Mounts", "MOUNTS"),
     ("LocalVolumes", "LOCAL VOLUMES"),
     ("Networks", "NETWORKS"),
@@ -38,16 +39,19 @@ const HEADERS: &[(&str, &str)] = &[
 /// Runs `ps`.
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let quiet = parsed.on("quiet");
+    if quiet && parsed.changed("format") {
+        context.printer.note("WARNING: Ignoring custom format, because both --format and --quiet are set.");
+    }
     let format = match parsed.text_or_empty("format") {
         "" if !context.config.file.ps_format.is_empty() && !quiet => context.config.file.ps_format.clone(),
         given => given.to_owned(),
     };
+    check_template(&format)?;
     // A template that shows sizes needs them computed.
-    let size = parsed.on("size") || (format.contains(".Size") && !parsed.changed("size")) || format == "json";
+    let size = parsed.on("size") || (format.contains(".Size") && !parsed.changed("size"));
     let last = if parsed.on("latest") && !parsed.changed("last") { 1 } else { parsed.int("last").unwrap_or(-1) };
     let client = context.client().await?;
-    let containers =
-        client.container_list(parsed.on("all") || last > 0, last, size && !quiet, &lists::filters(parsed)).await?;
+    let containers = client.container_list(parsed.on("all"), last, size, &lists::filters(parsed)).await?;
     let table = match (quiet, parsed.on("size")) {
         (true, _) => "{{.ID}}".to_owned(),
         (false, true) => format!("{TABLE}\t{{{{.Size}}}}"),
@@ -57,12 +61,32 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let listing = Listing { type_name: "formatter.ContainerContext", headers: HEADERS, table: &table, raw: &raw };
     let truncate = !parsed.on("no-trunc");
     let rows = containers.iter().map(|container| row(container, truncate)).collect();
-    let format = match (quiet, format.as_str()) {
-        (true, "" | "table" | "raw") => "{{.ID}}",
-        (_, format) => format,
-    };
+    let format = if quiet { "{{.ID}}" } else { &format };
     context.printer.data(listing.render(format, rows)?)?;
     Ok(0)
+}
+
+/// Finds mistakes before the daemon is asked, on a container of which nothing is known.
+fn check_template(format: &str) -> Result<()> {
+    if matches!(format, "" | "table" | "json" | "raw") {
+        return Ok(());
+    }
+    let template =
+        Template::parse("", format).map_err(|error| Failure::new(format!("failed to parse template: {error}")))?;
+    let fields = row(&Summary::default(), true).into_iter().map(|(name, value)| match value {
+        Value::Text(_) => (name.to_owned(), Value::from("")),
+        other => (name.to_owned(), other),
+    });
+    let nothing = Struct {
+        type_name: "formatter.ContainerContext".to_owned(),
+        fields: fields.collect(),
+        json: None,
+        pointer: true,
+    };
+    template
+        .execute(&Value::Struct(Rc::new(nothing)), Options::default())
+        .map(drop)
+        .map_err(|error| Failure::new(format!("failed to execute template: {error}")))
 }
 
 fn row(container: &Summary, truncate: bool) -> Vec<(&'static str, Value)> {
@@ -87,7 +111,10 @@ fn row(container: &Summary, truncate: bool) -> Vec<(&'static str, Value)> {
         ("Mounts", mounts(container, truncate).into()),
         ("LocalVolumes", volumes.to_string().into()),
         ("Networks", networks.join(",").into()),
-        ("Platform", Value::Nil),
+        (
+            "Platform",
+            Value::NilPointer(Rc::new(NilPointer { type_name: "v1.Platform".to_owned(), fields: Vec::new() })),
+        ),
     ]
 }
 
@@ -209,9 +236,10 @@ mod tests {
             ("alpine".to_owned(), "alpine"),
             (format!("alpine:3@sha256:{digest}"), "alpine:3"),
             (format!("alpine@sha256:{digest}"), "alpine"),
-            (digest.clone(), "aaaaaaaaaaaa"),
+            ("b".repeat(64), "bbbbbbbbbbbb"),
         ] {
-            let container = Summary { image: given, image_id: format!("sha256:{digest}"), ..Summary::default() };
+            let container =
+                Summary { image: given, image_id: format!("sha256:{}", "b".repeat(64)), ..Summary::default() };
             assert_eq!(image(&container, true), shown);
         }
     }

@@ -13,11 +13,13 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let ports = inspect.network_settings.ports;
     if let Some(wanted) = parsed.args.get(1) {
         let (number, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-        number.parse::<u16>().map_err(|_| Failure::new(format!("invalid port ({wanted}): {}", bad_number(number))))?;
-        let key = format!("{number}/{}", protocol.to_ascii_lowercase());
+        number
+            .parse::<u16>()
+            .map_err(|_| Failure::new(format!("Error: invalid port ({wanted}): {}", bad_number(number))))?;
+        let key = format!("{number}/{protocol}");
         let bindings = ports.get(&key).cloned().flatten().unwrap_or_default();
         if bindings.is_empty() {
-            return Err(Failure::new(format!("no public port '{wanted}' published for {}", parsed.args[0])));
+            return Err(Failure::new(format!("Error: No public port '{wanted}' published for {}", parsed.args[0])));
         }
         for binding in sorted(bindings) {
             context.printer.line(&address(&binding))?;

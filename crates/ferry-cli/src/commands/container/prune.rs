@@ -11,7 +11,7 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     const WARNING: &str =
         "WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] ";
     if !parsed.on("force") && !lists::confirmed(context, WARNING)? {
-        return Err(crate::failure::Failure::new("container prune has been cancelled"));
+        return Ok(0);
     }
     let client = context.client().await?;
     let report = client.container_prune(&lists::filters(parsed)).await?;

@@ -3,7 +3,7 @@
 use ferry_api::container::Config;
 use ferry_client::{AttachOptions, Client, Hijacked, Wait};
 
-use super::create::{build_request, create};
+use super::create::{BARE, build_request, create};
 use super::{start_exit_code, with_help};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -15,8 +15,10 @@ use crate::streams::{signals, terminal};
 
 /// Runs `run`.
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
-    let mut request =
-        build_request(parsed, context).map_err(|failure| with_help(context.program, "run", 125, &failure.message))?;
+    let mut request = build_request(parsed, context).map_err(|failure| match failure.code {
+        BARE => Failure::new(failure.message),
+        _ => with_help(context.program, "run", 125, &failure.message),
+    })?;
     if parsed.on("detach") {
         if !parsed.all("attach").is_empty() {
             return Err(Failure::new("conflicting options: cannot specify both --attach and --detach"));
@@ -35,8 +37,9 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let client = context.client().await.map_err(wrapped)?;
     let id = create(client, parsed, context, request).await.map_err(wrapped)?;
     if !(config.attach_stdin || config.attach_stdout || config.attach_stderr) {
-        client.container_start(&id, "").await.map_err(|error| wrapped(error.into()))?;
+        // The id is of use even where the start fails.
         context.printer.line(&id)?;
+        client.container_start(&id, "").await.map_err(|error| wrapped(error.into()))?;
         return Ok(0);
     }
     attached(client, parsed, context, &config, &id).await

@@ -40,7 +40,7 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     if failed.is_empty() {
         return Ok(0);
     }
-    Err(Failure::new(format!("failed to start containers: {}", failed.join(", "))))
+    Err(Failure::new(format!("Error: failed to start containers: {}", failed.join(", "))))
 }
 
 async fn attached(client: &Client, parsed: &Parsed, context: &Context) -> Result<u8> {

@@ -29,15 +29,9 @@ fn to_options(parsed: &Parsed) -> Result<ImportOptions, String> {
         ..ImportOptions::default()
     };
     if let Some(name) = parsed.args.get(1).filter(|name| !name.is_empty()) {
-        let reference = Reference::parse(name).map_err(|error| error.to_string())?;
-        // The daemon splits and checks the whole name itself.
-        options.repository = match reference.tag() {
-            Some(tag) => {
-                options.tag = tag.to_owned();
-                name.strip_suffix(&format!(":{tag}")).unwrap_or(name).to_owned()
-            }
-            None => name.clone(),
-        };
+        Reference::parse(name).map_err(|error| error.to_string())?;
+        // The daemon splits the name itself.
+        options.repository = name.clone();
     }
     Ok(options)
 }
@@ -55,7 +49,7 @@ mod tests {
             to_options(&flags::parse(IMAGE_IMPORT.flags, false, &words, options::checks::check).unwrap()).unwrap()
         };
         let import = parse("-m note -c ENV=1 ./a.tar me/x:1");
-        assert_eq!((import.source.as_str(), import.repository.as_str(), import.tag.as_str()), ("-", "me/x", "1"));
+        assert_eq!((import.source.as_str(), import.repository.as_str()), ("-", "me/x:1"));
         assert_eq!(import.changes, ["ENV=1"]);
         assert_eq!(parse("http://x/y.tar").source, "http://x/y.tar");
     }

@@ -45,10 +45,9 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
         given => given.to_owned(),
     };
     let client = context.client().await?;
-    let mut images = client.image_list(parsed.on("all"), &filters).await?;
-    images.sort_by_key(|image| std::cmp::Reverse(image.created));
+    let images = client.image_list(parsed.on("all"), &filters).await?;
     let digests = parsed.on("digests");
-    let needs_digest = digests || (!quiet && format.contains("{{.Digest}}")) || format == "json";
+    let needs_digest = digests || (!quiet && format.contains("{{.Digest}}"));
     let table = match (quiet, digests) {
         (true, _) => "{{.ID}}",
         (false, true) => DIGEST_TABLE,
@@ -113,11 +112,11 @@ fn names(image: &Summary, digests: bool, needs_digest: bool) -> Vec<(String, Str
 
 fn row(image: &Summary, truncate: bool, repository: &str, tag: &str, digest: &str) -> Vec<(&'static str, Value)> {
     let id = if truncate { human::short_id(&image.id) } else { &image.id };
-    let computed = |bytes: i64| if bytes == -1 { "N/A".to_owned() } else { human::size_short(bytes) };
+    let computed = |bytes: i64| if bytes == -1 { "N/A".to_owned() } else { human::size(bytes) };
     let unique = if image.size == -1 || image.shared_size == -1 {
         "N/A".to_owned()
     } else {
-        human::size_short(image.size - image.shared_size)
+        human::size(image.size - image.shared_size)
     };
     let containers = if image.containers == -1 { "N/A".to_owned() } else { image.containers.to_string() };
     vec![
@@ -125,19 +124,14 @@ fn row(image: &Summary, truncate: bool, repository: &str, tag: &str, digest: &st
         ("Repository", repository.into()),
         ("Tag", tag.into()),
         ("Digest", digest.into()),
-        ("CreatedSince", created_since(image.created).into()),
+        ("CreatedSince", human::since(image.created).into()),
         ("CreatedAt", human::go_time(image.created).into()),
         ("Size", human::size_short(image.size).into()),
         ("Containers", containers.into()),
-        ("VirtualSize", human::size_short(image.size).into()),
+        ("VirtualSize", human::size(image.size).into()),
         ("SharedSize", computed(image.shared_size).into()),
         ("UniqueSize", unique.into()),
     ]
-}
-
-/// Images that name no time have none.
-fn created_since(created: i64) -> String {
-    if created <= 0 { "N/A".to_owned() } else { human::since(created) }
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let name = &parsed.args[0];
     let quiet = parsed.on("quiet");
     let all = parsed.on("all-tags");
+    if !parsed.on_or("disable-content-trust", true) {
+        return Err(Failure::not_implemented("content trust (`--disable-content-trust=false`)"));
+    }
     let given = Reference::parse(name).map_err(|error| Failure::new(error.to_string()))?;
     let has_tag = given.tag().is_some() || given.digest().is_some();
     if all && has_tag {

@@ -10,7 +10,7 @@ use crate::flags::{Parsed, go_quote};
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let (source, target) = (&parsed.args[0], &parsed.args[1]);
     let reference = Reference::parse(target).map_err(|error| {
-        Failure::new(format!("error parsing reference: {} is not a valid repository/tag: {error}", go_quote(target)))
+        Failure::new(format!("Error parsing reference: {} is not a valid repository/tag: {error}", go_quote(target)))
     })?;
     if reference.digest().is_some() {
         return Err(Failure::new("refusing to create a tag with a digest reference"));

@@ -20,6 +20,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("IPv6", "IPV6"),
     ("Internal", "INTERNAL"),
     ("Labels", "LABELS"),
+    ("Label", ""),
     ("CreatedAt", "CREATED AT"),
 ];
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use ferry_api::event::Message;
-use ferry_gotmpl::{Options, Template, Value};
+use ferry_gotmpl::{Map, Options, Struct, Template, Value};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -21,20 +21,25 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
         "json" => Some("{{json .}}"),
         text => Some(text),
     };
-    let template = template
-        .map(|text| Template::parse("", text))
-        .transpose()
-        .map_err(|error| Failure::with_code(64, format!("Error parsing format: template parsing error: {error}")))?;
+    let invalid = |error: String| Failure::with_code(64, format!("Error parsing format: {error}"));
+    let template =
+        template.map(|text| Template::parse("", text)).transpose().map_err(|error| invalid(error.to_string()))?;
+    if let Some(template) = &template {
+        // Mistakes are told before the first event.
+        template
+            .execute(&value(&Message::default()), Options::default())
+            .map_err(|error| invalid(error.to_string()))?;
+    }
     let time = |name: &str| human::api_time(parsed.text_or_empty(name)).map_err(Failure::new);
     let client = context.client().await?;
     let mut stream = client.events(&time("since")?, &time("until")?, &lists::filters(parsed)).await?;
     let mut documents = Documents::default();
     while let Some(bytes) = stream.next().await? {
-        for document in documents.feed::<serde_json::Value>(&bytes)? {
+        for message in documents.feed::<Message>(&bytes)? {
             let text = match &template {
-                None => line(&document)?,
+                None => line(&message),
                 Some(template) => template
-                    .execute(&value(&document), Options::default())
+                    .execute(&value(&message), Options::default())
                     .map_err(|error| Failure::new(error.to_string()))?,
             };
             context.printer.line(&text)?;
@@ -43,30 +48,41 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     Ok(0)
 }
 
-/// The same structure as the document, with Go's field names.
-fn value(document: &serde_json::Value) -> Value {
-    let Value::Map(map) = Value::from_json(document) else { return Value::Nil };
-    let go_name = |key: &str| match key {
-        "time" => "Time".to_owned(),
-        "timeNano" => "TimeNano".to_owned(),
-        "scope" => "Scope".to_owned(),
-        "status" => "Status".to_owned(),
-        "id" => "ID".to_owned(),
-        "from" => "From".to_owned(),
-        other => other.to_owned(),
+/// The message with Go's field names.
+fn value(message: &Message) -> Value {
+    let record = |type_name: &str, fields: Vec<(&str, Value)>, json: serde_json::Value, pointer: bool| {
+        Value::Struct(Rc::new(Struct {
+            type_name: type_name.to_owned(),
+            fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            json: Some(json),
+            pointer,
+        }))
     };
-    let fields = map.entries.iter().map(|(key, value)| (go_name(key), value.clone())).collect();
-    Value::Struct(Rc::new(ferry_gotmpl::Struct {
-        type_name: "events.Message".to_owned(),
-        fields,
-        json: Some(document.clone()),
-        pointer: false,
-    }))
+    let json = serde_json::to_value(message).unwrap_or_default();
+    let attributes = message.actor.attributes.iter().map(|(key, text)| (key.clone(), Value::from(text.as_str())));
+    let attributes = Value::Map(Rc::new(Map {
+        entries: attributes.collect(),
+        zero: Value::from(""),
+        type_name: "map[string]string".to_owned(),
+        null: false,
+    }));
+    let actor = vec![("ID", Value::from(message.actor.id.as_str())), ("Attributes", attributes)];
+    let actor = record("events.Actor", actor, json["Actor"].clone(), false);
+    let fields = vec![
+        ("Status", message.status.as_str().into()),
+        ("ID", message.id.as_str().into()),
+        ("From", message.from.as_str().into()),
+        ("Type", message.kind.as_str().into()),
+        ("Action", message.action.as_str().into()),
+        ("Actor", actor),
+        ("Scope", message.scope.as_str().into()),
+        ("Time", message.time.into()),
+        ("TimeNano", message.time_nano.into()),
+    ];
+    record("events.Message", fields, json, true)
 }
 
-fn line(document: &serde_json::Value) -> Result<String> {
-    let message: Message =
-        ferry_api::json::from_value(document.clone()).map_err(|error| Failure::new(error.to_string()))?;
+fn line(message: &Message) -> String {
     let time = if message.time_nano != 0 {
         Timestamp::from_nanosecond(message.time_nano.into())
     } else {
@@ -82,7 +98,7 @@ fn line(document: &serde_json::Value) -> Result<String> {
             message.actor.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
         text.push_str(&format!(" ({})", attributes.join(", ")));
     }
-    Ok(text)
+    text
 }
 
 #[cfg(test)]
@@ -95,7 +111,7 @@ mod tests {
             "Type": "container", "Action": "die", "timeNano": 1_500_000_000_123_456_789_i64,
             "Actor": {"ID": "abc", "Attributes": {"name": "n", "exitCode": "7"}}
         });
-        let text = line(&document).unwrap();
+        let text = line(&serde_json::from_value(document).unwrap());
         assert!(text.ends_with(" container die abc (exitCode=7, name=n)"), "{text}");
         assert!(text.contains(".123456789"), "{text}");
     }

@@ -11,7 +11,9 @@ use crate::options::environment::to_map;
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let name = match (parsed.text("name"), parsed.args.first()) {
         (Some(_), Some(_)) => {
-            return Err(Failure::new("conflicting options: either specify --name or provide positional arg, not both"));
+            return Err(Failure::new(
+                "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
+            ));
         }
         (Some(name), None) => name.to_owned(),
         (None, name) => name.cloned().unwrap_or_default(),

@@ -18,6 +18,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("Availability", "AVAILABILITY"),
     ("Mountpoint", "MOUNTPOINT"),
     ("Labels", "LABELS"),
+    ("Label", ""),
     ("Links", "LINKS"),
     ("Size", "SIZE"),
     ("Group", "GROUP"),

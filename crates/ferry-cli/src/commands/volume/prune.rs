@@ -21,7 +21,7 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
         "WARNING! This will remove {which} not used by at least one container.\nAre you sure you want to continue? [y/N] "
     );
     if !parsed.on("force") && !lists::confirmed(context, &warning)? {
-        return Err(Failure::new("volume prune has been cancelled"));
+        return Ok(0);
     }
     let client = context.client().await?;
     let report = client.volume_prune(&filters).await?;
