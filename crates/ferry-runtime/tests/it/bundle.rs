@@ -29,6 +29,12 @@ pub(crate) fn ready() -> bool {
     false
 }
 
+/// Whether the host can limit by that controller, on v1 or v2.
+pub(crate) fn has_controller(name: &str) -> bool {
+    let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    v2.split_whitespace().any(|known| known == name) || Path::new("/sys/fs/cgroup").join(name).join("tasks").exists()
+}
+
 /// ferry's runtime and, where it is installed, runc.
 pub(crate) fn runtimes() -> Vec<PathBuf> {
     let mut runtimes = vec![ferry()];

@@ -64,15 +64,14 @@ fn forced_delete_ends_everything() {
     if !ready() {
         return;
     }
-    for runtime in runtimes() {
-        let mut bundle = Bundle::new(&runtime, "sleep 1000 & sleep 1000 & echo up; wait");
-        // Without a pid namespace nothing ends by itself with the first process.
-        bundle.linux().namespaces.retain(|namespace| namespace.kind != ferry_spec::runtime::LinuxNamespaceKind::Pid);
-        bundle.start();
-        crate::exec::wait_for(&bundle.beside("out"), "up\n");
-        bundle.succeed(&["delete", "--force", &bundle.id]);
-        assert!(!bundle.leaves_something(), "{runtime:?}");
-    }
+    // Not for runc, which before 1.2 leaves processes behind on v2.
+    let mut bundle = Bundle::new(&ferry(), "sleep 1000 & sleep 1000 & echo up; wait");
+    // Without a pid namespace nothing ends by itself with the first process.
+    bundle.linux().namespaces.retain(|namespace| namespace.kind != ferry_spec::runtime::LinuxNamespaceKind::Pid);
+    bundle.start();
+    crate::exec::wait_for(&bundle.beside("out"), "up\n");
+    bundle.succeed(&["delete", "--force", &bundle.id]);
+    assert!(!bundle.leaves_something());
 }
 
 #[test]
