@@ -9,13 +9,13 @@ use crate::{Options, Template, Value, format};
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("template: {name}:{line}:{column}: executing {quoted} at <{context}>: {message}")]
 pub struct ExecError {
-    name: String,
-    quoted: String,
+    name: Box<str>,
+    quoted: Box<str>,
     line: usize,
     column: usize,
-    context: String,
-    message: String,
-    partial: String,
+    context: Box<str>,
+    message: Box<str>,
+    partial: Box<str>,
 }
 
 impl ExecError {
@@ -39,7 +39,7 @@ pub(crate) fn execute(template: &Template, data: &Value, options: Options) -> Re
     };
     match state.list(&template.root, data) {
         Ok(_) => Ok(state.out),
-        Err(error) => Err(ExecError { partial: state.out, ..error }),
+        Err(error) => Err(ExecError { partial: state.out.into(), ..error }),
     }
 }
 
@@ -67,13 +67,13 @@ impl<'a> State<'a> {
         let before = &self.template.text[..offset.min(self.template.text.len())];
         let column = before.rfind('\n').map_or(offset, |at| offset - at - 1);
         ExecError {
-            name: self.template.name.clone(),
-            quoted: format::quote(&self.running),
+            name: self.template.name.as_str().into(),
+            quoted: format::quote(&self.running).into(),
             line: 1 + before.matches('\n').count(),
             column,
-            context,
-            message: message.into(),
-            partial: String::new(),
+            context: context.into(),
+            message: message.into().into(),
+            partial: Box::default(),
         }
     }
 

@@ -46,7 +46,7 @@ fn port_number(port: &str) -> (u16, String) {
 }
 
 fn sorted(mut bindings: Vec<PortBinding>) -> Vec<PortBinding> {
-    bindings.sort_by(|left, right| address(left).cmp(&address(right)));
+    bindings.sort_by_key(address);
     bindings
 }
 
