@@ -3,7 +3,8 @@
 //! Everything is compared for equality. Nothing is forgiven by name; a test that means to leave
 //! something (an image, a bridge made with the first container) does so before its first snapshot.
 //! Left out on purpose: contents of files, counters, link-local addresses (the kernel makes them
-//! when a bridge first gets a port) and link states.
+//! when a bridge first gets a port), link states, and the `.new` of a record's name (it is renamed
+//! with the next group of syncs, at the latest a second later).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileTypeExt;
@@ -23,7 +24,7 @@ pub const LIMIT: Duration = Duration::from_secs(5);
 const PROBE: &str = r#"
 ip -o link | sed -E 's/^[0-9]+: ([^:@]+).*/link\t\1/'
 ip -o addr | awk '$4 !~ /^fe80:/ { print "address\t" $2 " " $4 }'
-ip route show table all | sed -E '/^(fe80|multicast|ff00)/d; s/ (linkdown|metric [0-9]+|pref [a-z]+)//g; s/^/route\t/'
+ip -4 route show table all | sed -E '/^(multicast)/d; s/ (linkdown|metric [0-9]+|pref [a-z]+)//g; s/^/route\t/'
 ip -6 route show table all | sed -E '/^(local |anycast |)(fe80|multicast|ff00)/d; s/ (linkdown|metric [0-9]+|pref [a-z]+)//g; s/^/route\t/'
 find /sys/fs/cgroup -mindepth 1 -type d -printf 'cgroup\t%p\n' 2>/dev/null
 for file in /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/route_localnet \
@@ -147,7 +148,8 @@ impl Snapshot {
         }
         for line in table("unix").lines().skip(1) {
             if let Some(path) = line.split_whitespace().nth(7) {
-                self.add("unix socket", path);
+                // A listener may be bound under a numbered name and renamed into its place.
+                self.add("unix socket", path.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit()));
             }
         }
     }
@@ -163,7 +165,8 @@ impl Snapshot {
             } else {
                 "file"
             };
-            self.add(sort, inside.display().to_string());
+            let shown = inside.display().to_string();
+            self.add(sort, shown.strip_suffix(".new").unwrap_or(&shown));
             if kind.is_dir() {
                 self.files(&entry.path(), &inside);
             }
@@ -197,6 +200,11 @@ fn strip(value: &mut Value) {
         Value::Array(list) => list.iter_mut().for_each(strip),
         _ => {}
     }
+}
+
+/// Says whether any container publishes a port now.
+fn published(daemon: &Daemon) -> bool {
+    !daemon.run(&["ps", "--format", "{{.Ports}}"]).out().trim().is_empty()
 }
 
 /// Remembers a state, to be compared later.
@@ -235,6 +243,10 @@ impl Watch {
     #[track_caller]
     pub fn daemon(daemon: &Daemon) -> Self {
         let _ = daemon.run(&["run", "--rm", "-p", "127.0.0.1:39999:9", "busybox", "true"]).ok();
+        // The holder of published ports stays a little after the last of them.
+        let holder = || daemon.sandbox().sh("pgrep -f '^ferry-netd serve'").code == 0;
+        let gone = wait::until("the holder of ports to go", LIMIT, || (!holder() || published(daemon)).then_some(()));
+        gone.expect("it ends when it holds nothing");
         Self::begin(daemon.sandbox(), &[daemon.data_root(), daemon.exec_root()])
     }
 

@@ -106,6 +106,7 @@ fn walk<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
 /// Puts `docker` where `ferry` names itself: hints such as "Run 'ferry run --help'".
 fn docker_words(text: &str) -> String {
     text.replace("'ferry ", "'docker ")
+        .replace(": ferry ", ": docker ")
         .replace("ferry: ", "docker: ")
         .replace("  ferry ", "  docker ")
         .replace(" ferry command", " docker command")

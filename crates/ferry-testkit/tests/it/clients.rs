@@ -76,7 +76,7 @@ import docker
 client = docker.from_env()
 assert client.ping()
 client.images.pull("busybox", tag="latest")
-assert client.containers.run("busybox", ["echo", "hello", "world"]) == b"hello world\n"
+assert client.containers.run("busybox", ["echo", "hello", "world"], remove=True) == b"hello world\n"
 container = client.containers.run("busybox", ["sh", "-c", "echo started; exec sleep 1000"], detach=True, name="py")
 assert [one.name for one in client.containers.list()] == ["py"]
 container = client.containers.get("py")

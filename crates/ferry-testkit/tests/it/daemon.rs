@@ -106,7 +106,7 @@ fn a_tcp_listener_serves_the_same_api() {
         return;
     }
     let sandbox = Sandbox::new().unwrap();
-    let daemon = Daemon::ferry(&sandbox, "a").args(&["-H", "tcp://127.0.0.1:2375"]);
+    let daemon = Daemon::ferry(&sandbox, "a").args(&["-H", "tcp://127.0.0.1:2375", "--insecure-tcp"]);
     daemon.start().unwrap();
     let answer = sandbox.http_get("127.0.0.1:2375", "/_ping").unwrap();
     assert!(answer.starts_with("HTTP/1.") && answer.contains(" 200 ") && answer.ends_with("OK"), "{answer}");

@@ -13,22 +13,22 @@ fn exec_runs_beside_the_first_process_and_leaves_nothing() {
         return;
     }
     let daemon = Daemon::ready();
-    let _ = daemon.run(&["run", "-d", "--name", "c", "-e", "BASE=1", "busybox", "sleep", "1000"]).ok();
-    let _ = daemon.run(&["exec", "c", "true"]).ok();
+    let _ = daemon.run(&["run", "-d", "--name", "box", "-e", "BASE=1", "busybox", "sleep", "1000"]).ok();
+    let _ = daemon.run(&["exec", "box", "true"]).ok();
     let watch = Watch::daemon(&daemon);
     assert_eq!(
         daemon
-            .run(&["exec", "-e", "A=b", "-w", "/tmp", "-u", "1000", "c", "sh", "-c", "echo $BASE $A $(pwd) $(id -u)"])
+            .run(&["exec", "-e", "A=b", "-w", "/tmp", "-u", "1000", "box", "sh", "-c", "echo $BASE $A $(pwd) $(id -u)"])
             .ok(),
         "1 b /tmp 1000"
     );
-    assert_eq!(daemon.run(&["exec", "c", "sh", "-c", "exit 4"]).code, 4);
-    assert_eq!(daemon.run(&["exec", "c", "no-such-command"]).code, 127);
-    assert_eq!(daemon.run(&["exec", "c", "/etc/passwd"]).code, 126);
-    assert_eq!(daemon.run_with_input(&["exec", "-i", "c", "wc", "-c"], &[7; 300_000]).ok(), "300000");
-    let groups = |which: &str| daemon.run(&["exec", "c", "cat", &format!("/proc/{which}/cgroup")]).ok();
+    assert_eq!(daemon.run(&["exec", "box", "sh", "-c", "exit 4"]).code, 4);
+    assert_eq!(daemon.run(&["exec", "box", "no-such-command"]).code, 127);
+    assert_eq!(daemon.run(&["exec", "box", "/etc/passwd"]).code, 126);
+    assert_eq!(daemon.run_with_input(&["exec", "-i", "box", "wc", "-c"], &[7; 300_000]).ok(), "300000");
+    let groups = |which: &str| daemon.run(&["exec", "box", "cat", &format!("/proc/{which}/cgroup")]).ok();
     assert_eq!(groups("self"), groups("1"), "an exec is under the container's limits");
-    let status = daemon.run(&["exec", "c", "cat", "/proc/self/status"]).ok();
+    let status = daemon.run(&["exec", "box", "cat", "/proc/self/status"]).ok();
     assert!(status.contains("Seccomp:\t2") && status.contains("CapEff:\t00000000a80425fb"), "{status}");
     watch.end().unwrap();
 }
@@ -39,10 +39,10 @@ fn exec_ends_with_its_container() {
         return;
     }
     let daemon = Daemon::ready();
-    let _ = daemon.run(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]).ok();
-    let running = daemon.spawn(&["exec", "c", "sleep", "1000"]);
-    until("the exec to run", || daemon.run(&["exec", "c", "ps"]).out().matches("sleep 1000").count() == 2);
-    let _ = daemon.run(&["kill", "c"]).ok();
+    let _ = daemon.run(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let running = daemon.spawn(&["exec", "box", "sleep", "1000"]);
+    until("the exec to run", || daemon.run(&["exec", "box", "ps"]).out().matches("sleep 1000").count() == 2);
+    let _ = daemon.run(&["kill", "box"]).ok();
     assert_eq!(running.finish(Duration::from_secs(20)).unwrap().code, 137);
 }
 
@@ -52,9 +52,9 @@ fn many_execs_at_once_keep_their_outputs_apart() {
         return;
     }
     let daemon = Daemon::ready();
-    let _ = daemon.run(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]).ok();
+    let _ = daemon.run(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
     let running: Vec<_> = (0..16)
-        .map(|number| daemon.spawn(&["exec", "c", "sh", "-c", &format!("echo {number}; exit {number}")]))
+        .map(|number| daemon.spawn(&["exec", "box", "sh", "-c", &format!("echo {number}; exit {number}")]))
         .collect();
     for (number, one) in running.into_iter().enumerate() {
         let outcome = one.finish(command::LIMIT).unwrap();

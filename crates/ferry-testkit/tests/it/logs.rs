@@ -13,12 +13,12 @@ fn logs_keep_streams_order_and_long_lines() {
     }
     let daemon = Daemon::ready();
     let script = "echo one; echo two >&2; head -c 100000 /dev/zero | tr '\\0' x; echo; printf end";
-    let _ = daemon.run(&["run", "--name", "c", "busybox", "sh", "-c", script]).ok();
-    let outcome = daemon.run(&["logs", "c"]);
+    let _ = daemon.run(&["run", "--name", "box", "busybox", "sh", "-c", script]).ok();
+    let outcome = daemon.run(&["logs", "box"]);
     assert_eq!(outcome.err(), "two\n");
     let lines: Vec<String> = outcome.out().lines().map(str::to_owned).collect();
     assert_eq!((lines.len(), lines[0].as_str(), lines[1].len(), lines[2].as_str()), (3, "one", 100_000, "end"));
-    assert_eq!(daemon.run(&["logs", "--tail", "1", "c"]).out(), "end");
+    assert_eq!(daemon.run(&["logs", "--tail", "1", "box"]).out(), "end");
 }
 
 #[test]
@@ -27,8 +27,8 @@ fn the_log_file_is_dockers_json_file() {
         return;
     }
     let daemon = Daemon::ready();
-    let _ = daemon.run(&["run", "--name", "c", "busybox", "echo", "line"]).ok();
-    let path = daemon.inspect("c", "{{.LogPath}}");
+    let _ = daemon.run(&["run", "--name", "box", "busybox", "echo", "line"]).ok();
+    let path = daemon.inspect("box", "{{.LogPath}}");
     let text = std::fs::read_to_string(&path).unwrap();
     let entry: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!((entry["log"].as_str(), entry["stream"].as_str()), (Some("line\n"), Some("stdout")));
@@ -42,10 +42,10 @@ fn follow_shows_lines_as_they_come_and_ends_with_the_container() {
     }
     let daemon = Daemon::ready();
     let script = "echo first; while [ ! -e /go ]; do sleep 0.05; done; echo last";
-    let _ = daemon.run(&["run", "-d", "--name", "c", "busybox", "sh", "-c", script]).ok();
-    let running = daemon.spawn(&["logs", "-f", "c"]);
-    until("the first line", || daemon.run(&["logs", "c"]).out() == "first\n");
-    let _ = daemon.run(&["exec", "c", "touch", "/go"]).ok();
+    let _ = daemon.run(&["run", "-d", "--name", "box", "busybox", "sh", "-c", script]).ok();
+    let running = daemon.spawn(&["logs", "-f", "box"]);
+    until("the first line", || daemon.run(&["logs", "box"]).out() == "first\n");
+    let _ = daemon.run(&["exec", "box", "touch", "/go"]).ok();
     assert_eq!(running.finish(Duration::from_secs(20)).unwrap().ok(), "first\nlast");
 }
 
@@ -69,9 +69,20 @@ fn rotation_keeps_what_it_promises() {
     }
     let daemon = Daemon::ready();
     let _ = daemon
-        .run(&["run", "--name", "c", "--log-opt", "max-size=10k", "--log-opt", "max-file=2", "busybox", "seq", "5000"])
+        .run(&[
+            "run",
+            "--name",
+            "box",
+            "--log-opt",
+            "max-size=10k",
+            "--log-opt",
+            "max-file=2",
+            "busybox",
+            "seq",
+            "5000",
+        ])
         .ok();
-    let lines: Vec<u32> = daemon.run(&["logs", "c"]).ok().lines().map(|line| line.parse().unwrap()).collect();
+    let lines: Vec<u32> = daemon.run(&["logs", "box"]).ok().lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(lines.last(), Some(&5000));
     assert!(lines.windows(2).all(|pair| pair[1] == pair[0] + 1), "no line is missing in what was kept");
     assert!(lines.len() < 1000, "{} lines were kept of two files of 10 kB", lines.len());

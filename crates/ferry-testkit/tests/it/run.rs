@@ -171,10 +171,12 @@ fn without_rights_the_client_says_dockers_sentence_and_what_to_do() {
     if !programs::need_root() {
         return;
     }
-    let daemon = Daemon::ready();
+    let sandbox = Sandbox::new().unwrap();
+    let daemon = Daemon::ferry(&sandbox, "a").args(&["-H", "unix:///run/ferry.sock"]);
+    daemon.start().unwrap();
     // Binaries may lie where another user cannot reach them.
     let line = "cp $(command -v ferry) /run/ferry-copy && chmod 755 /run/ferry-copy && setpriv --reuid 65534 --regid 65534 --clear-groups \
-                env DOCKER_HOST=unix:///run/a.sock HOME=/ /run/ferry-copy ps";
+                env -u DOCKER_HOST HOME=/ /run/ferry-copy ps";
     let outcome = daemon.sh(line);
     assert_eq!(outcome.code, 1, "{outcome}");
     assert!(outcome.err().contains("permission denied while trying to connect to the "), "{outcome}");

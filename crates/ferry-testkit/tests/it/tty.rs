@@ -17,14 +17,14 @@ fn an_interactive_shell_has_a_terminal_of_the_windows_size_and_follows_it() {
         return;
     }
     let daemon = Daemon::ready();
-    let mut terminal = ferry(&daemon, &["run", "--rm", "-it", "--name", "c", "busybox", "sh"]);
+    let mut terminal = ferry(&daemon, &["run", "--rm", "-it", "--name", "box", "busybox", "sh"]);
     terminal.expect("#").unwrap();
     terminal.keys("tty; echo size $(stty size)\n").unwrap();
     terminal.expect("/dev/pts/0").unwrap();
     terminal.expect("size 24 80").unwrap();
     terminal.resize(40, 132).unwrap();
     until("the new size to arrive", || {
-        daemon.run(&["exec", "c", "stty", "-F", "/dev/pts/0", "size"]).out().trim() == "40 132"
+        daemon.run(&["exec", "box", "stty", "-F", "/dev/pts/0", "size"]).out().trim() == "40 132"
     });
     terminal.keys("exit 5\n").unwrap();
     assert_eq!(terminal.finish().unwrap(), 5);
@@ -51,17 +51,17 @@ fn detach_keys_leave_the_container_running() {
         return;
     }
     let daemon = Daemon::ready();
-    let mut terminal = ferry(&daemon, &["run", "-it", "--name", "c", "busybox", "sh"]);
+    let mut terminal = ferry(&daemon, &["run", "-it", "--name", "box", "busybox", "sh"]);
     terminal.expect("#").unwrap();
     terminal.keys("\u{10}\u{11}").unwrap();
     assert_eq!(terminal.finish().unwrap(), 0);
-    assert_eq!(daemon.inspect("c", "{{.State.Status}}"), "running");
-    let mut terminal = ferry(&daemon, &["attach", "--detach-keys", "ctrl-a,x", "c"]);
+    assert_eq!(daemon.inspect("box", "{{.State.Status}}"), "running");
+    let mut terminal = ferry(&daemon, &["attach", "--detach-keys", "ctrl-a,x", "box"]);
     terminal.keys("echo back-$((1+1))\n").unwrap();
     terminal.expect("back-2").unwrap();
     terminal.keys("\u{1}x").unwrap();
-    assert_eq!(terminal.finish().unwrap(), 0);
-    assert_eq!(daemon.inspect("c", "{{.State.Status}}"), "running");
+    assert_eq!(terminal.finish().unwrap(), 1);
+    assert_eq!(daemon.inspect("box", "{{.State.Status}}"), "running");
 }
 
 #[test]
@@ -70,8 +70,8 @@ fn exec_on_a_terminal() {
         return;
     }
     let daemon = Daemon::ready();
-    let _ = daemon.run(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]).ok();
-    let mut terminal = ferry(&daemon, &["exec", "-it", "c", "sh"]);
+    let _ = daemon.run(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let mut terminal = ferry(&daemon, &["exec", "-it", "box", "sh"]);
     terminal.expect("#").unwrap();
     terminal.keys("test -t 0 && echo is-a-tt''y $(stty size); exit 4\n").unwrap();
     terminal.expect("is-a-tty 24 80").unwrap();
