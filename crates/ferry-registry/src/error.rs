@@ -180,6 +180,9 @@ pub struct RegistryMessage {
     /// Text for people.
     #[serde(default)]
     pub message: String,
+    /// More of it, of any form; only texts are for people.
+    #[serde(default)]
+    pub detail: serde_json::Value,
 }
 
 impl RegistryMessage {
@@ -198,8 +201,24 @@ impl RegistryMessage {
         }
         // The Hub's token server has a form of its own.
         serde_json::from_slice::<TokenBody>(body)
-            .map(|body| vec![Self { code: "UNAUTHORIZED".to_owned(), message: body.details }])
+            .map(|body| {
+                let (code, message) = ("UNAUTHORIZED".to_owned(), "authentication required".to_owned());
+                vec![Self { code, message, detail: body.details.into() }]
+            })
             .unwrap_or_default()
+    }
+
+    /// Returns what is to be told to people: the text, else the code in words, and the detail when it is a text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let text = match self.message.as_str() {
+            "" => self.code.to_ascii_lowercase().replace('_', " "),
+            message => message.to_owned(),
+        };
+        match self.detail.as_str() {
+            Some(detail) if !detail.is_empty() => format!("{text} - {detail}"),
+            _ => text,
+        }
     }
 }
 
@@ -378,8 +397,10 @@ mod tests {
         assert_eq!(messages[0].to_string(), "toomanyrequests: You have reached your unauthenticated pull rate limit.");
         assert_eq!(RegistryMessage::parse_all(b"<html>"), []);
         assert_eq!(
-            RegistryMessage::parse_all(br#"{"details":"incorrect username or password"}"#)[0].message,
-            "incorrect username or password"
+            RegistryMessage::parse_all(br#"{"details":"incorrect username or password"}"#)[0].text(),
+            "authentication required - incorrect username or password"
         );
+        let denied = br#"{"errors":[{"code":"DENIED","detail":[{"Type":"repository"}]}]}"#;
+        assert_eq!(RegistryMessage::parse_all(denied)[0].text(), "denied");
     }
 }

@@ -36,7 +36,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferry_registry::{Client, ClientConfig, Proxies};
-use ferry_spec::{Digest, Platform, Reference};
+use ferry_spec::{Digest, Index, Platform, Reference};
 use ferry_store::{ImageRecord, Live, Store};
 use tokio::sync::Semaphore;
 
@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     state: Mutex<State>,
     /// Manifests and configurations that were read before, by the manifest's digest.
     parsed: Mutex<HashMap<Digest, Arc<resolve::Parsed>>>,
+    /// Indexes that were read before. Content never changes, so neither map goes stale.
+    indexes: Mutex<HashMap<Digest, Arc<Index>>>,
     transfers: Mutex<HashMap<pull::TransferKey, Arc<transfer::Transfer>>>,
     /// One lock per blob on its way in, so that it is fetched once.
     blobs: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -111,6 +113,7 @@ impl Images {
             host: Platform::host(),
             state: Mutex::new(State { names, users: HashMap::new() }),
             parsed: Mutex::default(),
+            indexes: Mutex::default(),
             transfers: Mutex::default(),
             blobs: Mutex::default(),
             downloads: Semaphore::new(downloads.max(1)),

@@ -368,12 +368,11 @@ fn from_registry(error: &ferry_registry::Error) -> Error {
         Some("UNAVAILABLE" | "TOOMANYREQUESTS") => ErrorKind::Unavailable,
         _ => ErrorKind::Internal,
     };
-    let texts = error.messages().iter().map(|message| match message.message.as_str() {
-        "" => message.code.to_ascii_lowercase(),
-        text => text.to_owned(),
-    });
-    let text: Vec<String> = texts.collect();
-    Error::new(kind, format!("error from registry: {}", text.join("\n")))
+    let texts: Vec<String> = error.messages().iter().map(ferry_registry::RegistryMessage::text).collect();
+    let text = texts.join("\n");
+    // What the token server says is told as it is.
+    let prefix = if matches!(error, ferry_registry::Error::Token { .. }) { "" } else { "error from registry: " };
+    Error::new(kind, format!("{prefix}{text}"))
 }
 
 #[cfg(test)]

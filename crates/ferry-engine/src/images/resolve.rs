@@ -3,14 +3,14 @@
 use std::sync::{Arc, PoisonError};
 
 use ferry_spec::reference::AnyReference;
-use ferry_spec::{ChainId, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, media_type};
+use ferry_spec::{ChainId, Descriptor, Digest, Document, ImageConfig, Index, Manifest, Platform, media_type};
 use ferry_store::{ImageRecord, Lease};
 
 use super::names::{familiar, is_dangling, no_such_image};
 use super::{Images, Inner};
 use crate::error::{Context, Error, Result};
 
-/// How many manifests are remembered.
+/// How many manifests are remembered, and how many indexes.
 const PARSED_KEPT: usize = 512;
 
 /// What a container is made of.
@@ -180,9 +180,28 @@ impl Inner {
         if media_type::is_manifest(&target.media_type) {
             return self.parse(target).ok().into_iter().collect();
         }
-        let Ok(Document::Index(index)) = self.store.document(target) else { return Vec::new() };
+        let Ok(index) = self.index(target) else { return Vec::new() };
         let images = index.manifests.iter().filter(|child| is_image(child) && self.store.has_blob(&child.digest));
         images.filter_map(|child| self.parse(child).ok()).collect()
+    }
+
+    /// Reads an index.
+    pub(super) fn index(&self, target: &Descriptor) -> Result<Arc<Index>> {
+        let indexes = || self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = indexes().get(&target.digest).cloned() {
+            return Ok(index);
+        }
+        let Document::Index(index) = self.store.document(target).context(format!("cannot read {}", target.digest))?
+        else {
+            return Err(Error::internal(format!("{} is no index", target.digest)));
+        };
+        let index = Arc::new(*index);
+        let mut all = indexes();
+        if all.len() >= PARSED_KEPT {
+            all.clear();
+        }
+        all.insert(target.digest.clone(), Arc::clone(&index));
+        Ok(index)
     }
 
     /// Reads a manifest and its configuration.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ferry_api::image::{AttestationProperties, ImageProperties, ManifestSize, ManifestSummary, UnpackedSize};
-use ferry_spec::{ChainId, Descriptor, Digest, Document, Platform, media_type};
+use ferry_spec::{ChainId, Descriptor, Digest, Platform, media_type};
 use ferry_store::ImageRecord;
 
 use super::Inner;
@@ -60,10 +60,7 @@ impl Inner {
         if media_type::is_manifest(&target.media_type) {
             return vec![target.clone()];
         }
-        match self.store.document(target) {
-            Ok(Document::Index(index)) => index.manifests,
-            _ => Vec::new(),
-        }
+        self.index(target).map(|index| index.manifests.clone()).unwrap_or_default()
     }
 
     fn manifest_summary(&self, child: &Descriptor, overview: &mut Overview) -> ManifestSummary {

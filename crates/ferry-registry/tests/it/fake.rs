@@ -51,6 +51,8 @@ pub(crate) struct Faults {
     pub(crate) manifests: VecDeque<(u16, Option<&'static str>)>,
     /// Statuses of the next token requests.
     pub(crate) tokens: VecDeque<u16>,
+    /// The token server refuses everybody with this body.
+    pub(crate) token_refusal: Option<&'static str>,
     /// Statuses of the next storage requests.
     pub(crate) storage: VecDeque<u16>,
     /// How many of the next storage bodies end after half of what is left.
@@ -314,6 +316,9 @@ fn token(state: &State) -> Response<Body> {
     let mut faults = state.faults.lock().unwrap();
     if let Some(status) = faults.tokens.pop_front() {
         return plain(status, "");
+    }
+    if let Some(refusal) = faults.token_refusal {
+        return plain(401, refusal);
     }
     let mut tokens = state.tokens.lock().unwrap();
     let token = format!("token-{}", tokens.len());

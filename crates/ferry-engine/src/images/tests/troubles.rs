@@ -183,3 +183,16 @@ async fn a_zeros_bomb_is_bounded() {
     image_of(&fake, descriptor, DiffId(Digest::sha256(b"never looked at")));
     fails(&fake, "unpacked bytes for each compressed byte").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_told_as_the_token_server_words_it() {
+    let fake = Fake::start().await;
+    simple(&fake, "app", "1");
+    fake.fault(|faults| faults.token_refusal = Some(r#"{"details":"incorrect username or password"}"#));
+    let auth = ferry_registry::Credentials { username: "u".into(), password: "p".into(), ..Default::default() };
+    let reference = format!("{}/app:1", fake.host);
+    let request = PullRequest { reference, auth: Some(auth), ..PullRequest::default() };
+    let error = service().images.pull(request).await.unwrap_err();
+    assert_eq!(kind_of(&error), ErrorKind::Unauthorized);
+    assert_eq!(error.text(), "authentication required - incorrect username or password");
+}
