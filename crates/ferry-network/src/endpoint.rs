@@ -25,12 +25,14 @@ use crate::{
 const NAMES_PER_CONTAINER: u32 = 36;
 
 /// Attaches a sandbox; on failure nothing is left. The socket is locked for single exchanges only,
-/// so that several containers can start at the same time.
+/// so that several containers can start at the same time. `guard` is told the name of the host end
+/// before it is up.
 pub(crate) fn attach(
     netlink: &Mutex<Netlink>,
     instance: &InstanceId,
     sandbox: &Sandbox,
     endpoint: &EndpointSpec,
+    guard: impl FnOnce(&str) -> Result<(), Error>,
 ) -> Result<(), Error> {
     sysctl::check_link_name(&endpoint.interface)?;
     let bridge = find_bridge(&mut lock(netlink), &endpoint.bridge_link)?;
@@ -38,8 +40,12 @@ pub(crate) fn attach(
     let finished = sandbox
         .run_beside(
             || set_up_inside(sandbox, endpoint),
-            || set_up_host_end(&mut lock(netlink), instance, endpoint, &host_end),
+            || {
+                guard(&host_end)?;
+                set_up_host_end(&mut lock(netlink), instance, endpoint, &host_end)
+            },
         )
+        .and_then(|()| sandbox.with_netlink(|inside| settle(inside, &endpoint.interface)))
         .and_then(|()| settle(&mut lock(netlink), &host_end))
         .and_then(|()| match bridge.is_operating {
             true => Ok(()),
@@ -159,8 +165,7 @@ fn set_up_inside(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error
         requests.extend(endpoint.addresses.iter().map(|net| route::add_address(index, *net)));
         let gateways = [endpoint.gateway_v4.map(IpAddr::from), endpoint.gateway_v6.map(IpAddr::from)];
         requests.extend(gateways.into_iter().flatten().map(|gateway| route::add_default_route(index, gateway)));
-        inside.send(&requests).map_err(|Refused { source, .. }| Error::kernel("configure link", interface, source))?;
-        settle(inside, interface)
+        inside.send(&requests).map_err(|Refused { source, .. }| Error::kernel("configure link", interface, source))
     })
 }
 

@@ -140,7 +140,9 @@ impl Networking {
     /// # Errors
     /// Fails when the kernel refuses; nothing is left then.
     pub fn attach(&self, sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
-        endpoint::attach(&self.route, &self.options.instance, sandbox, endpoint)
+        endpoint::attach(&self.route, &self.options.instance, sandbox, endpoint, |host_end| {
+            self.with_firewall(|firewall| firewall.guard(endpoint, host_end))
+        })
     }
 
     /// Detaches a sandbox that goes on living; closing a namespace needs no detaching.
@@ -149,6 +151,16 @@ impl Networking {
     /// Fails when the kernel refuses.
     pub fn detach(&self, sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
         endpoint::detach(sandbox, endpoint)
+    }
+
+    /// Gives up all that a container had whose namespace has gone or is going: its published ports and
+    /// the reservation of its addresses.
+    ///
+    /// # Errors
+    /// Fails when the kernel or `ferry-netd` refuses; a container that had nothing is fine.
+    pub fn release(&self, container_id: &str) -> Result<(), Error> {
+        self.unpublish(container_id)?;
+        self.with_firewall(|firewall| firewall.unguard(container_id))
     }
 
     /// Publishes ports of a container, all or none. Asked again for the same container with the
@@ -218,7 +230,7 @@ impl Networking {
             self.forward(bridge)?;
         }
         self.with_firewall(|firewall| {
-            swept.firewall_restored = firewall.restore(&live.bridges)?;
+            swept.firewall_restored = firewall.restore(&live.bridges, &live.container_ids)?;
             Ok(())
         })?;
         Ok(swept)

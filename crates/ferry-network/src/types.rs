@@ -62,10 +62,15 @@ impl InstanceId {
         format!("fb{}{}", &self.0[..4], head(network_id, 8))
     }
 
+    /// Returns what the names of all host ends of this instance begin with.
+    pub(crate) fn host_link_prefix(&self) -> String {
+        format!("fv{}", &self.0[..4])
+    }
+
     /// Returns the name of the host end of a container's link; `attempt` is its last character.
     pub(crate) fn host_link(&self, container_id: &str, attempt: u32) -> String {
         let last = char::from_digit(attempt % 36, 36).unwrap_or('0');
-        format!("fv{}{}{last}", &self.0[..4], head(container_id, 8))
+        format!("{}{}{last}", self.host_link_prefix(), head(container_id, 8))
     }
 }
 

@@ -5,12 +5,13 @@
 //! again from it.
 
 mod forward;
+mod guard;
 mod monitor;
 mod nftables;
 mod ruleset;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     io::Write as _,
     net::{Ipv4Addr, Ipv6Addr},
     process::{Command, Stdio},
@@ -18,12 +19,15 @@ use std::{
 
 use crate::{
     error::Error,
-    netlink::{Netlink, Refused},
-    types::{BridgeSpec, InstanceId, PublishedPort},
+    netlink::{Netlink, Refused, Request},
+    types::{BridgeSpec, EndpointSpec, InstanceId, PublishedPort},
 };
 
 pub(crate) use monitor::Monitor;
-use nftables::{Change, Element, INET};
+use nftables::{BRIDGE, Change, Element, INET};
+
+/// Well below what a socket sends at once.
+const TRANSACTION_BYTES: usize = 100 * 1024;
 
 /// `NETLINK_NETFILTER`
 const NETFILTER: u32 = 12;
@@ -47,6 +51,10 @@ pub(crate) struct Firewall {
     netlink: Netlink,
     bridges: BTreeMap<String, BridgeSpec>,
     ports: BTreeSet<Element>,
+    /// What endpoints own, by container.
+    owned: BTreeMap<String, BTreeSet<Element>>,
+    /// The kernel has tables for bridges.
+    guards: bool,
     is_ready: bool,
 }
 
@@ -55,7 +63,16 @@ impl Firewall {
     pub(crate) fn open(instance: InstanceId) -> Result<Self, Error> {
         let netlink = open_netfilter().map_err(|source| Error::kernel("open", "netfilter socket", source))?;
         let table = instance.table();
-        Ok(Self { instance, table, netlink, bridges: BTreeMap::new(), ports: BTreeSet::new(), is_ready: false })
+        Ok(Self {
+            instance,
+            table,
+            netlink,
+            bridges: BTreeMap::new(),
+            ports: BTreeSet::new(),
+            owned: BTreeMap::new(),
+            guards: false,
+            is_ready: false,
+        })
     }
 
     /// Makes the rules for a bridge.
@@ -71,6 +88,9 @@ impl Firewall {
         // Deleting needs the element to be there, so it is added first.
         requests.extend(nftables::add_elements(INET, &self.table, &unwanted));
         requests.extend(nftables::delete_elements(INET, &self.table, &unwanted));
+        if self.guards {
+            requests.extend(nftables::add_elements(BRIDGE, &self.table, &guard::bridge_elements(bridge)));
+        }
         self.apply(requests)?;
         self.accept_in_others()
     }
@@ -79,7 +99,11 @@ impl Firewall {
     pub(crate) fn remove_bridge(&mut self, link: &str) -> Result<(), Error> {
         if let Some(bridge) = self.bridges.remove(link) {
             let (elements, _) = ruleset::bridge_elements(&bridge);
-            self.apply(nftables::delete_elements(INET, &self.table, &elements))?;
+            let mut requests = nftables::delete_elements(INET, &self.table, &elements);
+            if self.guards {
+                requests.extend(nftables::delete_elements(BRIDGE, &self.table, &guard::bridge_elements(&bridge)));
+            }
+            self.apply(requests)?;
         }
         self.remove_accepts()
     }
@@ -121,6 +145,44 @@ impl Firewall {
         self.apply(nftables::delete_elements(INET, &self.table, &elements))
     }
 
+    /// Reserves the addresses of an endpoint on its bridge for it.
+    pub(crate) fn guard(&mut self, endpoint: &EndpointSpec, host_end: &str) -> Result<(), Error> {
+        self.make_ready()?;
+        if !self.guards {
+            return Ok(());
+        }
+        let elements = guard::endpoint_elements(endpoint, host_end);
+        let requests = nftables::add_elements(BRIDGE, &self.table, &elements);
+        self.owned.entry(endpoint.container_id.clone()).or_default().extend(elements);
+        self.apply(requests)
+    }
+
+    /// Gives up what the endpoints of a container own.
+    pub(crate) fn unguard(&mut self, container_id: &str) -> Result<(), Error> {
+        let Some(elements) = self.owned.remove(container_id) else { return Ok(()) };
+        // An address may have gone to another container already.
+        let kept: BTreeSet<_> = self.owned.values().flatten().map(|element| (element.set, &element.key)).collect();
+        let gone: Vec<_> = elements.iter().filter(|element| !kept.contains(&(element.set, &element.key))).collect();
+        let requests = nftables::delete_elements(BRIDGE, &self.table, gone);
+        self.apply(requests)
+    }
+
+    /// Takes over what endpoints of living containers own by the kernel's table.
+    fn take_up_owned(&mut self, live: &HashSet<String>) -> Result<(), Error> {
+        self.owned.retain(|container_id, _| live.contains(container_id));
+        if !self.guards {
+            return Ok(());
+        }
+        for set in guard::SETS {
+            let elements = nftables::elements(&mut self.netlink, BRIDGE, &self.table, set)
+                .map_err(|source| Error::kernel("list set", set, source))?;
+            for element in elements.into_iter().filter(|element| live.contains(&element.comment)) {
+                self.owned.entry(element.comment.clone()).or_default().insert(element);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes ports that an earlier daemon published into the list, without touching the kernel.
     pub(crate) fn take_up(
         &mut self,
@@ -133,12 +195,14 @@ impl Firewall {
     }
 
     /// Makes the kernel hold exactly the list. Returns whether the table had been missing.
-    pub(crate) fn restore(&mut self, bridges: &[BridgeSpec]) -> Result<bool, Error> {
+    pub(crate) fn restore(&mut self, bridges: &[BridgeSpec], live: &HashSet<String>) -> Result<bool, Error> {
         self.bridges = bridges.iter().map(|bridge| (bridge.link.clone(), bridge.clone())).collect();
         let was_there = self.has_table()?;
         if self.bridges.is_empty() && self.ports.is_empty() {
             self.remove_table()?;
         } else {
+            self.make_ready()?;
+            self.take_up_owned(live)?;
             self.rebuild()?;
         }
         self.accept_in_others()?;
@@ -171,28 +235,37 @@ impl Firewall {
     pub(crate) fn remove_everything(&mut self) -> Result<(), Error> {
         self.bridges.clear();
         self.ports.clear();
+        self.owned.clear();
         self.remove_table()?;
         self.remove_accepts()
     }
 
     fn has_table(&mut self) -> Result<bool, Error> {
-        nftables::has_table(&mut self.netlink, INET, &self.table)
-            .map_err(|source| Error::kernel("look up table", &self.table, source))
+        let failed = |source| Error::kernel("look up table", &self.table, source);
+        let has_inet = nftables::has_table(&mut self.netlink, INET, &self.table).map_err(failed)?;
+        let has_guard = !self.guards || nftables::has_table(&mut self.netlink, BRIDGE, &self.table).map_err(failed)?;
+        Ok(has_inet && has_guard)
     }
 
     fn make_ready(&mut self) -> Result<(), Error> {
         if !self.is_ready {
             run_nft(&ruleset::text(&self.table))?;
+            // Apart from the rest: a kernel may be built without tables for bridges.
+            let guards = run_nft(&guard::text(&self.instance));
+            if let Err(error) = &guards {
+                tracing::warn!(%error, "containers can take one another's addresses");
+            }
+            self.guards = guards.is_ok();
             self.is_ready = true;
         }
         Ok(())
     }
 
     /// Sends a transaction; when the kernel's table is not what it should be, makes it again.
-    fn apply(&mut self, requests: Vec<crate::netlink::Request>) -> Result<(), Error> {
-        match self.netlink.send(&nftables::transaction(requests)) {
+    fn apply(&mut self, requests: Vec<Request>) -> Result<(), Error> {
+        match self.send(requests) {
             Ok(()) => Ok(()),
-            Err(Refused { source, .. }) => {
+            Err(source) => {
                 tracing::warn!(table = self.table, error = %source, "firewall is not as it was left, making it again");
                 self.rebuild()
             }
@@ -206,19 +279,45 @@ impl Firewall {
             ruleset::SETS.iter().map(|set| nftables::flush_set(INET, &self.table, set)).collect();
         let bridges: Vec<_> = self.bridges.values().flat_map(|bridge| ruleset::bridge_elements(bridge).0).collect();
         requests.extend(nftables::add_elements(INET, &self.table, bridges.iter().chain(&self.ports)));
-        self.netlink
-            .send(&nftables::transaction(requests))
-            .map_err(|Refused { source, .. }| Error::kernel("fill table", &self.table, source))
+        if self.guards {
+            requests.extend(guard::SETS.iter().map(|set| nftables::flush_set(BRIDGE, &self.table, set)));
+            let bridges: Vec<_> = self.bridges.values().flat_map(guard::bridge_elements).collect();
+            let owned = self.owned.values().flatten();
+            requests.extend(nftables::add_elements(BRIDGE, &self.table, bridges.iter().chain(owned)));
+        }
+        self.send(requests).map_err(|source| Error::kernel("fill table", &self.table, source))
+    }
+
+    /// One transaction, or several where a socket would not hold it: thousands of ports at once.
+    fn send(&mut self, requests: Vec<Request>) -> std::io::Result<()> {
+        let mut part = Vec::new();
+        let mut bytes = 0;
+        for request in requests {
+            if bytes + request.payload.len() > TRANSACTION_BYTES {
+                self.send_part(std::mem::take(&mut part))?;
+                bytes = 0;
+            }
+            bytes += request.payload.len();
+            part.push(request);
+        }
+        self.send_part(part)
+    }
+
+    fn send_part(&mut self, requests: Vec<Request>) -> std::io::Result<()> {
+        self.netlink.send(&nftables::transaction(requests)).map_err(|refused| refused.source)
     }
 
     fn remove_table(&mut self) -> Result<(), Error> {
         self.is_ready = false;
-        match self.netlink.send(&nftables::transaction(vec![nftables::delete_table(INET, &self.table)])) {
-            Err(Refused { source, .. }) if source.raw_os_error() != Some(libc::ENOENT) => {
-                Err(Error::kernel("delete table", &self.table, source))
+        for family in [INET, BRIDGE] {
+            match self.netlink.send(&nftables::transaction(vec![nftables::delete_table(family, &self.table)])) {
+                Err(Refused { source, .. }) if family == INET && source.raw_os_error() != Some(libc::ENOENT) => {
+                    return Err(Error::kernel("delete table", &self.table, source));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     fn accept_in_others(&mut self) -> Result<(), Error> {

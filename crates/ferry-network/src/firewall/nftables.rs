@@ -14,6 +14,7 @@ use crate::netlink::{
 /// Address families of nftables, as in `linux/netfilter.h`.
 pub(crate) const INET: u8 = 1;
 pub(crate) const IPV4: u8 = 2;
+pub(crate) const BRIDGE: u8 = 7;
 pub(crate) const IPV6: u8 = 10;
 
 const SUBSYSTEM: u16 = 10;
@@ -26,6 +27,7 @@ const GETCHAIN: u16 = 4;
 const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
 const NEWSETELEM: u16 = 12;
+const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;
 
 const INTERVAL_END: u32 = 1;
@@ -191,6 +193,21 @@ pub(crate) fn has_table(netlink: &mut Netlink, family: u8, table: &str) -> io::R
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Lists the elements of a plain set.
+pub(crate) fn elements(netlink: &mut Netlink, family: u8, table: &str, set: &'static str) -> io::Result<Vec<Element>> {
+    let request = message(GETSETELEM, family, 0, |attributes| attributes.text(1, table).text(2, set));
+    let replies = netlink.dump(request)?;
+    let lists = replies.iter().filter_map(|reply| attributes_of(reply)?.value(3));
+    Ok(lists.flat_map(Reader::new).filter_map(|(_, element)| decode(set, element)).collect())
+}
+
+fn decode(set: &'static str, element: &[u8]) -> Option<Element> {
+    let reader = Reader::new(element);
+    let key = Reader::new(reader.value(1)?).value(1)?.to_vec();
+    let comment = reader.value(6).and_then(comment_in).unwrap_or_default();
+    Some(Element { set, key, data: None, is_interval_end: false, comment })
 }
 
 /// Something that happened to the rules.

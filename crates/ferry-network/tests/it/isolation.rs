@@ -147,6 +147,72 @@ fn iptables_chains_of_both_kinds_get_accepts_that_go_again() {
 }
 
 #[test]
+fn a_container_cannot_take_the_place_of_another() {
+    as_host(|host| {
+        let networking = host.networking("dddd0006");
+        let spec = bridge("ferry0", &["172.30.0.1/16"]);
+        networking.ensure_bridge(&spec).expect("a bridge");
+        let thief = Container::start(&networking, &spec, "thief", &["172.30.0.2/16"]);
+        let victim = Container::start(&networking, &spec, "victim", &["172.30.0.3/16"]);
+        let client = Container::start(&networking, &spec, "client", &["172.30.0.4/16"]);
+        victim.serve("victim", 80);
+        thief.serve("thief", 80);
+        client.inside(|| assert!(ask_tcp("172.30.0.3", 80).is_some_and(|text| text.starts_with("victim"))));
+        victim.inside(|| run("ip", "link set eth0 down"));
+        thief.inside(|| {
+            for address in ["172.30.0.3", "172.30.0.77", "172.30.0.1"] {
+                run("ip", &format!("addr add {address}/32 dev eth0"));
+            }
+        });
+        let asks = |address: &str| {
+            client.inside(|| {
+                run("ip", "neigh flush all");
+                ask_tcp(address, 80)
+            })
+        };
+        // The control: an address that nobody has may be shared.
+        assert!(asks("172.30.0.77").is_some_and(|text| text.starts_with("thief")));
+        assert_eq!(asks("172.30.0.3"), None, "the victim's address");
+        for _ in 0..5 {
+            assert_eq!(asks("172.30.0.1"), None, "the gateway's address");
+        }
+
+        // Still so for a new daemon, also after it swept.
+        drop(networking);
+        let networking = host.networking("dddd0006");
+        networking.ensure_bridge(&spec).expect("a bridge");
+        let live = ferry_network::Live {
+            bridges: vec![spec.clone()],
+            container_ids: [&thief, &victim, &client].into_iter().map(|container| container.id.clone()).collect(),
+        };
+        networking.sweep(&live).expect("swept");
+        assert_eq!(asks("172.30.0.3"), None, "the victim's address");
+        networking.release(&victim.id).expect("released");
+        networking.release(&victim.id).expect("nothing to do");
+        assert!(asks("172.30.0.3").is_some(), "nobody's address any more");
+
+        // The same for hardware addresses.
+        thief.inside(|| {
+            for address in ["172.30.0.3", "172.30.0.77", "172.30.0.1"] {
+                run("ip", &format!("addr del {address}/32 dev eth0"));
+            }
+            serve("thief", 81);
+        });
+        let with_mac = |mac: &str| {
+            thief.inside(|| {
+                run("ip", &format!("link set eth0 address {mac}"));
+                ask_tcp("172.30.0.4", 82).is_some()
+            })
+        };
+        client.serve("client", 82);
+        assert!(!with_mac(&client.endpoint.mac.to_string()), "somebody's hardware address");
+        assert!(with_mac("02:00:00:00:00:99"), "nobody's hardware address");
+        networking.close(true).expect("closed");
+        assert!(!run("nft", "list ruleset").contains("ferry"));
+    });
+}
+
+#[test]
 fn two_instances_live_side_by_side() {
     as_host(|host| {
         let (one, two) = (host.networking("dddd0005"), host.networking("eeee0005"));

@@ -1,0 +1,113 @@
+//! Keeps containers from taking one another's place on a bridge. Pure.
+//!
+//! A table of the family `bridge`, which sees frames. Nobody but its owner may send from a hardware
+//! address of ours, or claim an IPv4 address of ours (another container's, a gateway) by ARP; router
+//! advertisements come from no container. Addresses that nobody of ours has may be used freely: a
+//! container with the right to do so may share an address with others, as clusters do.
+
+use std::net::IpAddr;
+
+use crate::{
+    firewall::nftables::Element,
+    types::{BridgeSpec, EndpointSpec, InstanceId},
+};
+
+/// Every set of the table.
+pub(crate) const SETS: [&str; 4] = ["macs", "addresses", "port_macs", "port_addresses"];
+
+const TEXT: &str = "
+add table bridge T
+add set bridge T macs { type ether_addr; }
+add set bridge T addresses { type ipv4_addr; }
+add set bridge T port_macs { type ifname . ether_addr; }
+add set bridge T port_addresses { type ifname . ipv4_addr; }
+add chain bridge T prerouting { type filter hook prerouting priority -300; policy accept; }
+flush chain bridge T prerouting
+add rule bridge T prerouting iifname != \"P*\" accept
+add rule bridge T prerouting ether saddr @macs iifname . ether saddr != @port_macs drop
+add rule bridge T prerouting arp saddr ip @addresses iifname . arp saddr ip != @port_addresses drop
+add rule bridge T prerouting icmpv6 type nd-router-advert drop
+";
+
+/// Returns the ruleset for `nft -f`; sets keep their elements.
+pub(crate) fn text(instance: &InstanceId) -> String {
+    let table = format!(" bridge {} ", instance.table());
+    let text = TEXT.replace(" bridge T\n", &format!("{}\n", table.trim_end()));
+    text.replace(" bridge T ", &table).replace("P*", &format!("{}*", instance.host_link_prefix()))
+}
+
+/// What an endpoint owns. The comment is the container's id, by which a later daemon knows it.
+pub(crate) fn endpoint_elements(endpoint: &EndpointSpec, host_end: &str) -> Vec<Element> {
+    let mut port = host_end.as_bytes().to_vec();
+    port.resize(16, 0);
+    let element = |set, key: &[u8]| Element {
+        set,
+        key: key.to_vec(),
+        data: None,
+        is_interval_end: false,
+        comment: endpoint.container_id.clone(),
+    };
+    // Fields of a concatenation are padded to four bytes.
+    let padded_mac = [endpoint.mac.0.as_slice(), &[0, 0]].concat();
+    let mut elements =
+        vec![element("macs", &endpoint.mac.0), element("port_macs", &[port.as_slice(), &padded_mac].concat())];
+    for net in &endpoint.addresses {
+        if let IpAddr::V4(address) = net.addr() {
+            elements.push(element("addresses", &address.octets()));
+            elements.push(element("port_addresses", &[port.as_slice(), &address.octets()].concat()));
+        }
+    }
+    elements
+}
+
+/// What a bridge owns: no container may claim its addresses.
+pub(crate) fn bridge_elements(bridge: &BridgeSpec) -> Vec<Element> {
+    let gateways = bridge.gateways.iter().filter_map(|net| match net.addr() {
+        IpAddr::V4(address) => Some(address.octets().to_vec()),
+        IpAddr::V6(_) => None,
+    });
+    gateways
+        .map(|key| Element {
+            set: "addresses",
+            key,
+            data: None,
+            is_interval_end: false,
+            comment: bridge.network_id.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::MacAddr;
+
+    #[test]
+    fn ruleset_names_only_the_instance() {
+        let text = text(&InstanceId::new("abcd0123").expect("an id"));
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            assert!(line.contains(" bridge ferry_abcd0123"), "{line}");
+        }
+        assert!(text.contains("iifname != \"fvabcd*\" accept"));
+        assert_eq!(text.matches("add set").count(), SETS.len());
+    }
+
+    #[test]
+    fn endpoints_own_their_addresses_on_their_port() {
+        let endpoint = EndpointSpec {
+            container_id: "c1".to_owned(),
+            network_id: "n1".to_owned(),
+            bridge_link: "ferry0".to_owned(),
+            interface: "eth0".to_owned(),
+            mac: MacAddr([2, 0x42, 1, 2, 3, 4]),
+            addresses: vec!["172.17.0.2/16".parse().expect("a net"), "fd00::2/64".parse().expect("a net")],
+            gateway_v4: None,
+            gateway_v6: None,
+            mtu: None,
+            isolated: false,
+        };
+        let elements = endpoint_elements(&endpoint, "fvabcdc10");
+        let sizes: Vec<_> = elements.iter().map(|element| (element.set, element.key.len())).collect();
+        assert_eq!(sizes, [("macs", 6), ("port_macs", 24), ("addresses", 4), ("port_addresses", 20)]);
+    }
+}
