@@ -146,7 +146,7 @@ impl Containers {
         let (networks, id) = (self.inner.networks.clone(), container.id.clone());
         // Failures are logged where they arise; the first error is the one to tell.
         let _ = blocking(move || {
-            networks.disconnect(&id, true);
+            networks.disconnect(&id);
             Ok(())
         })
         .await;

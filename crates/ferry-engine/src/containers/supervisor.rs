@@ -142,15 +142,13 @@ impl Containers {
 
     /// Port and address are free when an exit is told.
     pub(super) async fn give_back_network(&self, container: &Container) {
-        let (has_endpoint, had_ports) =
-            container.with_record(|record| (!record.endpoints.is_empty(), !record.published.is_empty()));
-        if !has_endpoint {
+        if container.with_record(|record| record.endpoints.is_empty()) {
             return;
         }
         let (networks, id) = (self.inner.networks.clone(), container.id.clone());
         // Failures are logged where they arise; an exit is told all the same.
         let _ = blocking(move || {
-            networks.disconnect(&id, had_ports);
+            networks.disconnect(&id);
             Ok(())
         })
         .await;

@@ -153,9 +153,9 @@ impl Networks {
     }
 
     /// Gives back ports and address; the namespace goes with the container's last process. Blocks.
-    pub(crate) fn disconnect(&self, container_id: &str, had_ports: bool) {
-        if had_ports && let Err(error) = self.inner.networking.unpublish(container_id) {
-            tracing::warn!(%container_id, error = %Error::internal("ports not taken back").with_source(error).text());
+    pub(crate) fn disconnect(&self, container_id: &str) {
+        if let Err(error) = self.inner.networking.release(container_id) {
+            tracing::warn!(%container_id, error = %Error::internal("ports or addresses not taken back").with_source(error).text());
         }
         if let Some(network_id) = self.leave_place(container_id) {
             self.publish_event("disconnect", &network_id, container_id);
