@@ -32,6 +32,8 @@ commands:
    list      list containers
    pause     freeze a container
    resume    let a frozen container go on
+   ps        list the processes of a container
+   update    change the limits of a container
    spec      write a sample config.json
    features  print what this runtime can do
 
@@ -107,6 +109,8 @@ fn dispatch(global: &Arguments, rest: &[String]) -> Result<ExitCode, Error> {
         "list" => lifecycle::list(&store, rest),
         "pause" => lifecycle::pause(&store, rest),
         "resume" => lifecycle::resume(&store, rest),
+        "ps" => lifecycle::ps(&store, rest),
+        "update" => lifecycle::update(&store, rest),
         "exec" => exec::exec(&store, rest),
         "spec" => spec::spec(rest),
         "features" => spec::features(rest),

@@ -1,4 +1,4 @@
-//! What is done to a container that exists: start, state, kill, delete, list, pause, resume.
+//! What is done to a container that exists: start, state, kill, delete, list, pause, resume, ps, update.
 
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
@@ -160,6 +160,40 @@ pub(crate) fn resume(store: &Store, line: &[String]) -> Result<ExitCode, Error> 
         "paused" => Cgroup::open(&record.cgroup)?.thaw().map(|()| ExitCode::SUCCESS),
         _ => Err(invalid("container not paused")),
     }
+}
+
+/// Lists host pids; runc's table calls `ps` on the host for it, which an engine never asks for.
+pub(crate) fn ps(store: &Store, line: &[String]) -> Result<ExitCode, Error> {
+    let known = [Flag::value("format").short('f')];
+    let (arguments, words) = Arguments::parse(&known, line, Rest::Mixed)?;
+    let record = store.load(only(&words)?)?;
+    let pids = Cgroup::open(&record.cgroup)?.pids()?;
+    let text = match arguments.get("format").unwrap_or("table") {
+        "json" => format!("{}\n", serde_json::Value::from(pids)),
+        "table" => {
+            let row = |pid: &u32| {
+                // One that has ended meanwhile has no name any more.
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                format!("{pid:<10}  {}\n", name.trim())
+            };
+            format!("{:<10}  COMMAND\n", "PID") + &pids.iter().map(row).collect::<String>()
+        }
+        other => return Err(invalid(format!("invalid format {other:?}, must be table or json"))),
+    };
+    print(&text).map(|()| ExitCode::SUCCESS)
+}
+
+/// Changes limits by a file of resources, `-` for stdin.
+pub(crate) fn update(store: &Store, line: &[String]) -> Result<ExitCode, Error> {
+    let known = [Flag::value("resources").short('r')];
+    let (arguments, words) = Arguments::parse(&known, line, Rest::Mixed)?;
+    let record = store.load(only(&words)?)?;
+    let path = arguments.get("resources").ok_or_else(|| invalid("update needs --resources"))?;
+    let text = if path == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+    let text = text.map_err(|error| failed(&format!("read {path}"), &error))?;
+    let resources = serde_json::from_str(&text).map_err(|error| invalid(format!("{path}: {error}")))?;
+    Cgroup::open(&record.cgroup)?.update(&resources)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Reads a signal by number or name, with or without `SIG`.

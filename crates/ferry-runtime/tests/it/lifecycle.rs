@@ -34,6 +34,20 @@ fn container_goes_through_its_states() {
         bundle.succeed(&["pause", &bundle.id]);
         assert_eq!(bundle.status(), "paused");
         bundle.succeed(&["resume", &bundle.id]);
+        let pids: Vec<u32> = serde_json::from_str(&bundle.succeed(&["ps", "--format", "json", &bundle.id])).unwrap();
+        assert!(pids.contains(&pid), "{runtime:?}: {pids:?}");
+        std::fs::write(bundle.beside("limits"), r#"{"pids": {"limit": 55}}"#).unwrap();
+        if crate::bundle::has_controller("pids") {
+            bundle.succeed(&["update", "--resources", "limits", &bundle.id]);
+            let said = bundle.succeed(&[
+                "exec",
+                &bundle.id,
+                "/bin/sh",
+                "-c",
+                "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; true",
+            ]);
+            assert_eq!(said.trim(), "55", "{runtime:?}");
+        }
         bundle.succeed(&["kill", &bundle.id, "KILL"]);
         until("stopped", || bundle.status() == "stopped");
         assert!(!std::path::Path::new(&format!("/proc/{pid}/exe")).exists() || bundle.status() == "stopped");
