@@ -46,8 +46,11 @@ fn work(data: &Path, told: &Path) -> ! {
             writeln!(told, "begin {} none", round % 3).unwrap();
             store.remove_image(&reference(round % 3)).unwrap();
             writeln!(told, "done {} none", round % 3).unwrap();
+            writeln!(told, "collecting").unwrap();
             store.collect(&Live::default()).unwrap();
         }
+        let blob = store.put_blob(&round.to_le_bytes().repeat(5000)).unwrap();
+        writeln!(told, "stored {blob}").unwrap();
     }
     unreachable!("the rounds do not end")
 }
@@ -66,7 +69,8 @@ fn cut(place: &Path, life: Duration) -> u128 {
     worker.wait().unwrap();
     std::fs::write(place.join("mounted/unsynced"), b"control").unwrap();
     // EXT4_IOC_SHUTDOWN without writing the log.
-    let script = r#"open(my $f, "<", "mounted/unsynced") or die; my $how = pack("I", 2); ioctl($f, 0x8004587d, $how) or die $!"#;
+    let script =
+        r#"open(my $f, "<", "mounted/unsynced") or die; my $how = pack("I", 2); ioctl($f, 0x8004587d, $how) or die $!"#;
     run("perl", &["-e", script], place);
     let time = now_ms();
     run("umount", &["mounted"], place);
@@ -79,6 +83,7 @@ fn check(place: &Path, cut_ms: u128) -> usize {
     let told = std::fs::read_to_string(place.join("told")).unwrap();
     let store = Store::open(&place.join("mounted/data")).unwrap();
     let mut counted = 0;
+    let mut stored: Vec<Digest> = Vec::new();
     let mut names: HashMap<u64, (bool, String)> = HashMap::new();
     for line in told.lines() {
         let words: Vec<&str> = line.split(' ').collect();
@@ -89,8 +94,13 @@ fn check(place: &Path, cut_ms: u128) -> usize {
             ["begin" | "done", name, target] => {
                 names.insert(name.parse().unwrap(), (words[0] == "done", target.to_owned()));
             }
+            ["stored", digest] => stored.push(digest.parse().unwrap()),
+            ["collecting"] => stored.clear(),
             _ => {}
         }
+    }
+    for digest in stored {
+        assert!(store.has_blob(&digest), "{digest} was acknowledged");
     }
     let counter = record::read::<u64>(&place.join("mounted/data/counter.json")).unwrap().unwrap_or(0);
     assert!(counter >= counted, "{counter} on disk, {counted} acknowledged a second before");
