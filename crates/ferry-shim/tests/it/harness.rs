@@ -295,6 +295,7 @@ impl Engine {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         !self.events.is_empty()
+            || !self.decoder.is_empty()
             || poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 
 use ferry_shim::protocol::{Request, Streams, Target};
 
@@ -210,5 +211,25 @@ fn a_client_whose_input_nobody_reads_still_gets_a_clean_end() {
     client.read_to_end(&mut bytes).expect("an end, not a reset");
     assert!(bytes.ends_with(b"done\n"));
     engine.wait_exit();
+    engine.shut_down(&folders);
+}
+
+#[test]
+fn a_client_that_is_no_socket_harms_nobody() {
+    if !ready() {
+        return;
+    }
+    let folders = Folders::new();
+    let mut engine = Engine::spawn();
+    let mut start = folders.start(&["cat"]);
+    start.open_stdin = true;
+    engine.start(&folders, start, Vec::new());
+    let file = std::fs::File::open("/etc/passwd").expect("a plain file");
+    let _ = engine.call(Request::Attach { target: Target::Init, streams: ALL }, &[file.as_fd()]);
+    let client = engine.attach(Target::Init, ALL);
+    (&client).write_all(b"still here\n").expect("write");
+    read_until(&client, "still here");
+    engine.kill(9);
+    assert_eq!(engine.wait_exit().code, 137);
     engine.shut_down(&folders);
 }

@@ -29,6 +29,8 @@ pub(crate) enum Received {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) number: u32,
+    /// The control connection over which it came.
+    pub(crate) control: u32,
     socket: OwnedFd,
     streams: Streams,
     /// Its process has no terminal: output is sent in frames.
@@ -45,9 +47,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(number: u32, socket: OwnedFd, streams: Streams, framed: bool, takes_input: bool) -> Self {
+    pub(crate) fn new(
+        number: u32,
+        control: u32,
+        socket: OwnedFd,
+        streams: Streams,
+        framed: bool,
+        takes_input: bool,
+    ) -> Self {
         Self {
             number,
+            control,
             socket,
             streams,
             framed,
@@ -141,6 +151,12 @@ impl Client {
     /// Whether the client has gone, as opposed to having said all it had to say.
     pub(crate) fn is_hung_up(&self) -> bool {
         self.hung_up
+    }
+
+    /// It cannot be served: let it go.
+    pub(crate) fn give_up(&mut self) {
+        self.lose_output();
+        self.input_open = false;
     }
 
     /// No more output will come: close when all was sent.

@@ -1,6 +1,5 @@
 //! A process of the container, its own or one of `exec`: streams, clients, end.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ferry_shim::log::Stream;
@@ -65,9 +64,9 @@ pub(crate) struct Io<'a> {
 pub(crate) enum ClientOutcome {
     /// Nothing.
     Nothing,
-    /// A client that brought the stdin which closes with it has gone without a word. Whether it left or the daemon died is for the caller to
-    /// find out.
-    LeftWithStdin,
+    /// A client that brought the stdin which closes with it has gone without a word. Whether it left or the daemon died that had brought it
+    /// over this control connection, is for the caller to find out.
+    LeftWithStdin(u32),
 }
 
 impl Process {
@@ -99,10 +98,11 @@ impl Process {
         }
     }
 
-    pub(crate) fn attach(&mut self, socket: OwnedFd, streams: Streams) {
-        let client = Client::new(self.next_client, socket, streams, self.console.is_none(), self.input.is_some());
+    /// Takes a client that came over the control connection of that number.
+    pub(crate) fn attach(&mut self, control: u32, socket: OwnedFd, streams: Streams) {
+        let (framed, takes_input) = (self.console.is_none(), self.input.is_some());
+        self.clients.push(Client::new(self.next_client, control, socket, streams, framed, takes_input));
         self.next_client += 1;
-        self.clients.push(client);
     }
 
     /// Reads what a stream has, for the clients and, piece by piece, for the log.
@@ -193,7 +193,10 @@ impl Process {
     }
 
     fn read_client(&mut self, at: usize, io: &mut Io<'_>) -> ClientOutcome {
-        while self.clients[at].input_open && self.input_state() == InputState::Space {
+        for _ in 0..READS_PER_TURN {
+            if !self.clients[at].input_open || self.input_state() != InputState::Space {
+                break;
+            }
             match self.clients[at].receive(io.buffer) {
                 Received::Bytes(count) => {
                     let state = self.input.as_mut().map(|input| input.write(&io.buffer[..count]));
@@ -214,7 +217,7 @@ impl Process {
         client.input_open = false;
         match (terminal, self.stdin_once, client.is_hung_up()) {
             (true, ..) | (false, false, true) => ClientOutcome::Nothing,
-            (false, true, true) => ClientOutcome::LeftWithStdin,
+            (false, true, true) => ClientOutcome::LeftWithStdin(client.control),
             (false, true, false) => {
                 self.close_stdin(poller);
                 ClientOutcome::Nothing
@@ -252,7 +255,14 @@ impl Process {
     }
 
     /// Lets clients go that are done, and waits for what can happen next.
-    pub(crate) fn settle(&mut self, poller: &Poller) -> io::Result<()> {
+    pub(crate) fn settle(&mut self, poller: &Poller) {
+        let has_space = self.input_state() == InputState::Space;
+        for client in &mut self.clients {
+            if client.register(poller, self.number, has_space).is_err() {
+                // Nothing that can be waited for, such as a plain file: no client for us.
+                client.give_up();
+            }
+        }
         // Who sees its stream end may ask for the exit code at once: the end is told first.
         let may_close = !self.finished || self.told;
         let mut at = 0;
@@ -263,22 +273,14 @@ impl Process {
                 at += 1;
             }
         }
-        let has_space = self.input_state() == InputState::Space;
-        for client in &mut self.clients {
-            client.register(poller, self.number, has_space)?;
-        }
         if let Some(input) = &mut self.input {
-            input.register(poller, self.number)?;
+            // For want of kernel memory; the next round tries again, as below.
+            let _ = input.register(poller, self.number);
         }
         for output in &mut self.outputs {
-            output.registration.set(
-                poller,
-                &output.fd,
-                Token::Output(self.number, output.stream),
-                Some(EventFlags::IN),
-            )?;
+            let token = Token::Output(self.number, output.stream);
+            let _ = output.registration.set(poller, &output.fd, token, Some(EventFlags::IN));
         }
-        Ok(())
     }
 
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {

@@ -19,12 +19,12 @@ pub(crate) fn not_understood(why: &str) -> Reply {
 }
 
 impl Shim {
-    /// Does what is asked.
-    pub(crate) fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Reply {
+    /// Does what is asked over the control connection of that number.
+    pub(crate) fn answer(&mut self, control: u32, request: Request, fds: Vec<OwnedFd>) -> Reply {
         let answer = match request {
-            Request::Start(start) => self.start(*start, fds),
-            Request::Exec(exec) => self.exec(*exec, fds),
-            Request::Attach { target, streams } => self.attach(&target, streams, fds),
+            Request::Start(start) => self.start(control, *start, fds),
+            Request::Exec(exec) => self.exec(control, *exec, fds),
+            Request::Attach { target, streams } => self.attach(control, &target, streams, fds),
             Request::Kill { target, signal, all } => self.kill(&target, signal, all),
             Request::Resize { target, height, width } => self.resize(&target, height, width),
             Request::Pause => self.with_cgroup(|container| container.cgroup().freeze()),
@@ -36,11 +36,11 @@ impl Shim {
         answer.unwrap_or_else(Reply::Error)
     }
 
-    fn attach(&mut self, target: &Target, streams: Streams, mut fds: Vec<OwnedFd>) -> Answer {
+    fn attach(&mut self, control: u32, target: &Target, streams: Streams, mut fds: Vec<OwnedFd>) -> Answer {
         let (Some(socket), true) = (fds.pop(), fds.is_empty()) else {
             return Err(failure(ShimErrorKind::Invalid, "attach takes one descriptor"));
         };
-        self.find(target)?.attach(socket, streams);
+        self.find(target)?.attach(control, socket, streams);
         Ok(Reply::Ok)
     }
 

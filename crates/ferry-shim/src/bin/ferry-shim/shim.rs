@@ -35,10 +35,10 @@ pub(crate) enum What {
     CloseOutputs(u32),
     /// Tell of the end of an exec even if a client has not yet taken all output.
     TellExec(u32),
-    /// The client that brought a stdin which closes with it has vanished without a half-close. A daemon that is killed takes its
-    /// control connection along; then stdin stays open for the next one, as with Docker's live-restore. With a daemon that lives,
-    /// the client has left, and stdin closes.
-    StdinOf(u32),
+    /// The client that brought a stdin which closes with it has vanished without a half-close. A daemon that is killed takes the
+    /// control connection along over which the client came (the second number); then stdin stays open for the next one, as with
+    /// Docker's live-restore. With a daemon that lives, the client has left, and stdin closes.
+    StdinOf(u32, u32),
     /// A notice about memory came before the kernel had counted its victim.
     CheckOom,
     /// Give memory back.
@@ -102,7 +102,7 @@ impl Shim {
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Vec::new();
         loop {
-            self.settle()?;
+            self.settle();
             if self.is_over() {
                 break;
             }
@@ -177,7 +177,7 @@ impl Shim {
             let (seq, reply) = match self.controls[at].receive() {
                 Incoming::Request(frame, fds) => {
                     let seq = frame.seq;
-                    (seq, self.answer(frame.request, fds))
+                    (seq, self.answer(number, frame.request, fds))
                 }
                 Incoming::NotUnderstood(seq, why) => (seq, crate::requests::not_understood(&why)),
                 Incoming::Nothing => return,
@@ -208,8 +208,8 @@ impl Shim {
         let Some((process, mut io, _)) = self.parts(number) else {
             return;
         };
-        if process.on_client(client, flags, &mut io) == ClientOutcome::LeftWithStdin {
-            self.set_deadline(DEPARTURE, What::StdinOf(number));
+        if let ClientOutcome::LeftWithStdin(control) = process.on_client(client, flags, &mut io) {
+            self.set_deadline(DEPARTURE, What::StdinOf(number, control));
         }
     }
 
@@ -248,7 +248,7 @@ impl Shim {
             match self.deadlines.swap_remove(at).1 {
                 What::CloseOutputs(process) => self.close_outputs(process),
                 What::TellExec(process) => self.tell_exec(process),
-                What::StdinOf(process) => self.decide_departure(process),
+                What::StdinOf(process, control) => self.decide_departure(process, control),
                 What::CheckOom => self.check_oom(),
                 What::Quiet => self.become_quiet(),
                 What::Leave => self.leaving = self.controls.is_empty(),
@@ -256,8 +256,8 @@ impl Shim {
         }
     }
 
-    fn decide_departure(&mut self, process: u32) {
-        let engine_lives = self.controls.iter().any(|control| !control.is_hung_up());
+    fn decide_departure(&mut self, process: u32, control: u32) {
+        let engine_lives = self.controls.iter().any(|known| known.number == control && !known.is_hung_up());
         if engine_lives && let Some(process) = self.processes.iter_mut().find(|known| known.number == process) {
             process.close_stdin(&self.poller);
         }
@@ -272,24 +272,21 @@ impl Shim {
     }
 
     /// After every round: write the log, send what ended, wait for what can happen next.
-    fn settle(&mut self) -> io::Result<()> {
+    fn settle(&mut self) {
         if let Some(container) = &mut self.container {
             container.log.flush();
         }
         self.finish_ended();
         self.tell_execs();
         for process in &mut self.processes {
-            process.settle(&self.poller)?;
+            process.settle(&self.poller);
         }
         self.forget_told_execs();
-        self.controls.retain(|control| !control.is_broken());
-        for control in &mut self.controls {
-            control.register(&self.poller)?;
-        }
+        // An engine that cannot be waited for may connect again.
+        self.controls.retain_mut(|control| !control.is_broken() && control.register(&self.poller).is_ok());
         if self.controls.is_empty() && self.has_exited() {
             self.set_deadline(GRACE, What::Leave);
         }
-        Ok(())
     }
 
     pub(crate) fn has_exited(&self) -> bool {

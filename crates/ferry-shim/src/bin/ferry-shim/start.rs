@@ -38,13 +38,13 @@ struct StartFds {
 
 impl Shim {
     /// Builds the container and runs its program; on failure nothing of it is left.
-    pub(crate) fn start(&mut self, start: Start, fds: Vec<OwnedFd>) -> Answer {
+    pub(crate) fn start(&mut self, control: u32, start: Start, fds: Vec<OwnedFd>) -> Answer {
         if self.container.is_some() {
             return Err(failure(ShimErrorKind::Invalid, "this shim has a container already"));
         }
         let fds = StartFds::name(&start, fds)?;
         self.listen(&fds.run_dir)?;
-        let started = self.start_listening(start, fds);
+        let started = self.start_listening(control, start, fds);
         if started.is_err() {
             self.stop_listening();
         }
@@ -64,7 +64,7 @@ impl Shim {
         }
     }
 
-    fn start_listening(&mut self, start: Start, fds: StartFds) -> Answer {
+    fn start_listening(&mut self, control: u32, start: Start, fds: StartFds) -> Answer {
         let mut spec = start.spec;
         let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
         if let Some(process) = &mut spec.process {
@@ -105,7 +105,7 @@ impl Shim {
         };
         let mut process = Process::new(INIT, Target::Init, pid, pidfd, ours, start.stdin_once);
         for (socket, streams) in fds.attached {
-            process.attach(socket, streams);
+            process.attach(control, socket, streams);
         }
         self.processes.push(process);
         self.next_process = INIT + 1;
@@ -148,7 +148,7 @@ impl Shim {
     }
 
     /// Runs another process in the container.
-    pub(crate) fn exec(&mut self, exec: Exec, fds: Vec<OwnedFd>) -> Answer {
+    pub(crate) fn exec(&mut self, control: u32, exec: Exec, fds: Vec<OwnedFd>) -> Answer {
         let container = self.running()?;
         if container.cgroup().is_frozen().unwrap_or(false) {
             // Its process would be frozen before it runs, and we with it.
@@ -172,7 +172,7 @@ impl Shim {
         // Docker closes the stdin of an exec with the client that brought it.
         let mut process = Process::new(self.next_process, target, started.pid, started.pidfd, ours, true);
         for (socket, streams) in attached {
-            process.attach(socket, streams);
+            process.attach(control, socket, streams);
         }
         self.next_process += 1;
         self.processes.push(process);
