@@ -19,6 +19,9 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ids;
 use crate::shims::ShimCallError;
 
+/// How long the end of an exec may take from the shim's knowing it to ours.
+const END_TOLD: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// The execs of one engine.
 #[derive(Clone)]
 pub struct Execs {
@@ -184,7 +187,7 @@ impl Execs {
     /// # Errors
     /// NotFound.
     pub async fn inspect(&self, id: &str) -> Result<Inspect> {
-        let entry = self.table().get(id)?;
+        let entry = self.settled(id).await?;
         let argv = entry.request.cmd.clone().unwrap_or_default();
         let (running, exit_code, pid) = match entry.state {
             ExecState::Created => (false, None, 0),
@@ -211,6 +214,26 @@ impl Execs {
             detach_keys: entry.request.detach_keys.clone(),
             pid: i64::from(pid),
         })
+    }
+
+    /// The end of an exec travels beside its stream: a client that saw the stream end may ask before the end was heard here. The shim
+    /// knows which still run.
+    async fn settled(&self, id: &str) -> Result<ExecEntry> {
+        let entry = self.table().get(id)?;
+        if !matches!(entry.state, ExecState::Running { .. }) {
+            return Ok(entry);
+        }
+        let live = self.containers.find(&entry.container_id).ok().and_then(|container| container.live());
+        let Some(live) = live else { return self.table().get(id) };
+        let ended = live.execs.lock().expect("no panic while held").get(&entry.id).map(watch::Sender::subscribe);
+        if let Some(mut ended) = ended
+            && let Ok(Reply::State(state)) = live.shim.call(Request::State, &[]).await
+            && state.execs.iter().all(|(running, _)| *running != entry.id)
+        {
+            // The shim tells at the latest two seconds after the end; should it be gone, what is known must do.
+            let _ = tokio::time::timeout(END_TOLD, ended.wait_for(Option::is_some)).await;
+        }
+        self.table().get(id)
     }
 
     /// Sets the size of an exec's terminal.
