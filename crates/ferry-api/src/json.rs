@@ -176,6 +176,8 @@ impl<'de> Deserializer<'de> for Tolerant {
         let map = match self.0 {
             Value::Object(map) => map,
             Value::Null => Map::new(),
+            // serde would fill a struct from a list; Go does not.
+            Value::Array(_) => return Err(de::Error::invalid_type(de::Unexpected::Seq, &"an object")),
             other => return Tolerant(other).deserialize_any(visitor),
         };
         visitor.visit_map(Entries { entries: with_field_names(map, fields).into_iter(), value: None })
@@ -308,6 +310,7 @@ mod tests {
         let error = read(r#"{"Inner":{"Memory":"x"}}"#).unwrap_err();
         assert_eq!(error.to_string(), "Inner.Memory: invalid type: string \"x\", expected i64");
         assert!(read(r#"{"Cmd":["a",1]}"#).unwrap_err().to_string().starts_with("Cmd.[1]: "));
+        assert_eq!(read("[]").unwrap_err().to_string(), "invalid type: sequence, expected an object");
         assert!(read("{} {}").unwrap_err().to_string().contains("trailing characters"));
     }
 

@@ -4,6 +4,7 @@ mod containers;
 mod execs;
 mod images;
 mod networks;
+mod plugins;
 mod system;
 mod times;
 mod unbuilt;
@@ -20,6 +21,7 @@ pub(crate) fn table() -> Vec<Route> {
         images::routes(),
         volumes::routes(),
         networks::routes(),
+        plugins::routes(),
         unbuilt::routes(),
     ]
     .into_iter()
