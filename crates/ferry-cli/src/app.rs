@@ -92,6 +92,11 @@ fn help_command(context: &Context, words: &[String]) -> Result<u8> {
     if words.is_empty() {
         return show_root(context);
     }
+    if words.iter().any(|word| word == "--help") {
+        let text = format!("Usage:  {} help [command]\n\nHelp about the command\n", context.program);
+        context.printer.data(text)?;
+        return Ok(0);
+    }
     match grammar::find(words) {
         Found::Command(command, path, _) => context.printer.data(help::command(context.program, command, path))?,
         Found::Group(group) => context.printer.data(help::group(context.program, group))?,

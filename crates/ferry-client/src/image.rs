@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use ferry_api::filters::Filters;
-use ferry_api::image::{DeleteItem, ImportOptions, Summary};
+use ferry_api::image::{DeleteItem, HistoryItem, ImportOptions, PruneReport, Summary};
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -100,6 +100,24 @@ impl Client {
             query = query.with("platforms", platform.clone());
         }
         decode(&self.delete(&format!("/images/{}", segment(name)), &query).await?)
+    }
+
+    /// API: `GET /images/{name}/history`
+    ///
+    /// # Errors
+    /// 404 for an unknown image.
+    pub async fn image_history(&self, name: &str, platform: &str) -> Result<Vec<HistoryItem>> {
+        let query = Query::new().with_text("platform", platform);
+        self.get(&format!("/images/{}/history", segment(name)), &query).await
+    }
+
+    /// API: `POST /images/prune`
+    ///
+    /// # Errors
+    /// 400 for an unknown filter.
+    pub async fn image_prune(&self, filters: &Filters) -> Result<PruneReport> {
+        let query = Query::new().with_text("filters", &filters.to_parameter());
+        decode(&self.call(Method::POST, "/images/prune", &query, None).await?)
     }
 
     /// API: `POST /images/{name}/tag`

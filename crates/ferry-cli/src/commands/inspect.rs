@@ -2,6 +2,7 @@
 
 use ferry_client::{Client, Error, Raw};
 
+use crate::commands::lists;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::{Parsed, go_quote};
@@ -38,10 +39,14 @@ pub(crate) async fn run_kind(kind: &'static str, parsed: &Parsed, context: &Cont
 
 async fn inspect(kinds: &[&str], parsed: &Parsed, context: &Context) -> Result<u8> {
     let mut inspection = Inspection::new(parsed.text_or_empty("format"))?;
+    let platform = lists::platform(parsed)?;
     let client = context.client().await?;
+    if kinds == ["image"] {
+        lists::require(client, parsed, "platform", 49).await?;
+    }
     let mut errors = Vec::new();
     for name in &parsed.args {
-        match find(client, kinds, name, parsed).await {
+        match find(client, kinds, name, parsed, &platform).await {
             Ok((raw, kind)) => {
                 let json = String::from_utf8_lossy(raw.bytes());
                 if let Err(failure) = inspection.add(json.trim_end(), Some(kind)) {
@@ -55,9 +60,15 @@ async fn inspect(kinds: &[&str], parsed: &Parsed, context: &Context) -> Result<u
     inspection.finish(&context.printer, errors)
 }
 
-async fn find(client: &Client, kinds: &[&str], name: &str, parsed: &Parsed) -> Result<(Raw, Kind), String> {
+async fn find(
+    client: &Client,
+    kinds: &[&str],
+    name: &str,
+    parsed: &Parsed,
+    platform: &str,
+) -> Result<(Raw, Kind), String> {
     for kind in kinds {
-        match look_up(client, kind, name, parsed).await {
+        match look_up(client, kind, name, parsed, platform).await {
             Err(error) if error.is_not_found() && kinds.len() > 1 => {}
             // A bare name need not fit every kind.
             Err(Error::Api { status: 400, .. }) if kinds.len() > 1 => {}
@@ -68,10 +79,16 @@ async fn find(client: &Client, kinds: &[&str], name: &str, parsed: &Parsed) -> R
     Err(format!("Error: No such object: {name}"))
 }
 
-async fn look_up(client: &Client, kind: &str, name: &str, parsed: &Parsed) -> Result<(Raw, Kind), Error> {
+async fn look_up(
+    client: &Client,
+    kind: &str,
+    name: &str,
+    parsed: &Parsed,
+    platform: &str,
+) -> Result<(Raw, Kind), Error> {
     match kind {
         "container" => Ok((client.container_inspect(name, parsed.on("size")).await?, Kind::Container)),
-        "image" => Ok((client.image_inspect(name, parsed.text_or_empty("platform")).await?, Kind::Image)),
+        "image" => Ok((client.image_inspect(name, platform).await?, Kind::Image)),
         "network" => Ok((
             client.network_inspect(name, parsed.text_or_empty("scope"), parsed.on("verbose")).await?,
             Kind::Network,

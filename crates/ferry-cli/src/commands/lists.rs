@@ -1,6 +1,9 @@
 //! What commands over many objects and filters share.
 
 use ferry_api::filters::Filters;
+use ferry_api::version::ApiVersion;
+use ferry_client::Client;
+use ferry_spec::platform::Platform;
 use futures_util::StreamExt;
 
 use crate::context::Context;
@@ -52,4 +55,36 @@ pub(super) fn confirmed(context: &Context, question: &str) -> Result<bool> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+/// The platforms of a flag as the API wants them in queries: JSON documents.
+pub(super) fn platforms(parsed: &Parsed) -> Result<Vec<String>> {
+    parsed
+        .all("platform")
+        .iter()
+        .map(|text| {
+            let platform = Platform::parse(text).map_err(|error| Failure::new(format!("invalid platform: {error}")))?;
+            serde_json::to_string(&platform).map_err(|error| Failure::new(error.to_string()))
+        })
+        .collect()
+}
+
+/// As [`platforms`], the last one or nothing.
+pub(super) fn platform(parsed: &Parsed) -> Result<String> {
+    Ok(platforms(parsed)?.pop().unwrap_or_default())
+}
+
+/// Refuses a flag that the daemon is too old for.
+pub(super) async fn require(client: &Client, parsed: &Parsed, flag: &str, minor: u32) -> Result<()> {
+    if !parsed.changed(flag) {
+        return Ok(());
+    }
+    client.negotiate().await?;
+    let needed = ApiVersion::new(1, minor);
+    match client.version() {
+        Some(version) if version < needed => Err(Failure::new(format!(
+            "\"--{flag}\" requires API version {needed}, but the Docker daemon API version is {version}"
+        ))),
+        _ => Ok(()),
+    }
 }

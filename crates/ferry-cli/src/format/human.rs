@@ -88,6 +88,13 @@ pub(crate) fn go_time(unix_seconds: i64) -> String {
     timestamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
+/// A unix time in RFC 3339, in the local zone.
+pub(crate) fn rfc3339(unix_seconds: i64) -> String {
+    let Ok(timestamp) = Timestamp::from_second(unix_seconds) else { return String::new() };
+    let text = timestamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+    text.strip_suffix("+00:00").map_or(text.clone(), |utc| format!("{utc}Z"))
+}
+
 /// A time of the API as Go prints it, in its own zone.
 pub(crate) fn go_time_of(text: &str) -> String {
     let Ok(timestamp) = text.parse::<Timestamp>() else { return text.to_owned() };

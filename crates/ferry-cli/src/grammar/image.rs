@@ -8,6 +8,36 @@ use super::{
     flag,
 };
 
+/// `image history`
+pub(crate) static IMAGE_HISTORY: Command = Command {
+    path: "image history",
+    paths: &["image history", "history"],
+    tail: "[OPTIONS] IMAGE",
+    short: "Show the history of an image",
+    long: "",
+    args: Args::Exactly(1),
+    options_first: false,
+    flags: &[
+        flag(
+            "format",
+            '\0',
+            Text,
+            "string",
+            "Format output using a custom template:\n'table':            Print output in table format with column headers (default)\n'table TEMPLATE':   Print output in table format using the given Go template\n'json':             Print in JSON format\n'TEMPLATE':         Print output using the given Go template.\nRefer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates",
+        ),
+        flag("human", 'H', Bool, "", "Print sizes and dates in human readable format (default true)"),
+        flag("no-trunc", '\0', Bool, "", "Don't truncate output"),
+        flag(
+            "platform",
+            '\0',
+            Text,
+            "string",
+            "Show history for the given platform. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+        ),
+        flag("quiet", 'q', Bool, "", "Only show image IDs"),
+    ],
+};
+
 /// `image import`
 pub(crate) static IMAGE_IMPORT: Command = Command {
     path: "image import",
@@ -99,6 +129,22 @@ pub(crate) static IMAGE_LS: Command = Command {
     ],
 };
 
+/// `image prune`
+pub(crate) static IMAGE_PRUNE: Command = Command {
+    path: "image prune",
+    paths: &["image prune"],
+    tail: "[OPTIONS]",
+    short: "Remove unused images",
+    long: "",
+    args: Args::None,
+    options_first: false,
+    flags: &[
+        flag("all", 'a', Bool, "", "Remove all unused images, not just dangling ones"),
+        flag("filter", '\0', List, "filter", "Provide filter values (e.g. \"until=<timestamp>\")"),
+        flag("force", 'f', Bool, "", "Do not prompt for confirmation"),
+    ],
+};
+
 /// `image pull`
 pub(crate) static IMAGE_PULL: Command = Command {
     path: "image pull",
@@ -151,5 +197,14 @@ pub(crate) static IMAGE_TAG: Command = Command {
 };
 
 /// Everything in this file.
-pub(super) static ALL: &[&Command] =
-    &[&IMAGE_IMPORT, &IMAGE_INSPECT, &IMAGE_LOAD, &IMAGE_LS, &IMAGE_PULL, &IMAGE_RM, &IMAGE_TAG];
+pub(super) static ALL: &[&Command] = &[
+    &IMAGE_HISTORY,
+    &IMAGE_IMPORT,
+    &IMAGE_INSPECT,
+    &IMAGE_LOAD,
+    &IMAGE_LS,
+    &IMAGE_PRUNE,
+    &IMAGE_PULL,
+    &IMAGE_RM,
+    &IMAGE_TAG,
+];

@@ -158,8 +158,7 @@ fn without_times(text: &str) -> String {
             && bytes[at + 4] == b'-'
             && bytes[at + 13] == b':'
             && bytes[at + 16] == b':';
-        let follows = text.get(at + 19..).unwrap_or_default();
-        if is_time && (follows.starts_with(" +0000 UTC") || follows.starts_with("Z\" level")) {
+        if is_time {
             out.push_str("@TIME@");
             at += 19;
             continue;

@@ -62,13 +62,13 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
 fn check_state(inspect: &Inspect) -> Result<()> {
     let state = &inspect.state;
     if !state.running {
-        return Err(Failure::new("cannot attach to a stopped container, start it first"));
+        return Err(Failure::new("You cannot attach to a stopped container, start it first"));
     }
     if state.paused {
-        return Err(Failure::new("cannot attach to a paused container, unpause it first"));
+        return Err(Failure::new("You cannot attach to a paused container, unpause it first"));
     }
     if state.restarting {
-        return Err(Failure::new("cannot attach to a restarting container, wait until it is running"));
+        return Err(Failure::new("You cannot attach to a restarting container, wait until it is running"));
     }
     Ok(())
 }

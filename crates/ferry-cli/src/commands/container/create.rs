@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ferry_api::container::CreateRequest;
 use ferry_client::Client;
+use ferry_spec::platform::Platform;
 use ferry_spec::reference::AnyReference;
 
 use super::with_help;
@@ -77,7 +78,7 @@ pub(super) async fn create(
 ) -> Result<String> {
     let id_file = IdFile::reserve(parsed.text_or_empty("cidfile"))?;
     let name = parsed.text_or_empty("name");
-    let platform = platform(parsed);
+    let platform = platform(parsed)?;
     let policy = parsed.text("pull").unwrap_or("missing");
     let image = request.config.image.clone();
     let reference = AnyReference::parse(&image).map_err(|error| Failure::new(error.to_string()))?;
@@ -112,10 +113,18 @@ pub(super) async fn create(
     Ok(created.id)
 }
 
-fn platform(parsed: &Parsed) -> String {
-    match parsed.text("platform") {
+/// The platform in its usual form; empty for the daemon's own.
+fn platform(parsed: &Parsed) -> Result<String> {
+    let text = match parsed.text("platform") {
         Some(platform) => platform.to_owned(),
         None => crate::context::variable("DOCKER_DEFAULT_PLATFORM").unwrap_or_default(),
+    };
+    if text.is_empty() {
+        return Ok(text);
+    }
+    match Platform::parse(&text) {
+        Ok(platform) => Ok(platform.to_string()),
+        Err(error) => Err(Failure::new(format!("error parsing specified platform: {error}"))),
     }
 }
 

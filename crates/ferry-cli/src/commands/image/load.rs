@@ -1,5 +1,6 @@
 //! `load`
 
+use crate::commands::lists;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::Parsed;
@@ -11,10 +12,11 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     if input.is_empty() && stdin_is_terminal() {
         return Err(Failure::new("requested load from stdin, but stdin is empty"));
     }
+    let platform = lists::platform(parsed)?;
     let tarball = super::open(if input.is_empty() { "-" } else { input }).await?;
     let quiet = parsed.on("quiet") || !stdout_is_terminal();
     let client = context.client().await?;
-    let mut stream = client.image_load(tarball, quiet, parsed.text_or_empty("platform")).await?;
+    let mut stream = client.image_load(tarball, quiet, &platform).await?;
     if stream.content_type().starts_with("application/json") {
         super::show(stream).await?;
     } else {

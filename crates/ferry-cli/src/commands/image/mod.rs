@@ -1,8 +1,10 @@
 //! Commands on images.
 
+pub(super) mod history;
 pub(super) mod import;
 pub(super) mod list;
 pub(super) mod load;
+pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod remove;
 pub(super) mod tag;

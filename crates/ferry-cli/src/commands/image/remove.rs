@@ -1,5 +1,6 @@
 //! `rmi`
 
+use crate::commands::lists;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::Parsed;
@@ -7,11 +8,13 @@ use crate::flags::Parsed;
 /// Runs `rmi`.
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let client = context.client().await?;
+    let platforms = lists::platforms(parsed)?;
+    lists::require(client, parsed, "platform", 50).await?;
     let force = parsed.on("force");
     let mut errors = Vec::new();
     let mut fatal = false;
     for name in &parsed.args {
-        match client.image_remove(name, force, parsed.on("no-prune"), parsed.all("platform")).await {
+        match client.image_remove(name, force, parsed.on("no-prune"), &platforms).await {
             Ok(items) => {
                 for item in items {
                     if item.deleted.is_empty() {
