@@ -264,3 +264,64 @@ fn tags_and_digests_are_kept_and_set() {
     let json = serde_json::to_string(&both).unwrap();
     assert_eq!(serde_json::from_str::<Reference>(&json).unwrap(), both);
 }
+
+#[test]
+fn whatever_parses_is_read_again_from_what_it_prints() {
+    const PIECES: &[&str] = &[
+        "a",
+        "Z",
+        "9",
+        "/",
+        "//",
+        ":",
+        "@",
+        ".",
+        "..",
+        "_",
+        "__",
+        "-",
+        "--",
+        "[",
+        "]",
+        "::1",
+        "é",
+        "\n",
+        "\0",
+        " ",
+        "%",
+        "localhost",
+        "docker.io",
+        "index.docker.io",
+        "library/",
+        "latest",
+        "5000",
+        "sha256:",
+        F64,
+        HEX64,
+    ];
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut parsed = 0;
+    for _ in 0..200_000 {
+        let mut text = String::new();
+        loop {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            text.push_str(PIECES[usize::try_from(seed >> 8).unwrap() % PIECES.len()]);
+            if seed.is_multiple_of(4) {
+                break;
+            }
+        }
+        let Ok(reference) = Reference::parse(&text) else { continue };
+        parsed += 1;
+        assert_eq!(Reference::parse(&reference.to_string()).as_ref(), Ok(&reference), "{text:?}");
+        // What looks like an id, or begins like a domain, is a name only behind its own domain; Docker shortens it all the same.
+        let first = reference.path().split('/').next().unwrap_or_default();
+        let looks_else = is_identifier(&reference.familiar()) || first.contains('.') || first == "localhost";
+        if !looks_else {
+            assert_eq!(Reference::parse(&reference.familiar()).as_ref(), Ok(&reference), "{text:?}");
+        }
+        assert!(!reference.to_string().contains(['\n', '\0', ' ', '%']), "{text:?}");
+    }
+    assert!(parsed > 10_000, "{parsed}");
+}
