@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use ferry_runtime::cgroup::Cgroup;
 use ferry_shim::protocol::{Exit, ShimError, ShimErrorKind};
 use ferry_spec::runtime::Spec;
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::log_sink::LogSink;
 use crate::poller::Registration;
@@ -23,9 +24,8 @@ const EXIT_FILE_NEW: &str = "exit.json.new";
 /// More than the longest `exit.json`.
 const EXIT_FILE_BYTES: u64 = 256;
 
-/// Files in the run-time folder.
+/// File in the run-time folder.
 const STATE_FILE: &str = "state.json";
-const CONFIG_FILE: &str = "config.json";
 
 /// The container, apart from its processes.
 #[derive(Debug)]
@@ -44,19 +44,26 @@ pub(crate) struct Container {
     pub(crate) cgroup_removed: bool,
 }
 
-/// Enough for tools that list containers without asking an engine.
+/// What `ferry-runtime` keeps of a container too, so that its `list` and `state` over the run-time folders show those of an engine.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct StateFile<'a> {
-    oci_version: &'a str,
     id: &'a str,
-    status: &'a str,
     pid: u32,
-    bundle: &'a str,
-    annotations: &'a std::collections::BTreeMap<String, String>,
-    shim_pid: u32,
+    /// In clock ticks since boot, against reuse of the pid.
+    start_time: u64,
+    bundle: &'a Path,
+    /// Seconds since 1970.
+    created: i64,
     cgroup: &'a str,
-    created: String,
+    spec: &'a Spec,
+    /// Not of the runtime's.
+    shim_pid: u32,
+}
+
+/// The part of a [`StateFile`] that execs need.
+#[derive(Deserialize)]
+struct StoredSpec {
+    spec: Spec,
 }
 
 impl Container {
@@ -65,27 +72,26 @@ impl Container {
     }
 
     /// Writes what is needed by later execs and by tools that list containers.
-    pub(crate) fn write_state(&self, spec: &Spec, run_dir: &str) -> io::Result<()> {
+    pub(crate) fn write_state(&self, spec: &Spec, run_dir: &Path) -> io::Result<()> {
+        let pid = self.runtime.pid();
         let state = StateFile {
-            oci_version: &spec.oci_version,
             id: &self.id,
-            status: "running",
-            pid: self.runtime.pid(),
+            pid,
+            start_time: start_time(pid).unwrap_or(0),
             bundle: run_dir,
-            annotations: &spec.annotations,
-            shim_pid: std::process::id(),
+            created: crate::process::now_ns() / 1_000_000_000,
             cgroup: &self.cgroup().path(),
-            created: ferry_shim::log::format_time(crate::process::now_ns()),
+            spec,
+            shim_pid: std::process::id(),
         };
-        write_whole(self.run_dir.as_fd(), CONFIG_FILE, &serde_json::to_vec(spec)?)?;
         write_whole(self.run_dir.as_fd(), STATE_FILE, &serde_json::to_vec(&state)?)
     }
 
     /// The configuration as it was at the start.
     pub(crate) fn read_spec(&self) -> io::Result<Spec> {
-        let fd = openat(&self.run_dir, CONFIG_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let bytes = io::read_to_string(File::from(fd))?;
-        Ok(serde_json::from_str(&bytes)?)
+        let fd = openat(&self.run_dir, STATE_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let state: StoredSpec = serde_json::from_str(&io::read_to_string(File::from(fd))?)?;
+        Ok(state.spec)
     }
 
     /// Makes the end known to whoever comes later, before anybody is told.
@@ -126,11 +132,15 @@ impl Container {
 
     /// Removes what describes a container that runs; a later run may put its own in the same place.
     pub(crate) fn remove_state(&self) {
-        for name in [STATE_FILE, CONFIG_FILE] {
-            // Gone already is as good; the engine removes the folder with whatever is left.
-            let _ = unlinkat(&self.run_dir, name, AtFlags::empty());
-        }
+        // Gone already is as good; the engine removes the folder with whatever is left.
+        let _ = unlinkat(&self.run_dir, STATE_FILE, AtFlags::empty());
     }
+}
+
+/// When a process began, in clock ticks since boot: field 22 of its `stat`, counted after the name, which may hold anything.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
 /// Takes away the end of an earlier run.

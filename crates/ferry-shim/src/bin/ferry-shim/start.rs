@@ -131,8 +131,8 @@ impl Shim {
         let (Some(after), Some(container)) = (self.after_start.take(), &mut self.container) else {
             return;
         };
-        // Without these files execs fail, and say so; the container runs.
-        let _ = container.write_state(&after.spec, &after.run_dir.to_string_lossy());
+        // Without this file execs fail, and say so; the container runs.
+        let _ = container.write_state(&after.spec, &after.run_dir);
         // A file system that cannot set space aside, or has none left, may have some at the end.
         let _ = container.reserve_exit();
         // No memory controller, no notices.
