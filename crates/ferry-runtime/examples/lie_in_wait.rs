@@ -2,13 +2,16 @@
 //!
 //! Ends when `/stop` appears and prints what it saw: processes, programs of theirs that could be written and are not the image's, descriptors of
 //! directories, working directories and roots that are not the container's, and those that are the host's
-//! root (`device:inode`, the argument).
+//! root (`device:inode`, the argument), and rights that are not the container's.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, metadata, read_dir, read_link};
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+/// No process in the container has this capability of its own.
+const SYS_ADMIN: u64 = 1 << 21;
 
 #[derive(Default)]
 struct Seen {
@@ -17,6 +20,7 @@ struct Seen {
     directories: u64,
     foreign: u64,
     host: u64,
+    rights: u64,
     looked_into: u64,
 }
 
@@ -25,6 +29,11 @@ impl Seen {
         self.processes.insert(pid);
         let process = Path::new("/proc").join(pid.to_string());
         let program = process.join("exe");
+        let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+        let effective =
+            status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+        let unfiltered = status.lines().any(|line| line == "Seccomp:\t0");
+        self.rights += u64::from(unfiltered && effective.is_some_and(|set| set & SYS_ADMIN != 0));
         if read_link(&program).is_ok_and(|path| path != Path::new("/bin/busybox"))
             && OpenOptions::new().write(true).open(&program).is_ok()
         {
@@ -71,10 +80,10 @@ fn main() -> std::io::Result<()> {
             next = next.max(newest);
         }
     }
-    let Seen { processes, writable, directories, foreign, host, looked_into } = seen;
+    let Seen { processes, writable, directories, foreign, host, rights, looked_into } = seen;
     writeln!(
         out,
-        "processes {}\nwritable {writable}\ndirectories {directories}\nforeign {foreign}\nhost {host}\nlooked into {looked_into}\nend",
+        "processes {}\nwritable {writable}\ndirectories {directories}\nforeign {foreign}\nhost {host}\nrights {rights}\nlooked into {looked_into}\nend",
         processes.len()
     )
 }

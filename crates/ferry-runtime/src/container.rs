@@ -256,13 +256,14 @@ fn spawn_into_pid(
     mut inherited: Inherited,
     v2_folder: Option<OwnedFd>,
 ) -> Result<Child, Error> {
-    let built = RefCell::new(None);
+    let prepared = RefCell::new(None);
     let prepare = || {
         let build = || -> Result<(), Failure> {
             inherited.procs = init::joined_proc::make(plan, || inherited.join_pid())?;
             inherited.join_pid()?;
             namespace::unshare(fresh(plan)).map_err(|error| Error::step("make namespaces", error))?;
-            *built.borrow_mut() = Some(init::build(plan, child_end, inherited)?);
+            let built = init::build(plan, child_end, inherited)?;
+            *prepared.borrow_mut() = Some(built.confine(plan, child_end)?);
             Ok(())
         };
         build().map_err(|failure| {
@@ -271,8 +272,8 @@ fn spawn_into_pid(
             std::io::Error::from_raw_os_error(libc::EIO)
         })
     };
-    let child = || match built.take() {
-        Some(built) => init::tell(child_end, init::become_program(plan, child_end, built)),
+    let child = || match prepared.take() {
+        Some(prepared) => init::tell(child_end, init::Prepared::go_on(prepared, plan, child_end)),
         None => 1,
     };
     let cgroup = v2_folder.as_ref().map(AsFd::as_fd);

@@ -1,22 +1,24 @@
 //! Running one more process in a container, as confined as the container's own.
 //!
 //! The container may lie in wait for it: root there sees every process of its pid namespace, from its first moment. So the process is
-//! made by another one in between, which joins everything else first and lets go of the host: when the process comes to be, there is
-//! nothing of the host's about it to be seen.
+//! made by another one in between, which joins everything else first, lets go of the host and gives up its rights: when the process comes to
+//! be, there is nothing of the host's about it to be seen, and nothing to be won by taking it over.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ferry_spec::runtime::{Linux, LinuxNamespaceKind, Process, Spec};
 use ferry_sys::namespace::{self, Namespaces};
 use ferry_sys::process as sys_process;
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cgroup::Cgroup;
 use crate::channel::{self, Failure, FromChild};
 use crate::container::{Container, Stdio};
 use crate::error::{Error, ErrorKind};
-use crate::init::{self, Filter, command, console, proc, rights, user};
+use crate::init::{self, Confinement, Filter, console, proc, rights};
 use crate::plan::{self, ProcessPlan};
 use crate::root::Root;
 use crate::seccomp;
@@ -104,14 +106,30 @@ pub fn exec(target: &ExecTarget, process: &Process, stdio: Stdio) -> Result<Exec
     let tasks = target.cgroup.tasks_files();
     let v2_folder = target.cgroup.v2_folder().map_err(|_| stopped())?;
     let wants_terminal = matches!(stdio, Stdio::Terminal);
+    let filter = target.filter.as_ref();
+    let confined = RefCell::new(None);
     let prepare = || {
-        enter(target, &plan, &tasks, stdio, child_end.as_fd()).map_err(|error| {
+        let go = || -> Result<(), Failure> {
+            enter(target, &plan, &tasks, stdio, child_end.as_fd())?;
+            if init::can_be_born_confined(&plan, filter) {
+                let master = open_terminal(&plan, wants_terminal)?;
+                *confined.borrow_mut() = Some(confinement(&plan, filter)?.enter_for_child(&child_end, master)?);
+            }
+            Ok(())
+        };
+        go().map_err(|failure| {
             // When even this fails, the caller has the errno.
-            let _ = channel::say_failed(&child_end, error.into());
+            let _ = channel::say_failed(&child_end, failure);
             std::io::Error::from_raw_os_error(libc::EIO)
         })
     };
-    let main = || init::tell(&child_end, become_program(&plan, target.filter.as_ref(), wants_terminal, &child_end));
+    let main = || {
+        let outcome = match confined.take() {
+            Some(program) => init::Program::execute_in_session(&program, wants_terminal, 0),
+            None => become_program(&plan, filter, wants_terminal, &child_end),
+        };
+        init::tell(&child_end, outcome)
+    };
     let cgroup = v2_folder.as_ref().map(AsFd::as_fd);
     let made = sys_process::clone_by_intermediate(prepare, Namespaces::empty(), cgroup, main);
     drop(child_end);
@@ -163,10 +181,7 @@ fn enter(
     stdio: Stdio,
     channel: BorrowedFd<'_>,
 ) -> Result<(), Error> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| Error::step("become non-dumpable", error))?;
-    if let Some(adjustment) = plan.oom_score_adj {
-        proc::set_oom_score(adjustment)?;
-    }
+    init::become_separate(plan.oom_score_adj)?;
     init::join_cgroups(tasks)?;
     if let Stdio::Fds { .. } = stdio {
         init::place_stdio(stdio, None)?;
@@ -187,36 +202,33 @@ fn enter(
     init::close_host_descriptors(&[channel], 0)
 }
 
-/// The process itself, from its first moment in sight of the container.
+/// The process itself where its filter forbids it to be born with it: in sight of the container from its first moment, and seen with rights that it
+/// is still to give up.
 fn become_program(
     plan: &ProcessPlan,
     filter: Option<&Filter>,
     wants_terminal: bool,
     channel: &OwnedFd,
-) -> Result<std::convert::Infallible, Failure> {
-    // The score was set where the host's /proc is still in reach.
-    init::become_separate(None)?;
-    let mut master = None;
-    if wants_terminal {
-        let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| Error::step("open the container's root", error))?;
-        master = init::place_stdio(Stdio::Terminal, Some(console::open(Root::new(&root), plan.console_size)?))?;
-    }
+) -> Result<Infallible, Failure> {
+    let master = open_terminal(plan, wants_terminal)?;
     init::take_session(wants_terminal)?;
-    rights::join_keyring(c"_ses")?;
-    let user = user::resolve(plan)?;
-    rights::give_stdio(user.uid);
-    rights::set_limits(plan)?;
-    let apparmor = match plan.apparmor_profile.as_deref() {
-        Some(profile) => Some((profile, proc::PrivateProc::open()?)),
-        None => None,
-    };
-    let environment = command::environment(plan, &user)?;
-    rights::drop_to(plan, &user, filter, apparmor)?;
-    command::enter_cwd(&plan.cwd)?;
-    let path = command::look_up(&plan.arguments[0], &environment)?;
-    channel::say_ready(channel, master.as_ref()).map_err(|error| Error::step("report to the parent", error))?;
-    drop(master);
+    let program = confinement(plan, filter)?.enter(channel, master)?;
     rights::install_filter(filter, plan)?;
-    command::execute(&path, &plan.arguments, &environment, 0)
+    program.execute(0)
+}
+
+fn confinement<'a>(plan: &'a ProcessPlan, filter: Option<&'a Filter>) -> Result<Confinement<'a>, Error> {
+    let proc = plan.apparmor_profile.is_some().then(proc::PrivateProc::open).transpose()?;
+    Ok(Confinement { process: plan, keyring: c"_ses", makes_cwd: false, filter, proc })
+}
+
+/// Opens a terminal of the container's and puts it in place of the standard streams; returns its master.
+fn open_terminal(plan: &ProcessPlan, wanted: bool) -> Result<Option<OwnedFd>, Error> {
+    if !wanted {
+        return Ok(None);
+    }
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| Error::step("open the container's root", error))?;
+    let console = console::open(Root::new(&root), plan.console_size)?;
+    init::place_stdio(Stdio::Terminal, Some(console))
 }

@@ -4,6 +4,7 @@
 //! image or the user chose is looked at; rights go last; the filter after them. Every failure goes back over the channel with its stage.
 
 use std::convert::Infallible;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -16,8 +17,9 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use crate::channel::{self, Failure};
 use crate::container::{Rootfs, Stdio};
 use crate::error::Error;
-use crate::plan::Plan;
+use crate::plan::{Plan, ProcessPlan};
 use crate::root::Root;
+use crate::seccomp;
 
 pub(crate) mod command;
 pub(crate) mod console;
@@ -173,21 +175,10 @@ impl Built {
 
 /// Becomes the user and the program.
 pub(crate) fn become_program(plan: &Plan, channel: &OwnedFd, built: Built) -> Result<Infallible, Failure> {
+    take_session(built.master.is_some())?;
     let Built { master, proc, filter, wait, preserved_fds } = built;
-    take_session(master.is_some())?;
-    rights::join_keyring(&plan.keyring)?;
-    let user = user::resolve(&plan.process)?;
-    rights::give_stdio(user.uid);
-    command::make_cwd(&plan.process.cwd)?;
-    rights::set_limits(&plan.process)?;
-    let apparmor = plan.process.apparmor_profile.as_deref().zip(proc);
-    let environment = command::environment(&plan.process, &user)?;
-    rights::drop_to(&plan.process, &user, filter.as_ref(), apparmor)?;
-    command::enter_cwd(&plan.process.cwd)?;
-    let path = command::look_up(&plan.process.arguments[0], &environment)?;
-
-    channel::say_ready(channel, master.as_ref()).map_err(|error| Error::step("report to the parent", error))?;
-    drop(master);
+    let confinement = Confinement::of_plan(plan, filter.as_ref(), proc);
+    let program = confinement.enter(channel, master)?;
     match &wait {
         Wait::Not => {}
         Wait::Caller => channel::wait_for_start(channel)?,
@@ -195,7 +186,122 @@ pub(crate) fn become_program(plan: &Plan, channel: &OwnedFd, built: Built) -> Re
         Wait::Socket(listener) => std::mem::forget(accept_start(listener)?),
     }
     rights::install_filter(filter.as_ref(), &plan.process)?;
-    command::execute(&path, &plan.process.arguments, &environment, preserved_fds)
+    program.execute(preserved_fds)
+}
+
+/// What a process becomes before its program.
+pub(crate) struct Confinement<'a> {
+    pub(crate) process: &'a ProcessPlan,
+    pub(crate) keyring: &'a CStr,
+    /// The working directory is made where it is missing.
+    pub(crate) makes_cwd: bool,
+    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) proc: Option<proc::PrivateProc>,
+}
+
+/// A program that was found, with all that it gets.
+#[derive(Debug)]
+pub(crate) struct Program {
+    path: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl<'a> Confinement<'a> {
+    fn of_plan(plan: &'a Plan, filter: Option<&'a Filter>, proc: Option<proc::PrivateProc>) -> Confinement<'a> {
+        Confinement { process: &plan.process, keyring: &plan.keyring, makes_cwd: true, filter, proc }
+    }
+
+    /// Takes on everything but the filter, finds the program and says that all is ready.
+    pub(crate) fn enter(self, channel: &OwnedFd, master: Option<OwnedFd>) -> Result<Program, Failure> {
+        let process = self.process;
+        rights::join_keyring(self.keyring)?;
+        let user = user::resolve(process)?;
+        rights::give_stdio(user.uid);
+        if self.makes_cwd {
+            command::make_cwd(&process.cwd)?;
+        }
+        rights::set_limits(process)?;
+        let apparmor = process.apparmor_profile.as_deref().zip(self.proc);
+        let environment = command::environment(process, &user)?;
+        rights::drop_to(process, &user, self.filter, apparmor)?;
+        command::enter_cwd(&process.cwd)?;
+        let path = command::look_up(&process.arguments[0], &environment)?;
+        channel::say_ready(channel, master.as_ref()).map_err(|error| Error::step("report to the parent", error))?;
+        Ok(Program { path, arguments: process.arguments.clone(), environment })
+    }
+
+    /// Takes on the filter, too, for a process that is born of this one and has nothing left to do but to run the program.
+    pub(crate) fn enter_for_child(self, channel: &OwnedFd, master: Option<OwnedFd>) -> Result<Program, Failure> {
+        let (process, filter) = (self.process, self.filter);
+        let program = self.enter(channel, master)?;
+        rights::install_filter(filter, process)?;
+        Ok(program)
+    }
+}
+
+impl Program {
+    /// Runs it in a new session.
+    pub(crate) fn execute_in_session(&self, terminal: bool, preserved_fds: u32) -> Result<Infallible, Failure> {
+        take_session(terminal)?;
+        self.execute(preserved_fds)
+    }
+
+    pub(crate) fn execute(&self, preserved_fds: u32) -> ! {
+        command::execute(&self.path, &self.arguments, &self.environment, preserved_fds)
+    }
+}
+
+/// Whether a process can have its filter before it is born: one that others see from its first moment then has no right to be taken over by them.
+/// The filter must let through what is still to be done, and nothing may be lost on the way.
+pub(crate) fn can_be_born_confined(process: &ProcessPlan, filter: Option<&Filter>) -> bool {
+    let needed: &[(&str, &[u64])] = &[
+        ("clone", &[sys_process::SIBLING_FLAGS]),
+        ("setsid", &[]),
+        ("ioctl", &[0, libc::TIOCSCTTY]),
+        ("execve", &[]),
+        ("write", &[2]),
+        ("brk", &[]),
+        ("mmap", &[]),
+        ("munmap", &[]),
+        ("exit_group", &[]),
+    ];
+    // A policy may say that it is not for children.
+    process.scheduler.is_none() && seccomp::allows(filter, needed)
+}
+
+impl Built {
+    /// Goes as far as possible for a child: see [`can_be_born_confined`]. A process that is still to be started cannot.
+    pub(crate) fn confine(self, plan: &Plan, channel: &OwnedFd) -> Result<Prepared, Failure> {
+        if !matches!(self.wait, Wait::Not) || !can_be_born_confined(&plan.process, self.filter.as_ref()) {
+            return Ok(Prepared::Built(self));
+        }
+        let Built { master, proc, filter, preserved_fds, .. } = self;
+        let terminal = master.is_some();
+        let program = Confinement::of_plan(plan, filter.as_ref(), proc).enter_for_child(channel, master)?;
+        Ok(Prepared::Confined { program, terminal, preserved_fds })
+    }
+}
+
+/// How far the process in between has come for its child.
+#[derive(Debug)]
+pub(crate) enum Prepared {
+    /// The view is built.
+    Built(Built),
+    /// Only the program is left.
+    Confined { program: Program, terminal: bool, preserved_fds: u32 },
+}
+
+impl Prepared {
+    /// The rest, in the child.
+    pub(crate) fn go_on(self, plan: &Plan, channel: &OwnedFd) -> Result<Infallible, Failure> {
+        match self {
+            Prepared::Built(built) => become_program(plan, channel, built),
+            Prepared::Confined { program, terminal, preserved_fds } => {
+                program.execute_in_session(terminal, preserved_fds)
+            }
+        }
+    }
 }
 
 /// Waits for a connection of the same user; the socket's folder keeps others out as well.

@@ -18,7 +18,6 @@ use crate::init::Filter;
 
 mod cache;
 mod compile;
-#[cfg(test)]
 mod interpreter;
 mod table;
 
@@ -32,6 +31,18 @@ pub(crate) fn filter(profile: &LinuxSeccomp, cache_dir: Option<&Path>) -> Result
         None => compile(profile)?,
     };
     Ok(Filter { program, flags })
+}
+
+/// Whether a filter lets through each of these native calls with these arguments; no filter does.
+pub(crate) fn allows(filter: Option<&Filter>, calls: &[(&str, &[u64])]) -> bool {
+    let (Some(filter), Some(native)) = (filter, Architecture::native()) else { return filter.is_none() };
+    let numbers = table::numbers(native);
+    calls.iter().all(|(name, arguments)| {
+        numbers.get(name).is_some_and(|&number| {
+            let call = interpreter::Call::new(native.audit_number(), number, arguments);
+            interpreter::run(&filter.program, call) == libc::SECCOMP_RET_ALLOW
+        })
+    })
 }
 
 fn compile(profile: &LinuxSeccomp) -> Result<Vec<ferry_sys::seccomp::Instruction>, Error> {
@@ -264,6 +275,19 @@ mod tests {
         assert_eq!(run(&program, call(Architecture::X32, "clone", &[0x1000_0000])), EPERM);
         assert_eq!(run(&program, Made::new(I386, 5000, &[])), ENOSYS);
         assert_eq!(run(&program, Made::new(X86_64, 0xffff_ffff, &[])), ENOSYS);
+    }
+
+    #[test]
+    fn filter_is_asked_before_it_is_put_on() {
+        let names = defaults::capabilities();
+        let filter = filter(&defaults::seccomp_profile(&names), None).unwrap();
+        assert!(allows(None, &[("mount", &[])]));
+        assert!(allows(
+            Some(&filter),
+            &[("clone", &[ferry_sys::process::SIBLING_FLAGS]), ("setsid", &[]), ("execve", &[])]
+        ));
+        assert!(!allows(Some(&filter), &[("setsid", &[]), ("mount", &[])]));
+        assert!(!allows(Some(&filter), &[("no_such_call", &[])]));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(crate) fn look_up(program: &CString, environment: &[CString]) -> Result<CStr
     if program.as_bytes().contains(&b'/') {
         return match runnable(Path::new(OsStr::from_bytes(program.as_bytes()))) {
             Ok(()) => Ok(program.clone()),
-            Err(Errno::ISDIR) => Err(failed(ErrorKind::CommandNotExecutable, "is a directory")),
+            Err(Errno::ISDIR) => Err(failed(ErrorKind::CommandNotExecutable, "is a directory: permission denied")),
             Err(error @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG)) => {
                 let cause = format!("stat {name}: {}", cause_text(&error.into()));
                 let missing = error == Errno::NOENT;
@@ -106,12 +106,10 @@ fn runnable(path: &Path) -> Result<(), Errno> {
 /// Becomes the program. The caller has been told of success already, as with runc: what the kernel has against the file (a wrong format, a
 /// missing interpreter) goes to the process' stderr, and its exit code is 255.
 pub(crate) fn execute(path: &CString, arguments: &[CString], environment: &[CString], preserved: u32) -> ! {
-    // Nobody may find the channel, or the socket of the start, by a path like /proc/self/fd/N; with this their other ends see the end, too.
-    let closed = sys_process::close_from(3 + preserved, &[]);
-    let error = match closed {
-        Ok(()) => sys_process::execve(path, arguments, environment),
-        Err(error) => error,
-    };
+    // The channel and the socket of the start are all that is left, and the exec closes them: where the filter forbids this call their
+    // other ends see the end a little later.
+    let _ = sys_process::close_from(3 + preserved, &[]);
+    let error = sys_process::execve(path, arguments, environment);
     let text = format!("exec {}: {}\n", path.to_string_lossy(), cause_text(&error));
     // There is nobody left to tell when this fails.
     let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
@@ -150,7 +148,10 @@ mod tests {
             failure("/etc/passwd", ""),
             (ErrorKind::CommandNotExecutable, r#"exec: "/etc/passwd": permission denied"#.into())
         );
-        assert_eq!(failure("/etc", ""), (ErrorKind::CommandNotExecutable, r#"exec: "/etc": is a directory"#.into()));
+        assert_eq!(
+            failure("/etc", ""),
+            (ErrorKind::CommandNotExecutable, r#"exec: "/etc": is a directory: permission denied"#.into())
+        );
         assert_eq!(failure("", "/bin").1, r#"exec: "": executable file not found in $PATH"#);
     }
 }
