@@ -127,8 +127,8 @@ pub(super) fn capability_sets(names: &[String]) -> Capabilities {
 
 /// The default set, with `CapAdd` and `CapDrop`, cut to what the daemon holds.
 fn capabilities(host_config: &HostConfig, held: &[String]) -> Result<Vec<String>> {
-    let add = normalised(host_config.cap_add.as_deref().unwrap_or_default(), held)?;
-    let drop = normalised(host_config.cap_drop.as_deref().unwrap_or_default(), held)?;
+    let add = normalised("CapAdd", host_config.cap_add.as_deref().unwrap_or_default(), held)?;
+    let drop = normalised("CapDrop", host_config.cap_drop.as_deref().unwrap_or_default(), held)?;
     let has = |list: &[String], name: &str| list.iter().any(|other| other == name);
     let chosen: Vec<String> = if host_config.privileged {
         held.to_vec()
@@ -150,7 +150,7 @@ fn capabilities(host_config: &HostConfig, held: &[String]) -> Result<Vec<String>
     Ok(unique)
 }
 
-fn normalised(names: &[String], held: &[String]) -> Result<Vec<String>> {
+fn normalised(field: &str, names: &[String], held: &[String]) -> Result<Vec<String>> {
     let known =
         |name: &str| name == "ALL" || held.iter().any(|other| other == name) || ALL_CAPABILITIES.contains(&name);
     names
@@ -158,7 +158,11 @@ fn normalised(names: &[String], held: &[String]) -> Result<Vec<String>> {
         .map(|asked| {
             let upper = asked.to_ascii_uppercase();
             let name = if upper == "ALL" || upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-            if known(&name) { Ok(name) } else { Err(Error::invalid(format!("invalid capability: \"{asked}\""))) }
+            if known(&name) {
+                Ok(name)
+            } else {
+                Err(Error::invalid(format!("invalid {field}: unknown capability: \"{name}\"")))
+            }
         })
         .collect()
 }
@@ -519,7 +523,10 @@ mod tests {
         let none = HostConfig { cap_drop: Some(vec!["ALL".into()]), ..HostConfig::default() };
         assert!(capabilities(&none, &held()).unwrap().is_empty());
         let unknown = HostConfig { cap_add: Some(vec!["NOPE".into()]), ..HostConfig::default() };
-        assert_eq!(capabilities(&unknown, &held()).unwrap_err().text(), "invalid capability: \"NOPE\"");
+        assert_eq!(
+            capabilities(&unknown, &held()).unwrap_err().text(),
+            "invalid CapAdd: unknown capability: \"CAP_NOPE\""
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::state::{Intent, Status};
 use super::{Container, Containers, bundle, defaults, ports, validate};
 use crate::blocking;
 use crate::clock;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ids;
 use crate::images::ResolvedImage;
 
@@ -72,6 +72,9 @@ impl Containers {
         if health.is_some_and(|first| first != "NONE") {
             warnings.push("The health check of the image is not run: not implemented yet.".to_owned());
         }
+        if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
+            warnings.push("Published ports are discarded when using host network mode".to_owned());
+        }
         let asked = mounts::collect(&request.config, &host)?;
         mounts::sources_exist(&asked)?;
         let id = self.free_id();
@@ -125,7 +128,10 @@ impl Containers {
     fn adjust_shared_modes(&self, host: &mut HostConfig) -> Result<()> {
         for mode in [&mut host.network_mode, &mut host.ipc_mode, &mut host.pid_mode] {
             if let Some(other) = mode.strip_prefix("container:") {
-                *mode = format!("container:{}", self.find(other)?.id);
+                // One that is not there is told by the start, as Docker does.
+                if let Ok(other) = self.find(other) {
+                    *mode = format!("container:{}", other.id);
+                }
             }
         }
         if host.network_mode.starts_with("container:") {
@@ -178,10 +184,16 @@ impl Containers {
         if !requested_mac.is_empty() && requested_mac.parse::<ferry_network::MacAddr>().is_err() {
             return Err(Error::invalid(format!("invalid MAC address: {requested_mac}")));
         }
-        let network_id = self.inner.networks.id_of(mode).map_err(|error| match mode {
-            "bridge" => Error::invalid("there is no default bridge (the daemon runs with `--bridge none`)".to_owned()),
-            _ => error,
-        })?;
+        let network_id = match self.inner.networks.id_of(mode) {
+            Ok(id) => id,
+            Err(_) if mode == "bridge" => {
+                let text = "there is no default bridge (the daemon runs with `--bridge none`)";
+                return Err(Error::invalid(text.to_owned()));
+            }
+            // One that is not there is told by the start: a client takes a 404 here for a missing image.
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
         let endpoint = EndpointRecord { network_id, requested_mac, ..EndpointRecord::default() };
         endpoints.insert(mode.to_owned(), endpoint);
         Ok(endpoints)

@@ -131,6 +131,11 @@ pub(super) fn fill_host(host: &mut HostConfig, engine: &EngineConfig) {
     for list in [&mut host.dns, &mut host.dns_options, &mut host.dns_search] {
         list.get_or_insert_default();
     }
+    // As Docker records it; without SELinux it changes nothing.
+    let unlabelled = host.privileged || host.ipc_mode == "host" || host.pid_mode == "host";
+    if unlabelled && super::bundle::security_option(host, "label").is_none() {
+        host.security_opt.get_or_insert_default().push("label=disable".to_owned());
+    }
     let open = host.privileged || super::bundle::security_option(host, "systempaths").as_deref() == Some("unconfined");
     if host.masked_paths.is_none() {
         host.masked_paths = if open { Some(Vec::new()) } else { Some(defaults::masked_paths()) };
@@ -204,7 +209,7 @@ fn parse_size(value: &str) -> Result<Option<u64>> {
     };
     let number: f64 = digits.trim().parse().map_err(|_| invalid())?;
     let bytes = number * 1024_f64.powi(power);
-    if !bytes.is_finite() || bytes < 1.0 || bytes > 9e18 {
+    if !(1.0..=9e18).contains(&bytes) {
         return Err(invalid());
     }
     #[expect(

@@ -44,7 +44,10 @@ impl<'a> ListFilter<'a> {
         filters.validate(&KNOWN)?;
         for state in filters.get("status") {
             if !STATES.contains(&state) {
-                return Err(Error::invalid(format!("invalid filter 'status={state}'")));
+                return Err(Error::invalid(format!(
+                    "invalid filter 'status={state}': invalid value for state ({state}): must be one of \
+                     created, running, paused, restarting, removing, exited, dead"
+                )));
             }
         }
         for health in filters.get("health") {

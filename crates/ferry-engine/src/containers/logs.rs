@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{Container, Containers, defaults};
 use crate::clock;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Bytes gathered before they are sent on.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -64,7 +64,8 @@ impl Containers {
         let (tty, driver) =
             container.with_record(|record| (record.config.tty, record.host_config.log_config.driver.clone()));
         if driver == "none" {
-            return Err(Error::not_implemented("configured logging driver does not support reading"));
+            let text = "configured logging driver does not support reading";
+            return Err(Error::new(ErrorKind::NotImplemented, text));
         }
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
         tokio::task::spawn_blocking(move || {

@@ -69,7 +69,7 @@ fn destination_path(text: &str) -> Result<String> {
         }
     }
     if parts.is_empty() {
-        return Err(Error::invalid(format!("invalid specification: destination can't be '/': {text}")));
+        return Err(Error::invalid("invalid specification: destination can't be '/'".to_owned()));
     }
     if text.contains('\0') {
         return Err(Error::invalid("invalid mount path: holds a NUL byte".to_owned()));
@@ -102,15 +102,21 @@ fn parse_bind(text: &str) -> Result<Asked> {
     let (source, destination, options) = match parts[..] {
         [destination] => (None, destination, ""),
         [source, destination] if destination.starts_with('/') => (Some(source), destination, ""),
-        [destination, options] if destination.starts_with('/') => (None, destination, options),
+        [destination, options] if destination.starts_with('/') && BindOptions::parse(options).is_some() => {
+            (None, destination, options)
+        }
+        [source, destination] => (Some(source), destination, ""),
         [source, destination, options] => (Some(source), destination, options),
         _ => return Err(invalid()),
     };
     if source.is_some_and(str::is_empty) {
         return Err(invalid());
     }
-    let destination = destination_path(destination)
-        .map_err(|error| Error::invalid(format!("invalid volume specification: '{text}'")).with_source(error))?;
+    let destination = destination_path(destination).map_err(|error| {
+        let kind = if source.is_some_and(|source| source.starts_with('/')) { "bind" } else { "volume" };
+        let config = format!("invalid mount config for type \"{kind}\"");
+        Error::invalid(format!("invalid volume specification: '{text}': {config}")).with_source(error)
+    })?;
     let options = BindOptions::parse(options).ok_or_else(|| Error::invalid(format!("invalid mode: {options}")))?;
     match source {
         Some(source) if source.starts_with('/') => {
@@ -208,7 +214,7 @@ fn from_mount(mount: &Mount) -> Result<Asked> {
             tmpfs(&destination, texts)
         }
         "image" | "npipe" | "cluster" => Err(Error::not_implemented(format!("mounts of type {}", mount.kind))),
-        other => Err(invalid(format!("mount type unknown: \"{other}\""))),
+        _ => Err(invalid("mount type unknown".to_owned())),
     }
 }
 
@@ -367,7 +373,11 @@ mod tests {
     #[test]
     fn bad_forms_are_named() {
         for (text, message) in [
-            ("/a:b", "invalid mode: b"),
+            (
+                "/a:b",
+                "invalid volume specification: '/a:b': invalid mount config for type \"bind\": invalid mount path: 'b' mount path \
+                 must be absolute",
+            ),
             (":/b", "invalid volume specification: ':/b'"),
             ("/a:/b:nope", "invalid mode: nope"),
             ("/a:/b:ro,rw", "invalid mode: ro,rw"),

@@ -111,7 +111,13 @@ impl Containers {
             blocking(move || containers.make_files(&record, &shared))
         };
         let (network, files) = tokio::join!(network, files);
-        let (connected, mut files) = (network?, files?);
+        let (connected, mut files) = match (network, files) {
+            (Ok(connected), Ok(files)) => (connected, files),
+            (Err(error), _) | (_, Err(error)) => {
+                self.inner.shims.give_back(spare);
+                return Err(error);
+            }
+        };
         if let Some(endpoint) = &connected.endpoint {
             self.write_hosts(&record, endpoint).context("cannot write the hosts file")?;
         }
@@ -197,13 +203,21 @@ impl Containers {
     /// Namespace, endpoint, ports.
     fn make_network(&self, record: &Record) -> Result<Network> {
         if let Some(other) = record.host_config.network_mode.strip_prefix("container:") {
-            let other = self.find(other)?;
+            let other = self.find(other).map_err(|error| {
+                Error::new(error.kind(), "joining network namespace of container").with_source(error)
+            })?;
             let pid = self.running_pid(&other, "join network of")?;
             let sandbox = self.inner.networks.sandbox_of(pid)?;
             return Ok(Network { sandbox: Some(sandbox), endpoint: None, published: Vec::new(), given: true });
         }
         let wish = self.wish(record)?;
-        let Connected { sandbox, endpoint, published } = self.inner.networks.connect(&wish)?;
+        let Connected { sandbox, endpoint, published } =
+            self.inner.networks.connect(&wish).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => {
+                    Error::new(ErrorKind::NotFound, "failed to set up container networking").with_source(error)
+                }
+                _ => error,
+            })?;
         let given = sandbox.is_some();
         Ok(Network { sandbox, endpoint: Some(endpoint), published, given })
     }

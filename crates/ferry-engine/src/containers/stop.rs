@@ -161,5 +161,5 @@ pub(super) fn not_running(record: &Record) -> Error {
         Intent::Removing => format!("container {} is marked for removal", record.id),
         _ => format!("container {} is not running", record.id),
     };
-    Error::conflict(format!("cannot kill container: {}: {text}", record.name))
+    Error::conflict(text)
 }

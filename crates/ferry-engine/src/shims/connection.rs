@@ -81,6 +81,16 @@ impl ShimConnection {
     }
 }
 
+impl Drop for ShimConnection {
+    /// The reading task holds the other half: without this a shim that made no container would wait for ever.
+    fn drop(&mut self) {
+        if let Ok(writer) = self.writer.get_mut() {
+            // A shim that is gone already is as well.
+            let _ = writer.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
 /// Reads until the shim goes; dropping the senders tells the waiting callers.
 async fn read_frames(mut reader: UnixStream, pending: Pending, events: mpsc::UnboundedSender<Event>) {
     let mut decoder = FrameDecoder::new();

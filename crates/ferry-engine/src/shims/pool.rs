@@ -53,13 +53,28 @@ impl ShimPool {
         }
     }
 
+    /// Takes back a shim that was not spoken to, or lets it go where enough wait.
+    pub(crate) fn give_back(&self, spare: SpareShim) {
+        let mut spares = self.inner.spares.lock().expect("no panic while held");
+        if spares.len() < SPARES {
+            spares.push(spare);
+            return;
+        }
+        drop(spares);
+        let (socket, process) = spare.into_parts();
+        drop(socket);
+        reap(process);
+    }
+
     /// Fills up in the background.
     pub(crate) fn refill(&self) {
         let inner = Arc::clone(&self.inner);
         tokio::task::spawn_blocking(move || {
-            while inner.spares.lock().expect("no panic while held").len() < SPARES {
+            // Held over the spawns, which take microseconds: two fillers would otherwise add one too many.
+            let mut spares = inner.spares.lock().expect("no panic while held");
+            while spares.len() < SPARES {
                 match inner.spawn() {
-                    Ok(spare) => inner.spares.lock().expect("no panic while held").push(spare),
+                    Ok(spare) => spares.push(spare),
                     Err(error) => {
                         tracing::warn!(error = %error.text(), "cannot spawn a shim ahead of need");
                         return;
