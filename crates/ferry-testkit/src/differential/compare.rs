@@ -174,7 +174,7 @@ mod tests {
         let (old, newer) = (answer("docker x", 1, "old words", None), answer("docker x", 1, "new words", None));
         let case = case("docker x");
         let verdict =
-            judge(&case, &[newer.clone()], &recording(vec![old.clone()]), Some(&recording(vec![newer.clone()])));
+            judge(&case, std::slice::from_ref(&newer), &recording(vec![old.clone()]), Some(&recording(vec![newer.clone()])));
         assert_eq!(verdict, Verdict::Same);
         let third = answer("docker x", 1, "other words", None);
         let verdict = judge(&case, &[third], &recording(vec![old]), Some(&recording(vec![newer])));
