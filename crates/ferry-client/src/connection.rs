@@ -17,7 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::hijack::Hijacked;
-use crate::request::{Body, Query, full};
+use crate::request::{Body, Payload, Query, full};
 use crate::stream::ByteStream;
 
 pub(crate) type Sender = SendRequest<Body>;
@@ -27,6 +27,8 @@ pub struct Client {
     endpoint: Endpoint,
     host: String,
     version: Cell<Option<ApiVersion>>,
+    /// The version is a guess that the daemon has not contradicted.
+    assumed: Cell<bool>,
     user_agent: String,
     idle: RefCell<Vec<Sender>>,
 }
@@ -49,6 +51,7 @@ impl Client {
             endpoint,
             host: host.into(),
             version: Cell::new(None),
+            assumed: Cell::new(false),
             user_agent: user_agent.into(),
             idle: RefCell::default(),
         }
@@ -113,14 +116,29 @@ impl Client {
     /// # Errors
     /// When the daemon cannot be reached.
     pub async fn negotiate(&self) -> Result<()> {
-        if self.version.get().is_some() {
+        if self.version.get().is_some() && !self.assumed.get() {
             return Ok(());
         }
         let ping = self.ping().await?;
         // A daemon that names no version is older than negotiation.
         let theirs = ping.api_version.parse().unwrap_or(version::MIN);
         self.version.set(Some(theirs.min(version::NEWEST)));
+        self.assumed.set(false);
         Ok(())
+    }
+
+    /// Takes it that the daemon speaks the newest version: one that does not says so, and then is asked.
+    ///
+    /// This spares most commands a round trip. A request that cannot be sent again is not risked.
+    async fn settle_version(&self, payload: &Payload) -> Result<()> {
+        if self.version.get().is_none() {
+            self.version.set(Some(version::NEWEST));
+            self.assumed.set(true);
+        }
+        match payload {
+            Payload::Whole(_) => Ok(()),
+            Payload::Streamed(_) => self.negotiate().await,
+        }
     }
 
     async fn open(&self, method: &str, path: &str) -> Result<Sender> {
@@ -213,8 +231,36 @@ impl Client {
         Ok((sender, response))
     }
 
-    /// Sends a request with the negotiated version and turns error answers into errors.
+    /// Sends a request with the version in force and turns error answers into errors.
     pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &Query,
+        headers: HeaderMap,
+        payload: Payload,
+    ) -> Result<(Sender, Response<Incoming>)> {
+        self.settle_version(&payload).await?;
+        let bytes = match payload {
+            Payload::Streamed(body) => return self.send_once(method, path, query, headers, body).await,
+            Payload::Whole(bytes) => bytes,
+        };
+        let sent = self.send_once(method.clone(), path, query, headers.clone(), full(bytes.clone())).await;
+        match sent {
+            Err(error) if self.assumed.get() && error.is_too_new() => {
+                self.negotiate().await?;
+                self.send_once(method, path, query, headers, full(bytes)).await
+            }
+            sent => {
+                if sent.is_ok() {
+                    self.assumed.set(false);
+                }
+                sent
+            }
+        }
+    }
+
+    async fn send_once(
         &self,
         method: Method,
         path: &str,
@@ -222,7 +268,6 @@ impl Client {
         headers: HeaderMap,
         body: Body,
     ) -> Result<(Sender, Response<Incoming>)> {
-        self.negotiate().await?;
         let prefix = self.version.get().map(|version| format!("/v{version}")).unwrap_or_default();
         let target = format!("{prefix}{path}{}", query.to_suffix());
         let (sender, response) = self.send_raw(method, &target, headers, body).await?;
@@ -255,11 +300,11 @@ impl Client {
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn call(&self, method: Method, path: &str, query: &Query, body: Option<Bytes>) -> Result<Bytes> {
-        let (headers, body) = match body {
-            Some(bytes) => (json_headers(), full(bytes)),
-            None => (HeaderMap::new(), full(Bytes::new())),
+        let (headers, payload) = match body {
+            Some(bytes) => (json_headers(), Payload::Whole(bytes)),
+            None => (HeaderMap::new(), Payload::empty()),
         };
-        let (sender, response) = self.send(method, path, query, headers, body).await?;
+        let (sender, response) = self.send(method, path, query, headers, payload).await?;
         let bytes = response.into_body().collect().await.map_err(|_| Error::UnexpectedEof)?.to_bytes();
         self.give_back(sender);
         Ok(bytes)
@@ -298,9 +343,9 @@ impl Client {
         path: &str,
         query: &Query,
         headers: HeaderMap,
-        body: Body,
+        payload: Payload,
     ) -> Result<ByteStream> {
-        let (sender, response) = self.send(method, path, query, headers, body).await?;
+        let (sender, response) = self.send(method, path, query, headers, payload).await?;
         Ok(ByteStream::new(sender, response))
     }
 
@@ -309,8 +354,8 @@ impl Client {
         let mut headers = if body.is_some() { json_headers() } else { HeaderMap::new() };
         headers.insert(header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, http::HeaderValue::from_static("tcp"));
-        let body = full(body.unwrap_or_default());
-        let (_, response) = self.send(Method::POST, path, query, headers, body).await?;
+        let payload = Payload::Whole(body.unwrap_or_default());
+        let (_, response) = self.send(Method::POST, path, query, headers, payload).await?;
         Hijacked::take(response).await
     }
 }

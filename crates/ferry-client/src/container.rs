@@ -1,6 +1,5 @@
 //! Containers.
 
-use bytes::Bytes;
 use ferry_api::container::{CreateRequest, CreateResponse, PruneReport, Summary, TopResponse, WaitResponse};
 use ferry_api::filters::Filters;
 use http::{HeaderMap, Method};
@@ -8,7 +7,7 @@ use http::{HeaderMap, Method};
 use crate::connection::{Client, Raw, decode};
 use crate::error::{Error, Result};
 use crate::hijack::Hijacked;
-use crate::request::{Query, full, segment};
+use crate::request::{Payload, Query, segment};
 use crate::stream::ByteStream;
 
 /// How to attach.
@@ -203,7 +202,7 @@ impl Client {
     pub async fn container_wait(&self, id: &str, condition: &str) -> Result<Wait> {
         let query = Query::new().with_text("condition", condition);
         let path = format!("/containers/{}/wait", segment(id));
-        let stream = self.stream(Method::POST, &path, &query, HeaderMap::new(), full(Bytes::new())).await?;
+        let stream = self.stream(Method::POST, &path, &query, HeaderMap::new(), Payload::empty()).await?;
         Ok(Wait { stream })
     }
 
@@ -246,6 +245,6 @@ impl Client {
             .with_flag("follow", options.follow)
             .with_text("tail", &options.tail);
         let path = format!("/containers/{}/logs", segment(id));
-        self.stream(Method::GET, &path, &query, HeaderMap::new(), full(Bytes::new())).await
+        self.stream(Method::GET, &path, &query, HeaderMap::new(), Payload::empty()).await
     }
 }

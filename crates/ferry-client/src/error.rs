@@ -70,6 +70,11 @@ impl Error {
         self.status() == Some(404)
     }
 
+    /// The daemon does not speak the version of the request.
+    pub fn is_too_new(&self) -> bool {
+        matches!(self, Self::Api { status: 400, message } if message.contains("is too new"))
+    }
+
     /// Nothing listens at the address.
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Connect { .. })

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::connection::{Client, Raw, decode};
 use crate::error::{Error, Result};
-use crate::request::{Query, full, segment, streamed};
+use crate::request::{Payload, Query, segment, streamed};
 use crate::stream::ByteStream;
 
 impl Client {
@@ -25,7 +25,7 @@ impl Client {
             let value = HeaderValue::from_str(auth).map_err(|error| Error::Decode(error.to_string()))?;
             headers.insert("x-registry-auth", value);
         }
-        self.stream(Method::POST, "/images/create", &query, headers, full(Bytes::new())).await
+        self.stream(Method::POST, "/images/create", &query, headers, Payload::empty()).await
     }
 
     /// API: `POST /images/create`, an import; the body is ignored for a URL.
@@ -46,7 +46,7 @@ impl Client {
         for change in &options.changes {
             query = query.with("changes", change.clone());
         }
-        let body = if options.source == "-" { streamed(tarball) } else { full(Bytes::new()) };
+        let body = if options.source == "-" { streamed(tarball) } else { Payload::empty() };
         self.stream(Method::POST, "/images/create", &query, HeaderMap::new(), body).await
     }
 

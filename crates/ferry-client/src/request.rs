@@ -9,15 +9,30 @@ use std::io;
 /// A request body.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
+/// What a request carries.
+pub(crate) enum Payload {
+    /// Bytes that can be sent again.
+    Whole(Bytes),
+    /// A stream, which cannot.
+    Streamed(Body),
+}
+
+impl Payload {
+    /// Nothing.
+    pub(crate) fn empty() -> Self {
+        Self::Whole(Bytes::new())
+    }
+}
+
 /// Makes a body of bytes.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Makes a body that is produced while it is sent.
-pub(crate) fn streamed(chunks: impl futures_util::Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+pub(crate) fn streamed(chunks: impl futures_util::Stream<Item = io::Result<Bytes>> + Send + 'static) -> Payload {
     use futures_util::TryStreamExt;
-    http_body_util::StreamBody::new(chunks.map_ok(hyper::body::Frame::data)).boxed_unsync()
+    Payload::Streamed(http_body_util::StreamBody::new(chunks.map_ok(hyper::body::Frame::data)).boxed_unsync())
 }
 
 /// Characters that Go's `QueryEscape` leaves alone besides letters and digits.

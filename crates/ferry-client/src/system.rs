@@ -1,12 +1,11 @@
 //! The daemon itself.
 
-use bytes::Bytes;
 use ferry_api::filters::Filters;
 use http::{HeaderMap, Method};
 
 use crate::connection::{Client, Raw};
 use crate::error::Result;
-use crate::request::{Query, full};
+use crate::request::{Payload, Query};
 use crate::stream::ByteStream;
 
 impl Client {
@@ -35,6 +34,6 @@ impl Client {
             .with_text("since", since)
             .with_text("until", until)
             .with_text("filters", &filters.to_parameter());
-        self.stream(Method::GET, "/events", &query, HeaderMap::new(), full(Bytes::new())).await
+        self.stream(Method::GET, "/events", &query, HeaderMap::new(), Payload::empty()).await
     }
 }

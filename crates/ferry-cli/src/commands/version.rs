@@ -43,6 +43,8 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
         .transpose()
         .map_err(|error| Failure::with_code(64, format!("template parsing error: {error}")))?;
     let client = context.client().await?;
+    // A daemon that cannot be reached is told by the request itself.
+    let _ = client.negotiate().await;
     let server = match client.server_version().await {
         Ok(raw) => Ok(raw.value()?),
         Err(error) => Err(error),

@@ -93,7 +93,7 @@ pub(super) async fn create(
     }
     let mut created = client.container_create(name, &platform, &request).await;
     if let Err(error) = &created
-        && error.is_not_found()
+        && image_is_missing(error)
         && matches!(policy, "missing" | "")
         && let AnyReference::Named(reference) = reference
     {
@@ -111,6 +111,11 @@ pub(super) async fn create(
     }
     id_file.write(&created.id)?;
     Ok(created.id)
+}
+
+/// Other things than images may be missing too, such as networks, and no pull brings those.
+fn image_is_missing(error: &ferry_client::Error) -> bool {
+    error.is_not_found() && !error.to_string().contains("daemon: network ")
 }
 
 /// The platform in its usual form; empty for the daemon's own.

@@ -1,0 +1,3 @@
+//! Behaviour of the client against a small daemon.
+
+mod versions;
