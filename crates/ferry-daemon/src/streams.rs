@@ -226,3 +226,122 @@ where
 pub(crate) fn detach_keys(text: &str) -> Result<DetachKeys, ApiError> {
     DetachKeys::parse(text).ok_or_else(|| ApiError::invalid(format!("Invalid detach keys ({text}) provided")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::server::socket::{Socket, Transport};
+
+    /// A client and a process with a session between them.
+    struct Fixture {
+        client: UnixStream,
+        process: UnixStream,
+        detached: Arc<Mutex<bool>>,
+        session: JoinHandle<()>,
+    }
+
+    fn fixture(keys: Option<&str>) -> Fixture {
+        let (client, server) = UnixStream::pair().unwrap();
+        let (process, stream) = UnixStream::pair().unwrap();
+        let peer = Peer::new(Socket::Unix(server));
+        peer.guard.over();
+        let detached = Arc::new(Mutex::new(false));
+        let told = Arc::clone(&detached);
+        let session = Session {
+            tty: keys.is_some(),
+            replay: None,
+            stream: Some(stream),
+            keys: keys.map(|keys| DetachKeys::parse(keys).unwrap()),
+            on_detach: Box::new(move || *told.lock().unwrap() = true),
+        };
+        let session = tokio::spawn(async move {
+            let (input, output) = tokio::io::split(Transport::new(Arc::clone(&peer)));
+            run(&peer, input, output, session).await;
+        });
+        Fixture { client, process, detached, session }
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_unchanged_and_a_half_close_ends_stdin_alone() {
+        let Fixture { client, process, session, .. } = fixture(None);
+        let sent: Vec<u8> = (0..1_u32 << 20).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let echo = tokio::spawn(async move {
+            let (mut from, mut into) = process.into_split();
+            tokio::io::copy(&mut from, &mut into).await.unwrap();
+            into.write_all(b"after the end of stdin").await.unwrap();
+        });
+        let (mut from, mut into) = client.into_split();
+        let bytes = sent.clone();
+        let writer = tokio::spawn(async move {
+            into.write_all(&bytes).await.unwrap();
+            into.shutdown().await.unwrap();
+            into
+        });
+        let mut received = Vec::new();
+        from.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received.split_off(sent.len()), b"after the end of stdin");
+        assert!(received == sent, "the bytes differ");
+        echo.await.unwrap();
+        session.await.unwrap();
+        drop(writer.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_output_ends_the_session() {
+        let Fixture { mut client, mut process, session, detached } = fixture(None);
+        process.write_all(b"last").await.unwrap();
+        drop(process);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"last");
+        session.await.unwrap();
+        assert!(!*detached.lock().unwrap());
+    }
+
+    #[tokio::test]
+    async fn detach_keys_end_the_session_and_do_not_reach_the_process() {
+        let Fixture { mut client, mut process, session, detached } = fixture(Some(""));
+        client.write_all(b"ls\x10").await.unwrap();
+        let mut typed = [0; 2];
+        process.read_exact(&mut typed).await.unwrap();
+        assert_eq!(&typed, b"ls");
+        client.write_all(b"\x11").await.unwrap();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        process.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"");
+        session.await.unwrap();
+        assert!(*detached.lock().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_ends_the_session() {
+        let Fixture { client, mut process, session, detached } = fixture(None);
+        drop(client);
+        // The process says nothing, so no write can fail.
+        session.await.unwrap();
+        let mut rest = Vec::new();
+        process.read_to_end(&mut rest).await.unwrap();
+        assert!(!*detached.lock().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_read_everything_is_not_waited_for() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let peer = Peer::new(Socket::Unix(server));
+        let Socket::Unix(stream) = &peer.socket else { unreachable!("made so") };
+        stream.try_write(b"head").unwrap();
+        let waiting = tokio::spawn({
+            let peer = Arc::clone(&peer);
+            async move { peer.has_read().await }
+        });
+        let mut head = [0; 4];
+        client.read_exact(&mut head).await.unwrap();
+        waiting.await.unwrap();
+        assert_eq!(ferry_sys::socket::unread_by_peer(stream).unwrap(), 0);
+    }
+}

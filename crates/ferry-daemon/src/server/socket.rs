@@ -49,15 +49,30 @@ impl Peer {
     /// Clients in Python take the connection over from an HTTP library that reads ahead: output that arrives together with the head of
     /// the answer is lost to them. Docker never meets that because its processes start so much later.
     pub(crate) async fn has_read(&self) {
-        const STEP: Duration = Duration::from_micros(100);
         const PATIENCE: Duration = Duration::from_millis(50);
-        let unread = || match &self.socket {
-            Socket::Unix(stream) => ferry_sys::socket::unread_by_peer(stream),
-            Socket::Tcp(stream) => ferry_sys::socket::unread_by_peer(stream),
-        };
-        let give_up = Instant::now() + PATIENCE;
-        while matches!(unread(), Ok(1..)) && Instant::now() < give_up {
-            tokio::time::sleep(STEP).await;
+        if let Err(error) = tokio::time::timeout(PATIENCE, self.until_read()).await {
+            tracing::debug!(%error, "the client takes its time");
+        }
+    }
+
+    async fn until_read(&self) {
+        // TCP does not tell when data was acknowledged.
+        const STEP: Duration = Duration::from_millis(1);
+        let Ok(watched) = self.socket.duplicate() else { return };
+        loop {
+            // First, so that a read which happens from here on is news.
+            watched.forget_writable();
+            let unread = match &self.socket {
+                Socket::Unix(stream) => ferry_sys::socket::unread_by_peer(stream),
+                Socket::Tcp(stream) => ferry_sys::socket::unread_by_peer(stream),
+            };
+            if !matches!(unread, Ok(1..)) {
+                return;
+            }
+            tokio::select! {
+                _ = watched.until_writable() => {}
+                () = tokio::time::sleep(STEP) => {}
+            }
         }
     }
 
