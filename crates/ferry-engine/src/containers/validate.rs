@@ -165,9 +165,6 @@ fn modes(host: &HostConfig) -> Result<()> {
     known("UTS", &host.uts_mode, &["host"])?;
     known("userns", &host.userns_mode, &["host"])?;
     known("cgroup namespace", &host.cgroupns_mode, &["host", "private"])?;
-    if host.privileged && host.userns_mode.is_empty() && host.isolation != "" && host.isolation != "default" {
-        return Err(Error::invalid(format!("invalid isolation \"{}\" on linux", host.isolation)));
-    }
     Ok(())
 }
 

@@ -128,7 +128,11 @@ impl Networks {
             let address =
                 address.context(format!("no address for {} in network {}", wish.container_name, wish.network))?;
             let mac = match wish.mac_address.as_str() {
-                "" => mac::random().context("cannot draw a MAC address")?.to_string(),
+                // One for each address: neighbours on the bridge remember it for a while after the container has gone.
+                "" => match address {
+                    IpAddr::V4(address) => mac::from_ipv4(address).to_string(),
+                    IpAddr::V6(_) => mac::random().context("cannot draw a MAC address")?.to_string(),
+                },
                 asked => asked.to_owned(),
             };
             endpoint.address = Some(address);
