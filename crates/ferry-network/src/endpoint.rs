@@ -46,7 +46,7 @@ pub(crate) fn attach(
             },
         )
         .and_then(|()| sandbox.with_netlink(|inside| settle(inside, &endpoint.interface)))
-        .and_then(|()| settle(&mut lock(netlink), &host_end))
+        .and_then(|()| introduce(&mut lock(netlink), endpoint, &host_end, bridge.index))
         .and_then(|()| match bridge.is_operating {
             true => Ok(()),
             false => settle(&mut lock(netlink), &endpoint.bridge_link),
@@ -142,6 +142,19 @@ fn set_up_host_end(
     }
     requests.push(route::mark_and_set_up(host_end, &instance.alias(&endpoint.container_id)));
     netlink.send(&requests).map_err(|Refused { source, .. }| Error::kernel("set up link", host_end, source))
+}
+
+/// Settles the host end and has bridge and host forget an earlier container that had the address:
+/// they would go on sending to its hardware address, or by its port, for half a minute.
+fn introduce(netlink: &mut Netlink, endpoint: &EndpointSpec, host_end: &str, bridge_index: u32) -> Result<(), Error> {
+    let failed = |source| Error::kernel("introduce link", host_end, source);
+    let port = route::link_by_name(netlink, host_end)
+        .map_err(failed)?
+        .ok_or_else(|| Error::NoSuchLink(host_end.to_owned()))?;
+    let mut requests = vec![route::set_forwarding(port.index, endpoint.mac)];
+    let neighbours = endpoint.addresses.iter().map(|net| route::set_neighbour(bridge_index, net.addr(), endpoint.mac));
+    requests.extend(neighbours);
+    netlink.send(&requests).map_err(|Refused { source, .. }| failed(source))
 }
 
 /// Whether bridged frames pass the IP rules (`br_netfilter`). A connection of a container to a port

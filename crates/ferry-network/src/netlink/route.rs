@@ -22,7 +22,7 @@ use netlink_packet_route::{
 };
 
 use crate::{
-    netlink::{Netlink, Request, flag},
+    netlink::{Netlink, Request, attribute::Attributes, flag},
     sysctl,
     types::MacAddr,
 };
@@ -35,6 +35,7 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETROUTE: u16 = 26;
 
 /// A link as listed.
@@ -235,6 +236,45 @@ pub(crate) fn add_default_route(index: u32, gateway: IpAddr) -> Request {
     message.attributes.push(RouteAttribute::Gateway(gateway.into()));
     message.attributes.push(RouteAttribute::Oif(index));
     request(RTM_NEWROUTE, flag::ACK | flag::CREATE | flag::REPLACE, &message)
+}
+
+/// Tells a bridge by which of its ports a hardware address is reached.
+pub(crate) fn set_forwarding(port: u32, mac: MacAddr) -> Request {
+    const REACHABLE: u16 = 0x02;
+    const MASTER: u8 = 0x04;
+    neighbour(libc::AF_BRIDGE, port, REACHABLE, MASTER).link_address(mac)
+}
+
+/// Tells which hardware address an address on a link has.
+pub(crate) fn set_neighbour(link: u32, address: IpAddr, mac: MacAddr) -> Request {
+    const STALE: u16 = 0x04;
+    match address {
+        IpAddr::V4(ip) => neighbour(libc::AF_INET, link, STALE, 0).address(&ip.octets()).link_address(mac),
+        IpAddr::V6(ip) => neighbour(libc::AF_INET6, link, STALE, 0).address(&ip.octets()).link_address(mac),
+    }
+}
+
+/// A neighbour message in the making.
+struct Neighbour(Attributes);
+
+fn neighbour(family: i32, link: u32, state: u16, flags: u8) -> Neighbour {
+    let family = u8::try_from(family).expect("address families here are below 256");
+    let mut head = vec![family, 0, 0, 0];
+    head.extend_from_slice(&link.to_ne_bytes());
+    head.extend_from_slice(&state.to_ne_bytes());
+    head.extend_from_slice(&[flags, 0]);
+    Neighbour(Attributes::after(&head))
+}
+
+impl Neighbour {
+    fn address(self, address: &[u8]) -> Self {
+        Self(self.0.bytes(1, address))
+    }
+
+    fn link_address(self, mac: MacAddr) -> Request {
+        let payload = self.0.bytes(2, &mac.0).into_bytes();
+        Request { kind: RTM_NEWNEIGH, flags: flag::ACK | flag::CREATE | flag::REPLACE, payload }
+    }
 }
 
 /// Looks a link up by name.

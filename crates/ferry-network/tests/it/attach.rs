@@ -81,6 +81,44 @@ fn a_container_is_attached_again_while_its_old_link_dies() {
 }
 
 #[test]
+fn a_reused_address_is_reached_at_once() {
+    as_host(|host| {
+        let networking = host.networking("aaaa000b");
+        let spec = bridge("ferry0", &GATEWAY[..1]);
+        networking.ensure_bridge(&spec).expect("a bridge");
+        let client = Container::start(&networking, &spec, "client", &["172.30.0.9/16"]);
+        for life in 0..6 {
+            let container = Container::start(&networking, &spec, "c1", &["172.30.0.2/16"]);
+            container.serve("c1", 80);
+            assert!(ask_tcp("172.30.0.2", 80).is_some(), "from the host, life {life}");
+            // Other containers keep what they learnt: the engine gives an address one hardware address.
+            if life == 0 {
+                client.inside(|| assert!(ask_tcp("172.30.0.2", 80).is_some()));
+            }
+            networking.release(&container.id).expect("released");
+        }
+    });
+}
+
+#[test]
+fn neighbours_reach_a_reused_address_with_the_hardware_address_that_goes_with_it() {
+    as_host(|host| {
+        let networking = host.networking("aaaa000c");
+        let spec = bridge("ferry0", &GATEWAY[..1]);
+        networking.ensure_bridge(&spec).expect("a bridge");
+        let client = Container::start(&networking, &spec, "client", &["172.30.0.9/16"]);
+        let mac = ferry_network::mac::from_ipv4("172.30.0.2".parse().expect("an address"));
+        for life in 0..6 {
+            let id = format!("c{life}");
+            let container = Container::start_with(&networking, &spec, &id, &["172.30.0.2/16"], Some(mac));
+            container.serve("c1", 80);
+            client.inside(|| assert!(ask_tcp("172.30.0.2", 80).is_some(), "life {life}"));
+            networking.release(&container.id).expect("released");
+        }
+    });
+}
+
+#[test]
 fn a_bridge_is_brought_to_its_specification() {
     as_host(|host| {
         let networking = host.networking("aaaa0005");

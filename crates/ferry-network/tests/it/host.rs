@@ -135,6 +135,16 @@ pub(crate) struct Container {
 
 impl Container {
     pub(crate) fn start(networking: &Networking, bridge: &BridgeSpec, id: &str, addresses: &[&str]) -> Self {
+        Self::start_with(networking, bridge, id, addresses, None)
+    }
+
+    pub(crate) fn start_with(
+        networking: &Networking,
+        bridge: &BridgeSpec,
+        id: &str,
+        addresses: &[&str],
+        mac: Option<ferry_network::MacAddr>,
+    ) -> Self {
         let sandbox = networking.new_sandbox().expect("a sandbox");
         let gateway = |is_v4: bool| {
             bridge.gateways.iter().map(|net| net.addr()).find(|ip| ip.is_ipv4() == is_v4 && !bridge.internal)
@@ -144,7 +154,7 @@ impl Container {
             network_id: bridge.network_id.clone(),
             bridge_link: bridge.link.clone(),
             interface: "eth0".to_owned(),
-            mac: mac::random().expect("an address"),
+            mac: mac.unwrap_or_else(|| mac::random().expect("an address")),
             addresses: addresses.iter().map(|net| net.parse().expect("a net")).collect(),
             gateway_v4: gateway(true).and_then(|ip| match ip {
                 IpAddr::V4(ip) => Some(ip),
