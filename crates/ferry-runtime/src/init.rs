@@ -255,16 +255,16 @@ impl Program {
 /// Whether a process can have its filter before it is born: one that others see from its first moment then has no right to be taken over by them.
 /// The filter must let through what is still to be done, and nothing may be lost on the way.
 pub(crate) fn can_be_born_confined(process: &ProcessPlan, filter: Option<&Filter>) -> bool {
-    let needed: &[(&str, &[u64])] = &[
-        ("clone", &[sys_process::SIBLING_FLAGS]),
-        ("setsid", &[]),
-        ("ioctl", &[0, libc::TIOCSCTTY]),
-        ("execve", &[]),
-        ("write", &[2]),
-        ("brk", &[]),
-        ("mmap", &[]),
-        ("munmap", &[]),
-        ("exit_group", &[]),
+    let needed: &[(libc::c_long, &[u64])] = &[
+        (libc::SYS_clone, &[sys_process::SIBLING_FLAGS]),
+        (libc::SYS_setsid, &[]),
+        (libc::SYS_ioctl, &[0, libc::TIOCSCTTY]),
+        (libc::SYS_execve, &[]),
+        (libc::SYS_write, &[2]),
+        (libc::SYS_brk, &[]),
+        (libc::SYS_mmap, &[]),
+        (libc::SYS_munmap, &[]),
+        (libc::SYS_exit_group, &[]),
     ];
     // A policy may say that it is not for children.
     process.scheduler.is_none() && seccomp::allows(filter, needed)
