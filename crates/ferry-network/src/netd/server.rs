@@ -70,7 +70,7 @@ fn serve(folder: &Path) -> io::Result<()> {
     Server::new(listener, folder.to_owned())?.run()
 }
 
-/// Both are wishes: a daemon in a container may not have the right to lower the score.
+/// All are wishes: a daemon in a container may not have the right to lower the score.
 fn survive_and_drop_rights() {
     let _ = fs::write("/proc/self/oom_score_adj", "-999");
     let none = rustix::thread::CapabilitySets {
@@ -78,6 +78,10 @@ fn survive_and_drop_rights() {
         permitted: rustix::thread::CapabilitySet::empty(),
         inheritable: rustix::thread::CapabilitySet::empty(),
     };
+    // Each published port is a socket.
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
     let _ = rustix::thread::set_no_new_privs(true);
     let _ = rustix::thread::set_capabilities(None, none);
 }
