@@ -173,8 +173,12 @@ mod tests {
     fn what_the_newer_oracle_says_is_as_good_but_nothing_third() {
         let (old, newer) = (answer("docker x", 1, "old words", None), answer("docker x", 1, "new words", None));
         let case = case("docker x");
-        let verdict =
-            judge(&case, std::slice::from_ref(&newer), &recording(vec![old.clone()]), Some(&recording(vec![newer.clone()])));
+        let verdict = judge(
+            &case,
+            std::slice::from_ref(&newer),
+            &recording(vec![old.clone()]),
+            Some(&recording(vec![newer.clone()])),
+        );
         assert_eq!(verdict, Verdict::Same);
         let third = answer("docker x", 1, "other words", None);
         let verdict = judge(&case, &[third], &recording(vec![old]), Some(&recording(vec![newer])));
