@@ -64,14 +64,18 @@ async fn serve(config: Config) -> Result<(), AnyError> {
         .iter()
         .map(|host| Listener::bind(host, &config.group, config.insecure_tcp))
         .collect::<Result<Vec<_>, _>>()?;
+    // What was handed over is ours alone.
+    ferry_sys::process::close_on_exec_from(3)?;
     let engine = Engine::start(config.engine).await?;
     let app = Arc::new(App::new(engine));
     let (stop, stopped) = watch::channel(false);
     let server = Server::new(Arc::clone(&app), stopped);
     let mut accepting = JoinSet::new();
-    for (listener, host) in listeners.into_iter().zip(&config.hosts) {
+    for (listeners, host) in listeners.into_iter().zip(&config.hosts) {
         tracing::info!(address = ?host, "API listen");
-        accepting.spawn(Arc::clone(&server).accept_loop(listener));
+        for listener in listeners {
+            accepting.spawn(Arc::clone(&server).accept_loop(listener));
+        }
     }
     drop(server);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "daemon has completed initialization");

@@ -49,8 +49,14 @@ pub(crate) enum ListenError {
     },
     #[error("no sockets were handed over by the service manager (LISTEN_FDS); is this service socket-activated?")]
     NoneInherited,
-    #[error("-H fd:// is not implemented: {0}")]
-    InheritedNotBuilt(&'static str),
+    #[error("no socket named or numbered {0} was handed over by the service manager")]
+    NotInherited(String),
+    #[error("cannot take over socket {number} of the service manager")]
+    Inherit {
+        number: i32,
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Address {
@@ -98,18 +104,16 @@ impl Drop for Listener {
 }
 
 impl Listener {
-    /// Binds an address.
-    pub(crate) fn bind(address: &Address, group: &str, insecure_tcp: bool) -> Result<Self, ListenError> {
+    /// Binds an address; `fd://` may stand for several sockets.
+    pub(crate) fn bind(address: &Address, group: &str, insecure_tcp: bool) -> Result<Vec<Self>, ListenError> {
         match address {
-            Address::Unix(path) => bind_unix(path, group),
+            Address::Unix(path) => Ok(vec![bind_unix(path, group)?]),
             Address::Tcp(address) => {
-                if !insecure_tcp || !address.ip().is_loopback() {
-                    return Err(ListenError::PlainTcp(*address));
-                }
-                bind_tcp(*address).map_err(|source| ListenError::Bind { address: format!("tcp://{address}"), source })
+                check_plain_tcp(*address, insecure_tcp)?;
+                let failed = |source| ListenError::Bind { address: format!("tcp://{address}"), source };
+                Ok(vec![bind_tcp(*address).map_err(failed)?])
             }
-            Address::Inherited(_) if std::env::var_os("LISTEN_FDS").is_none() => Err(ListenError::NoneInherited),
-            Address::Inherited(_) => Err(ListenError::InheritedNotBuilt("socket activation")),
+            Address::Inherited(wanted) => inherited(wanted.as_deref(), insecure_tcp),
         }
     }
 
@@ -124,6 +128,53 @@ impl Listener {
             }
         }
     }
+}
+
+fn check_plain_tcp(address: SocketAddr, insecure_tcp: bool) -> Result<(), ListenError> {
+    if insecure_tcp && address.ip().is_loopback() { Ok(()) } else { Err(ListenError::PlainTcp(address)) }
+}
+
+/// Number of the first socket that a service manager hands over.
+const FIRST_INHERITED: i32 = 3;
+
+/// Takes sockets over from the service manager, as `sd_listen_fds` tells them.
+fn inherited(wanted: Option<&str>, insecure_tcp: bool) -> Result<Vec<Listener>, ListenError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let is_for_us = variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id().to_string());
+    let count: i32 = variable("LISTEN_FDS").filter(|_| is_for_us).and_then(|count| count.parse().ok()).unwrap_or(0);
+    if count < 1 {
+        return Err(ListenError::NoneInherited);
+    }
+    let names = variable("LISTEN_FDNAMES").unwrap_or_default();
+    let listeners = (FIRST_INHERITED..FIRST_INHERITED.saturating_add(count))
+        .zip(names.split(':').map(Some).chain(std::iter::repeat(None)))
+        .filter(|(number, name)| wanted.is_none_or(|wanted| *name == Some(wanted) || number.to_string() == wanted))
+        .map(|(number, _)| take_over(number, insecure_tcp))
+        .collect::<Result<Vec<_>, _>>()?;
+    match wanted {
+        Some(wanted) if listeners.is_empty() => Err(ListenError::NotInherited(wanted.to_owned())),
+        _ => Ok(listeners),
+    }
+}
+
+/// Takes one socket over, by a descriptor of its own.
+fn take_over(number: i32, insecure_tcp: bool) -> Result<Listener, ListenError> {
+    let failed = |source: io::Error| ListenError::Inherit { number, source };
+    let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
+    let socket = own
+        .and_then(|own| rustix::process::pidfd_getfd(own, number, rustix::process::PidfdGetfdFlags::empty()))
+        .map_err(|error| failed(error.into()))?;
+    let domain = rustix::net::sockopt::socket_domain(&socket).map_err(|error| failed(error.into()))?;
+    if domain == rustix::net::AddressFamily::UNIX {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true).map_err(failed)?;
+        // Its file is the service manager's.
+        return Ok(Listener::Unix { listener: UnixListener::from_std(listener).map_err(failed)?, path: None });
+    }
+    let listener = std::net::TcpListener::from(socket);
+    check_plain_tcp(listener.local_addr().map_err(failed)?, insecure_tcp)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(Listener::Tcp(TcpListener::from_std(listener).map_err(failed)?))
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {

@@ -68,14 +68,18 @@ fn version_and_help_go_to_stdout() {
 }
 
 #[test]
-fn plain_tcp_is_refused() {
+fn sockets_that_cannot_be_had_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let roots = ["--data-root", &path("d"), "--exec-root", &path("e"), "-p", &path("pid")];
-    for host in [&["-H", "tcp://127.0.0.1:1"][..], &["-H", "tcp://192.0.2.1:1", "--insecure-tcp"]] {
+    for (host, said) in [
+        (&["-H", "tcp://127.0.0.1:1"][..], "without TLS"),
+        (&["-H", "tcp://192.0.2.1:1", "--insecure-tcp"], "without TLS"),
+        (&["-H", "fd://"], "LISTEN_FDS"),
+    ] {
         let (code, _, stderr) = ferryd(&[&roots[..], host].concat());
         assert_eq!(code, Some(1));
-        let expected = if rustix::process::geteuid().is_root() { "without TLS" } else { "root privileges" };
+        let expected = if rustix::process::geteuid().is_root() { said } else { "root privileges" };
         assert!(stderr.contains(expected), "{stderr}");
         assert!(!folder.path().join("d").exists(), "nothing is touched");
     }

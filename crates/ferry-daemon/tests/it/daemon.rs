@@ -1,6 +1,7 @@
 //! One daemon under test, and raw HTTP with it.
 
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -79,6 +80,23 @@ impl Daemon {
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
         let (name, value) = variable.split_once('=').expect("NAME=value");
         Self::spawn(Self::command(&folder, &[]).env(name, value), log, folder)
+    }
+
+    /// Starts as a service manager would that holds the socket: as descriptor 3, with two variables that say so.
+    pub(crate) fn start_activated() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = std::fs::File::create(folder.path().join("log")).expect("a log");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let socket = std::os::unix::net::UnixListener::bind(path("sock")).expect("a socket");
+        let script = format!("exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; {IN_NAMESPACES}");
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--net", "--", "sh", "-c", &script, "sh", FERRYD, "--host", "fd://"])
+            .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
+            .args(["--libexec-dir", &helpers().display().to_string()])
+            .stdin(Stdio::from(OwnedFd::from(socket)))
+            .stdout(Stdio::null());
+        Self::spawn(&mut command, log, folder)
     }
 
     /// Starts on what an earlier daemon left.

@@ -78,3 +78,16 @@ fn the_service_manager_is_told() {
     let read = socket.recv(&mut buffer).unwrap();
     assert_eq!(&buffer[..read], b"READY=1");
 }
+
+#[test]
+fn sockets_of_the_service_manager_are_taken_over() {
+    if !can_start() {
+        return;
+    }
+    let daemon = Daemon::start_activated();
+    assert_eq!(daemon.get("/_ping").status, 200);
+    daemon.signal(Signal::TERM);
+    let (code, folder) = daemon.ended();
+    assert_eq!(code, Some(0));
+    assert!(folder.path().join("sock").exists(), "the file is not ours to remove");
+}
