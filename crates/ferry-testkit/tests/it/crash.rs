@@ -26,7 +26,7 @@ fn ten_containers_outlive_a_killed_daemon() {
         &["-p", "8080:80", "busybox", "sh", "-c", "mkdir /w; echo it works >/w/index.html; exec httpd -f -h /w"],
     );
     let _ = run("shell", &["-it", "busybox", "sh"]);
-    let _ = run("input", &["-i", "busybox", "cat"]);
+    let _ = run("input", &["-i", "busybox", "sh", "-c", "read line; echo got $line; exit 5"]);
     for number in 0..5 {
         let _ = run(&format!("sleeper{number}"), &["busybox", "sleep", "1000"]);
     }
@@ -60,7 +60,8 @@ fn ten_containers_outlive_a_killed_daemon() {
         assert_eq!(line, (index + 1).to_string(), "the log is whole");
     }
     assert_eq!(daemon.run(&["exec", "sleeper0", "echo", "alive"]).ok(), "alive");
-    assert_eq!(daemon.run_with_input(&["attach", "input"], b"typed\n").out(), "typed\n");
+    let typed = daemon.run_with_input(&["attach", "input"], b"typed\n");
+    assert_eq!((typed.code, typed.out().as_str()), (5, "got typed\n"), "{typed}");
     let taken = daemon.run(&["run", "--rm", "--name", "lines", "-p", "8080:80", "busybox", "true"]);
     assert_eq!(taken.code, 125, "names and ports are held: {taken}");
     let all: Vec<String> = daemon.run(&["ps", "-aq"]).ok().lines().map(str::to_owned).collect();

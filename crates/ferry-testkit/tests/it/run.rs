@@ -180,5 +180,6 @@ fn without_rights_the_client_says_dockers_sentence_and_what_to_do() {
     let outcome = daemon.sh(line);
     assert_eq!(outcome.code, 1, "{outcome}");
     assert!(outcome.err().contains("permission denied while trying to connect to the "), "{outcome}");
-    assert!(outcome.err().contains("group"), "a hint names the group: {outcome}");
+    // Which of the two causes it names depends on the default daemon.
+    assert!(outcome.err().contains("hint: "), "{outcome}");
 }
