@@ -15,10 +15,12 @@ use crate::{
         attribute::{Attributes, Reader},
         flag,
     },
+    sysctl,
     types::{Protocol, PublishedPort},
 };
 
 const SUBSYSTEM: u16 = 1;
+const ANY_FAMILY: u8 = 0;
 const GET: u16 = 1;
 const DELETE: u16 = 2;
 
@@ -39,13 +41,14 @@ pub(crate) fn forget_udp(
     if ports.is_empty() {
         return Ok(());
     }
+    // Listing walks the kernel's whole table, a matter of milliseconds: once for both families.
+    if sysctl::read("netfilter/nf_conntrack_count").as_deref() == Some("0") {
+        return Ok(());
+    }
     let targets = [v4.map(IpAddr::from), v6.map(IpAddr::from)];
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let family = u8::try_from(family).expect("address families here are below 256");
-        let flows = list(netlink, family).map_err(|source| Error::kernel("list", "connections", source))?;
-        for flow in flows.iter().filter(|flow| ports.iter().any(|port| flow.is_of(port, &targets))) {
-            delete(netlink, family, flow).map_err(|source| Error::kernel("forget", "connection", source))?;
-        }
+    let flows = list(netlink).map_err(|source| Error::kernel("list", "connections", source))?;
+    for flow in flows.iter().filter(|flow| ports.iter().any(|port| flow.is_of(port, &targets))) {
+        delete(netlink, flow).map_err(|source| Error::kernel("forget", "connection", source))?;
     }
     Ok(())
 }
@@ -53,6 +56,7 @@ pub(crate) fn forget_udp(
 /// A tracked UDP flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Flow {
+    family: u8,
     /// The original direction, as the kernel wrote it.
     original: Vec<u8>,
     zone: Option<Vec<u8>>,
@@ -79,7 +83,7 @@ impl Flow {
         let destination = tuple(original)?.destination;
         let answerer = tuple(reader.value(TUPLE_REPLY)?)?.source;
         let zone = reader.value(ZONE).map(<[u8]>::to_vec);
-        Some(Self { original: original.to_vec(), zone, destination, answerer })
+        Some(Self { family: *reply.payload.first()?, original: original.to_vec(), zone, destination, answerer })
     }
 }
 
@@ -103,14 +107,14 @@ fn tuple(bytes: &[u8]) -> Option<Tuple> {
     Some(Tuple { source: (address(1, 3)?, port(2)?), destination: (address(2, 4)?, port(3)?) })
 }
 
-fn list(netlink: &mut Netlink, family: u8) -> io::Result<Vec<Flow>> {
-    let request = Request { kind: SUBSYSTEM << 8 | GET, flags: 0, payload: vec![family, 0, 0, 0] };
+fn list(netlink: &mut Netlink) -> io::Result<Vec<Flow>> {
+    let request = Request { kind: SUBSYSTEM << 8 | GET, flags: 0, payload: vec![ANY_FAMILY, 0, 0, 0] };
     Ok(netlink.dump(request)?.iter().filter_map(Flow::from_reply).collect())
 }
 
-fn delete(netlink: &mut Netlink, family: u8, flow: &Flow) -> io::Result<()> {
+fn delete(netlink: &mut Netlink, flow: &Flow) -> io::Result<()> {
     const NESTED: u16 = 0x8000;
-    let mut attributes = Attributes::after(&[family, 0, 0, 0]).bytes(TUPLE_ORIGINAL | NESTED, &flow.original);
+    let mut attributes = Attributes::after(&[flow.family, 0, 0, 0]).bytes(TUPLE_ORIGINAL | NESTED, &flow.original);
     if let Some(zone) = &flow.zone {
         attributes = attributes.bytes(ZONE, zone);
     }
