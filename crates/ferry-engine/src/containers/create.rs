@@ -82,6 +82,12 @@ impl Containers {
             .map_or_else(|| self.generated_name(&id), |name| Ok(name.strip_prefix('/').unwrap_or(name).to_owned()))?;
         let reservation = self.reserve_name(&name, &id)?;
         let endpoints = self.endpoints_asked(&request, &host)?;
+        if let Some(other) = host.network_mode.strip_prefix("container:").and_then(|other| self.find(other).ok()) {
+            let (hostname, domainname) =
+                other.with_record(|record| (record.config.hostname.clone(), record.config.domainname.clone()));
+            request.config.hostname = hostname;
+            request.config.domainname = domainname;
+        }
         finish_config(&mut request, &host, &id);
         // Until the container has acquired the image, whose removal may be under way.
         let _lease = Arc::clone(&image.lease);

@@ -25,7 +25,7 @@ use crate::blocking;
 use crate::clock;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::networks::{Connected, Wish};
-use crate::shims::{ShimCallError, ShimConnection, reap};
+use crate::shims::{ShimCallError, ShimConnection};
 
 /// What the thread for files hands over.
 struct Files {
@@ -132,10 +132,7 @@ impl Containers {
         let pid = match answer {
             Ok(Reply::Started { pid }) => pid,
             Ok(_) => return Err(Error::internal("the shim gave an answer that does not fit")),
-            Err(error) => {
-                reap(process);
-                return Err(start_error(&record, error));
-            }
+            Err(error) => return Err(start_error(&record, error)),
         };
         self.now_running(container, pid);
         container.set_live(Some(Arc::clone(&live)));
@@ -498,7 +495,7 @@ fn start_error(record: &Record, error: ShimCallError) -> Error {
         ShimErrorKind::NotRunning | ShimErrorKind::Internal => ErrorKind::Internal,
     };
     // Docker resolves users itself, before there is a task.
-    if message.starts_with("unable to find ") {
+    if message.starts_with("unable to find ") || message.starts_with("uids and gids") {
         return Error::new(status, message);
     }
     Error::new(

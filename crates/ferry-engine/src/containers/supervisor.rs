@@ -3,7 +3,6 @@
 use std::fs;
 use std::sync::Arc;
 
-use ferry_shim::client::ShimChild;
 use ferry_shim::protocol::{Event, Exit, Request};
 use tokio::sync::mpsc;
 
@@ -14,7 +13,7 @@ use super::{Container, Containers, Live};
 use crate::blocking;
 use crate::clock;
 use crate::error::Result;
-use crate::shims::reap;
+use crate::shims::ShimProcess;
 
 /// Exit code of a run of which nobody knows how it ended, as Docker's.
 pub(super) const UNKNOWN_EXIT_CODE: i32 = 255;
@@ -26,7 +25,7 @@ impl Containers {
         container: Arc<Container>,
         live: Arc<Live>,
         mut events: mpsc::UnboundedReceiver<Event>,
-        process: Option<ShimChild>,
+        process: Option<ShimProcess>,
     ) {
         let containers = self.clone();
         tokio::spawn(async move {
@@ -48,9 +47,7 @@ impl Containers {
             containers.ended(&container, &live, exit).await;
             // The shim waits for this so that an exit is never told to nobody; one that is gone already has nothing to tidy.
             let _ = live.shim.command(Request::Shutdown, &[]).await;
-            if let Some(process) = process {
-                reap(process);
-            }
+            drop(process);
         });
     }
 

@@ -295,5 +295,9 @@ fn exec_error(error: ShimCallError) -> Error {
         ShimErrorKind::Unsupported => ErrorKind::NotImplemented,
         ShimErrorKind::Internal => ErrorKind::Internal,
     };
+    // Docker resolves users itself, before there is a runtime.
+    if message.starts_with("unable to find ") || message.starts_with("uids and gids") {
+        return Error::new(status, message);
+    }
     Error::new(status, format!("OCI runtime exec failed: exec failed: {message}"))
 }

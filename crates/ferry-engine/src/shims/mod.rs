@@ -7,4 +7,4 @@ mod connection;
 mod pool;
 
 pub(crate) use connection::{ShimCallError, ShimConnection};
-pub(crate) use pool::{ShimPool, reap};
+pub(crate) use pool::{ShimPool, ShimProcess};

@@ -15,12 +15,27 @@ const SPARES: usize = 2;
 pub(crate) struct SpareShim {
     /// The control socket.
     pub(crate) socket: UnixStream,
-    process: ShimChild,
+    process: ShimProcess,
+}
+
+/// The process of a shim that this daemon spawned. Dropping it reaps the process as soon as that has ended, so that no zombie stays
+/// whichever way its owner goes.
+pub(crate) struct ShimProcess(Option<ShimChild>);
+
+impl Drop for ShimProcess {
+    fn drop(&mut self) {
+        let (Some(child), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else { return };
+        runtime.spawn_blocking(move || {
+            if let Err(error) = child.wait() {
+                tracing::debug!(%error, "a shim was reaped by someone else");
+            }
+        });
+    }
 }
 
 impl SpareShim {
-    /// Splits off the part that reaps the process once it has ended.
-    pub(crate) fn into_parts(self) -> (UnixStream, ShimChild) {
+    /// Splits off the process, which is reaped when dropped.
+    pub(crate) fn into_parts(self) -> (UnixStream, ShimProcess) {
         (self.socket, self.process)
     }
 }
@@ -58,12 +73,7 @@ impl ShimPool {
         let mut spares = self.inner.spares.lock().expect("no panic while held");
         if spares.len() < SPARES {
             spares.push(spare);
-            return;
         }
-        drop(spares);
-        let (socket, process) = spare.into_parts();
-        drop(socket);
-        reap(process);
     }
 
     /// Fills up in the background.
@@ -86,26 +96,13 @@ impl ShimPool {
 
     /// Lets the waiting ones go.
     pub(crate) fn close(&self) {
-        for spare in self.inner.spares.lock().expect("no panic while held").drain(..) {
-            let (socket, process) = spare.into_parts();
-            drop(socket);
-            reap(process);
-        }
+        self.inner.spares.lock().expect("no panic while held").clear();
     }
 }
 
 impl PoolInner {
     fn spawn(&self) -> Result<SpareShim> {
         let spawned = self.program.spawn().context("cannot spawn a shim")?;
-        Ok(SpareShim { socket: spawned.socket, process: spawned.child })
+        Ok(SpareShim { socket: spawned.socket, process: ShimProcess(Some(spawned.child)) })
     }
-}
-
-/// Waits for an ended shim, so that no zombie stays.
-pub(crate) fn reap(process: ShimChild) {
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = process.wait() {
-            tracing::debug!(%error, "a shim was reaped by someone else");
-        }
-    });
 }
