@@ -74,7 +74,9 @@ impl Containers {
         container.set_live(None);
         for (exec_id, sender) in live.execs.lock().expect("no panic while held").drain() {
             tracing::debug!(%exec_id, "exec ended with its container");
-            sender.send_replace(Some(sender.borrow().unwrap_or(137)));
+            // Read before writing: both in one statement would wait for itself.
+            let code = sender.borrow().unwrap_or(137);
+            sender.send_replace(Some(code));
         }
         self.give_back_network(container).await;
         let record = self.note_exit(container, &exit);
