@@ -133,6 +133,7 @@ impl Engine {
             (self.daemon.data_root().display().to_string(), "<root>"),
             (self.daemon.host(), "<host>"),
             (self.daemon.exec_root().display().to_string(), "<exec>"),
+            (self.daemon.sandbox().dir().display().to_string(), "<home>"),
         ];
         Runner {
             shell: Box::new(|| {

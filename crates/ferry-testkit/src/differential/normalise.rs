@@ -5,7 +5,7 @@
 //! 3. durations people read (`2 seconds`, `About a minute`) become `<duration>`;
 //! 4. addresses of container networks become `<ip>`, hardware addresses `<mac>`;
 //! 5. ephemeral ports (32768 to 65535) become `<port>`;
-//! 6. folders and sockets of the engine become `<root>`, `<exec>`, `<host>`;
+//! 6. folders and sockets of the engine and `$HOME` become `<root>`, `<exec>`, `<host>`, `<home>`;
 //! 7. runs of spaces become two, spaces at a line's end go: columns are as wide as what is in them;
 //! 8. in inspected fields a process id that is not 0 becomes `<pid>`.
 //!
