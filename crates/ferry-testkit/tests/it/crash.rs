@@ -60,7 +60,10 @@ fn ten_containers_outlive_a_killed_daemon() {
         assert_eq!(line, (index + 1).to_string(), "the log is whole");
     }
     assert_eq!(daemon.run(&["exec", "sleeper0", "echo", "alive"]).ok(), "alive");
-    let typed = daemon.run_with_input(&["attach", "input"], b"typed\n");
+    // The end of an attached input ends its output, too, as in Docker: it stays open until the container has ended.
+    let line =
+        "(echo typed; while ferry ps -q --filter name=input | grep -q .; do sleep 0.1; done) | ferry attach input";
+    let typed = daemon.sh(line);
     assert_eq!((typed.code, typed.out().as_str()), (5, "got typed\n"), "{typed}");
     let taken = daemon.run(&["run", "--rm", "--name", "lines", "-p", "8080:80", "busybox", "true"]);
     assert_eq!(taken.code, 125, "names and ports are held: {taken}");
