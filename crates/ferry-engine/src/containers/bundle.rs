@@ -151,8 +151,9 @@ fn capabilities(host_config: &HostConfig, held: &[String]) -> Result<Vec<String>
 }
 
 fn normalised(field: &str, names: &[String], held: &[String]) -> Result<Vec<String>> {
-    let known =
-        |name: &str| name == "ALL" || held.iter().any(|other| other == name) || ALL_CAPABILITIES.contains(&name);
+    let known = |name: &str| {
+        name == "ALL" || held.iter().any(|other| other == name) || defaults::ALL_CAPABILITIES.contains(&name)
+    };
     names
         .iter()
         .map(|asked| {
@@ -166,51 +167,6 @@ fn normalised(field: &str, names: &[String], held: &[String]) -> Result<Vec<Stri
         })
         .collect()
 }
-
-/// Every capability up to Linux 6.x, in numeric order.
-pub(super) const ALL_CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
 
 fn rlimits(record: &Record, host: &Host) -> Result<Vec<Rlimit>> {
     let mut limits: BTreeMap<String, Rlimit> = BTreeMap::new();
@@ -508,7 +464,11 @@ mod tests {
     use super::*;
 
     fn held() -> Vec<String> {
-        ALL_CAPABILITIES.iter().filter(|name| **name != "CAP_SYS_RESOURCE").map(|name| (*name).to_owned()).collect()
+        defaults::ALL_CAPABILITIES
+            .iter()
+            .filter(|name| **name != "CAP_SYS_RESOURCE")
+            .map(|name| (*name).to_owned())
+            .collect()
     }
 
     #[test]

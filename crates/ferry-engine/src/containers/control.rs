@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use ferry_api::container::{DeviceMapping, HostConfig};
 use ferry_shim::protocol::{Request, Target};
 use ferry_spec::runtime::LinuxDevice;
+use ferry_spec::runtime::defaults::ALL_CAPABILITIES;
 
-use super::bundle::ALL_CAPABILITIES;
 use super::state::{Status, Step};
 use super::{Containers, validate};
 use crate::error::{Context, Error, Result};

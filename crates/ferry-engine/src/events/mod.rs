@@ -96,31 +96,15 @@ impl Events {
 
 fn message(kind: &str, action: &str, id: &str, attributes: BTreeMap<String, String>) -> Message {
     let now = clock::now_ns();
-    let (status, legacy_id, from) = legacy_fields(kind, action, id, &attributes);
     Message {
-        status,
-        id: legacy_id,
-        from,
         kind: kind.to_owned(),
         action: action.to_owned(),
         actor: Actor { id: id.to_owned(), attributes },
         scope: "local".to_owned(),
         time: now / 1_000_000_000,
         time_nano: now,
-    }
-}
-
-/// The three fields that clients before 1.22 read; Docker still sends them for containers and images.
-fn legacy_fields(
-    kind: &str,
-    action: &str,
-    id: &str,
-    attributes: &BTreeMap<String, String>,
-) -> (String, String, String) {
-    match kind {
-        "container" => (action.to_owned(), id.to_owned(), attributes.get("image").cloned().unwrap_or_default()),
-        "image" => (action.to_owned(), id.to_owned(), String::new()),
-        _ => Default::default(),
+        // What older clients read besides is added where replies are shaped for their version.
+        ..Message::default()
     }
 }
 
