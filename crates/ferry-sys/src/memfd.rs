@@ -29,14 +29,49 @@ pub fn seal_program(name: &str, program: &mut File) -> io::Result<OwnedFd> {
     let mut copy = File::from(fd);
     io::copy(program, &mut copy)?;
     let fd = OwnedFd::from(copy);
-    rustix::fs::fcntl_add_seals(&fd, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    seal(|| {
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)
+    })?;
     Ok(fd)
+}
+
+/// Seals, again where the kernel says "busy": it does when a page of the copy is still held for a moment by its own
+/// housekeeping (another CPU's page lists, compaction). Each call waits some 150 ms inside the kernel for that to end.
+fn seal(mut attempt: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()> {
+    const ATTEMPTS: usize = 40;
+    for _ in 1..ATTEMPTS {
+        match attempt() {
+            Err(rustix::io::Errno::BUSY) => {}
+            other => return Ok(other?),
+        }
+    }
+    Ok(attempt()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn sealing_outlasts_a_busy_page_and_gives_up_in_the_end() {
+        let mut busy = 3;
+        seal(|| {
+            busy -= 1;
+            if busy > 0 { Err(rustix::io::Errno::BUSY) } else { Ok(()) }
+        })
+        .expect("sealed at the third try");
+        assert_eq!(busy, 0);
+        let error = seal(|| Err(rustix::io::Errno::BUSY)).expect_err("busy for good");
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::BUSY.raw_os_error()));
+        let mut calls = 0;
+        let refused = seal(|| {
+            calls += 1;
+            Err(rustix::io::Errno::PERM)
+        });
+        assert!(refused.is_err());
+        assert_eq!(calls, 1, "only `busy` is worth another try");
+    }
 
     #[test]
     fn a_sealed_program_cannot_be_written() {
