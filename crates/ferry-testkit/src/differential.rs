@@ -2,15 +2,16 @@
 //! recorded, answered by ferry in every run and compared.
 //!
 //! Owns the table's format ([`table`]), the closed list of normalisers ([`normalise`]), running a
-//! table against any engine ([`run`]), recordings on disk ([`record`]) and the comparison
-//! ([`compare`]).
+//! table against any engine ([`run`]) or several at once ([`pool`]), recordings on disk ([`record`])
+//! and the comparison ([`compare`]).
 //!
 //! Invariants: what a recording says was said by a real engine, never edited by hand; nothing is
-//! forgiven but by a normaliser of the list or by a `known` line in the table that tells why, and a
-//! `known` case that has come to agree is itself a failure.
+//! forgiven but by a normaliser of the list or by a `known` or `missing` line in the table that tells
+//! why, and a marked case that has come to agree is itself a failure.
 
 pub mod compare;
 pub mod normalise;
+pub mod pool;
 pub mod record;
 pub mod run;
 pub mod table;

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::record::{Answer, Recording};
-use super::table::Case;
+use super::table::{Case, Extent};
+
+/// Begins the line about an exit code.
+const EXIT_CODE: &str = "exit code ";
 
 /// What became of one case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +26,15 @@ pub enum Verdict {
 /// Judges the answers to one case.
 ///
 /// Where a `newer` recording says something else, that is as good: an engine can say only one of the two.
+/// Marks of the case hold for the `replay` they name.
 #[must_use]
-pub fn judge(case: &Case, answers: &[Answer], recording: &Recording, newer: Option<&Recording>) -> Verdict {
+pub fn judge(
+    case: &Case,
+    answers: &[Answer],
+    recording: &Recording,
+    newer: Option<&Recording>,
+    replay: &str,
+) -> Verdict {
     let Some(recorded) = recording.cases.get(&case.name) else {
         return Verdict::Differs(vec!["not recorded yet: run `make record-oracle`".to_owned()]);
     };
@@ -39,11 +49,15 @@ pub fn judge(case: &Case, answers: &[Answer], recording: &Recording, newer: Opti
             differences.push(format!("`{}`: {difference}", old.step));
         }
     }
-    match (differences.is_empty(), case.known.is_some()) {
-        (true, false) => Verdict::Same,
-        (true, true) => Verdict::NoLongerKnown,
-        (false, true) => Verdict::Known,
-        (false, false) => Verdict::Differs(differences),
+    let extent = case.mark(replay).map(|mark| mark.extent);
+    // No reason is good enough for another exit code, so only what is not built yet may have one.
+    let codes = differences.iter().any(|difference| difference.contains(&format!("`: {EXIT_CODE}")));
+    match (differences.is_empty(), extent) {
+        (true, None) => Verdict::Same,
+        (true, Some(_)) => Verdict::NoLongerKnown,
+        (false, Some(Extent::Everything)) => Verdict::Known,
+        (false, Some(Extent::Texts)) if !codes => Verdict::Known,
+        (false, _) => Verdict::Differs(differences),
     }
 }
 
@@ -51,7 +65,7 @@ fn step(old: &Answer, new: &Answer, newer: Option<&Answer>) -> Vec<String> {
     let mut differences = Vec::new();
     let agrees = |same: fn(&Answer, &Answer) -> bool| same(old, new) || newer.is_some_and(|newer| same(newer, new));
     if !agrees(|one, other| one.code == other.code) {
-        differences.push(format!("exit code {} instead of {}", new.code, old.code));
+        differences.push(format!("{EXIT_CODE}{} instead of {}", new.code, old.code));
     }
     if !agrees(|one, other| one.stdout == other.stdout) {
         lines("stdout", &old.stdout, &new.stdout, &mut differences);
@@ -125,7 +139,7 @@ mod tests {
 
     fn differences(old: Answer, new: Answer) -> String {
         let case = case(&old.step.clone());
-        match judge(&case, &[new], &recording(vec![old]), None) {
+        match judge(&case, &[new], &recording(vec![old]), None, "ferry") {
             Verdict::Differs(lines) => lines.join("\n"),
             verdict => panic!("{verdict:?}"),
         }
@@ -162,11 +176,23 @@ mod tests {
         let known = case("known: not built yet\ndocker ps");
         let same = answer("docker ps", 0, "", None);
         assert_eq!(
-            judge(&known, std::slice::from_ref(&same), &recording(vec![same.clone()]), None),
+            judge(&known, std::slice::from_ref(&same), &recording(vec![same.clone()]), None, "ferry"),
             Verdict::NoLongerKnown
         );
-        let other = answer("docker ps", 1, "", None);
-        assert_eq!(judge(&known, &[other], &recording(vec![same]), None), Verdict::Known);
+        let other = answer("docker ps", 0, "other", None);
+        assert_eq!(judge(&known, &[other], &recording(vec![same]), None, "ferry"), Verdict::Known);
+    }
+
+    #[test]
+    fn another_exit_code_is_forgiven_only_to_what_is_not_built() {
+        let (recorded, wrong) = (answer("docker ps", 0, "", None), answer("docker ps", 1, "", None));
+        let verdict = |text: &str| {
+            let recording = recording(vec![recorded.clone()]);
+            judge(&case(text), std::slice::from_ref(&wrong), &recording, None, "older")
+        };
+        assert!(matches!(verdict("known: words\ndocker ps"), Verdict::Differs(_)));
+        assert_eq!(verdict("missing: not built\ndocker ps"), Verdict::Known);
+        assert!(matches!(verdict("missing ferry: elsewhere\ndocker ps"), Verdict::Differs(_)));
     }
 
     #[test]
@@ -178,10 +204,11 @@ mod tests {
             std::slice::from_ref(&newer),
             &recording(vec![old.clone()]),
             Some(&recording(vec![newer.clone()])),
+            "older",
         );
         assert_eq!(verdict, Verdict::Same);
         let third = answer("docker x", 1, "other words", None);
-        let verdict = judge(&case, &[third], &recording(vec![old]), Some(&recording(vec![newer])));
+        let verdict = judge(&case, &[third], &recording(vec![old]), Some(&recording(vec![newer])), "older");
         assert!(matches!(verdict, Verdict::Differs(_)));
     }
 
@@ -192,6 +219,7 @@ mod tests {
             &[answer("docker new", 0, "", None)],
             &recording(vec![answer("docker old", 0, "", None)]),
             None,
+            "ferry",
         );
         assert!(matches!(verdict, Verdict::Differs(lines) if lines[0].contains("record-oracle")));
     }

@@ -46,6 +46,15 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// Reads the recording of an area; an empty one where there is none yet.
+    ///
+    /// # Errors
+    /// When it does not parse.
+    pub fn of(folder: &Path, oracle: &str, area: &str) -> Result<Self> {
+        let path = folder.join(oracle).join(format!("{area}.json"));
+        if path.exists() { Self::read(&path) } else { Ok(Self::default()) }
+    }
+
     /// Reads a recording.
     ///
     /// # Errors

@@ -1,11 +1,14 @@
 //! The table of command lines, answered by ferry and compared with what real Docker said.
 //!
-//! Set `FERRY_TEST_CASES` to a part of a case's name to run only those.
+//! Set `FERRY_TEST_CASES` to `AREA`, `AREA/CASE` or a part of a case's name to run only those, and
+//! `FERRY_TEST_TIMES` to see which cases are slow.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use ferry_testkit::differential::compare::{Verdict, judge};
+use ferry_testkit::differential::pool::{self, Done};
 use ferry_testkit::differential::record::Recording;
 use ferry_testkit::differential::run::Runner;
 use ferry_testkit::differential::table::{self, Case};
@@ -17,27 +20,41 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle")
 }
 
-fn cases() -> Vec<Case> {
-    let wanted = std::env::var("FERRY_TEST_CASES").unwrap_or_default();
-    let all = table::parse(&std::fs::read_to_string(folder().join("cases.txt")).unwrap()).unwrap();
-    all.into_iter().filter(|case| case.name.contains(&wanted)).collect()
+/// The cases asked for, each with the name of its area.
+fn cases() -> Vec<(String, Case)> {
+    let asked = std::env::var("FERRY_TEST_CASES").unwrap_or_default();
+    let asked: Vec<String> = asked.split([',', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    let areas = table::read(&folder()).unwrap();
+    let all = areas.into_iter().flat_map(|area| area.cases.into_iter().map(move |case| (area.name.clone(), case)));
+    all.filter(|(area, case)| table::wanted(area, &case.name, &asked)).collect()
 }
 
-fn recording(name: &str) -> Recording {
-    Recording::read(&folder().join(name)).unwrap()
+/// Recordings of one oracle by area.
+fn recordings(oracle: &str) -> BTreeMap<String, Recording> {
+    let areas = table::read(&folder()).unwrap();
+    areas.into_iter().map(|area| (area.name.clone(), Recording::of(&folder(), oracle, &area.name).unwrap())).collect()
 }
 
-fn replay(engine: Result<Engine>, recording: &Recording, newer: Option<&Recording>) {
-    let engine = engine.unwrap();
-    let runner = engine.runner();
+/// Answers every case with engines of one kind; `replay` is how marks call it.
+fn replay(replay: &str, start: impl Fn() -> Result<Engine> + Sync, oracle: &str, newer: Option<&str>) {
+    let (recorded, newer) = (recordings(oracle), newer.map(recordings));
+    let cases: Vec<(String, Case)> =
+        cases().into_iter().filter(|(_, case)| !(case.newest_only && oracle == "older")).collect();
+    let engines = pool::start(cases.len(), start).unwrap();
+    let done = pool::run(&engines, &cases, |engine, (area, case)| {
+        let newer = newer.as_ref().map(|newer| &newer[area]);
+        judge(case, &engine.runner().case(case), &recorded[area], newer, replay)
+    });
+    show_times(replay, engines.len(), &cases, &done);
     let mut report = Vec::new();
     let (mut same, mut known) = (0, 0);
-    for case in cases().iter().filter(|case| !(case.newest_only && engine.is_older())) {
-        match judge(case, &runner.case(case), recording, newer) {
+    for ((area, case), done) in cases.iter().zip(done) {
+        let name = format!("{area}/{}", case.name);
+        match done.value {
             Verdict::Same => same += 1,
             Verdict::Known => known += 1,
-            Verdict::NoLongerKnown => report.push(format!("{}: agrees now: take the `known` mark off", case.name)),
-            Verdict::Differs(lines) => report.push(format!("{}:\n    {}", case.name, lines.join("\n    "))),
+            Verdict::NoLongerKnown => report.push(format!("{name}: agrees now: take its mark off")),
+            Verdict::Differs(lines) => report.push(format!("{name}:\n    {}", lines.join("\n    "))),
         }
     }
     assert!(
@@ -48,8 +65,26 @@ fn replay(engine: Result<Engine>, recording: &Recording, newer: Option<&Recordin
     );
 }
 
-/// Texts of the client depend on its major version; the recording names the one it was made with.
-fn need_same_docker_cli(recording: &Recording) -> bool {
+/// Prints the slowest cases where that is asked for.
+fn show_times(replay: &str, engines: usize, cases: &[(String, Case)], done: &[Done<Verdict>]) {
+    use std::io::Write;
+    if std::env::var_os("FERRY_TEST_TIMES").is_none() {
+        return;
+    }
+    let mut times: Vec<_> = cases.iter().zip(done).map(|((area, case), done)| (done.took, area, &case.name)).collect();
+    times.sort_by(|one, other| other.cmp(one));
+    let sum: std::time::Duration = times.iter().map(|time| time.0).sum();
+    let mut stderr = std::io::stderr();
+    let _ = writeln!(stderr, "{replay}: {} cases, {sum:.1?} of work for {engines} engines; slowest:", cases.len());
+    for (took, area, case) in times.iter().take(12) {
+        let _ = writeln!(stderr, "{took:>8.1?} {area}/{case}");
+    }
+}
+
+/// Texts of the client depend on its major version; the recordings name the one they were made with.
+fn need_same_docker_cli(oracle: &str) -> bool {
+    let recordings = recordings(oracle);
+    let recording = &recordings["run"];
     let major = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
     let Some(docker) = programs::docker() else { return programs::need("the Docker CLI", false) };
     let said =
@@ -73,25 +108,23 @@ fn ferry_answers_as_the_newest_docker() {
     if !programs::need_root() {
         return;
     }
-    replay(Engine::ferry_by_ferry(Material::get()), &recording("newest.json"), None);
+    replay("ferry", || Engine::ferry_by_ferry(Material::get()), "newest", None);
 }
 
 #[test]
 fn the_docker_cli_gets_the_newest_dockers_answers_from_ferryd() {
-    let newest = recording("newest.json");
-    if !programs::need_root() || !programs::need_docker_cli() || !need_same_docker_cli(&newest) {
+    if !programs::need_root() || !programs::need_docker_cli() || !need_same_docker_cli("newest") {
         return;
     }
-    replay(Engine::ferry_by_docker(false, Material::get()), &newest, None);
+    replay("newest", || Engine::ferry_by_docker(false, Material::get()), "newest", None);
 }
 
 #[test]
 fn the_docker_cli_gets_the_older_dockers_answers_from_ferryd() {
-    let older = recording("older.json");
-    if !programs::need_root() || !programs::need_docker_cli() || !need_same_docker_cli(&older) {
+    if !programs::need_root() || !programs::need_docker_cli() || !need_same_docker_cli("older") {
         return;
     }
-    replay(Engine::ferry_by_docker(true, Material::get()), &older, Some(&recording("newest.json")));
+    replay("older", || Engine::ferry_by_docker(true, Material::get()), "older", Some("newest"));
 }
 
 /// The harness from end to end: one made-up engine is recorded, others are compared with it.
@@ -113,8 +146,8 @@ fn planted_differences_are_caught_from_command_line_to_verdict() {
     let case = table::parse("## case\ndocker run x\n@inspect x State State.Pid").unwrap().remove(0);
     let recorded =
         Recording { cases: [("case".to_owned(), runner(honest).case(&case))].into(), ..Recording::default() };
-    assert_eq!(judge(&case, &runner(&honest.replace("42", "43")).case(&case), &recorded, None), Verdict::Same);
-    let verdict = |client: &str| match judge(&case, &runner(client).case(&case), &recorded, None) {
+    assert_eq!(judge(&case, &runner(&honest.replace("42", "43")).case(&case), &recorded, None, "ferry"), Verdict::Same);
+    let verdict = |client: &str| match judge(&case, &runner(client).case(&case), &recorded, None, "ferry") {
         Verdict::Differs(lines) => lines.join("\n"),
         other => panic!("{other:?}"),
     };
