@@ -119,7 +119,8 @@ fn host_cgroup_lives_and_goes() {
     })
     .unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while cgroup.pids().unwrap() != [child.pid] {
+    // It joins one hierarchy after the other.
+    while cgroup.pids().unwrap() != [child.pid] || cgroup.stats().unwrap().pids.current != 1 {
         assert!(Instant::now() < deadline, "the child did not join");
         std::thread::yield_now();
     }
