@@ -8,12 +8,15 @@ use ferry_runtime::Error;
 
 mod arguments;
 mod create;
+mod events;
 mod exec;
 mod lifecycle;
 mod sealed;
 mod spec;
 mod store;
+mod systemd;
 mod terminal;
+mod update;
 
 use arguments::{Arguments, Option as Flag};
 use store::Store;
@@ -34,6 +37,7 @@ commands:
    resume    let a frozen container go on
    ps        list the processes of a container
    update    change the limits of a container
+   events    print what a container uses, and when memory runs out
    spec      write a sample config.json
    features  print what this runtime can do
 
@@ -42,6 +46,7 @@ global options:
    --log FILE             where errors are written, too
    --log-format FORMAT    text or json
    --debug                accepted; there is nothing more to say
+   --systemd-cgroup       have systemd make the cgroups; cgroupsPath is slice:prefix:name
 ";
 
 const GLOBAL: &[Flag] = &[
@@ -49,6 +54,7 @@ const GLOBAL: &[Flag] = &[
     Flag::value("log"),
     Flag::value("log-format"),
     Flag::value("rootless"),
+    Flag::value("criu"),
     Flag::switch("debug"),
     Flag::switch("systemd-cgroup"),
     Flag::switch("help").short('h'),
@@ -85,9 +91,6 @@ fn dispatch(global: &Arguments, rest: &[String]) -> Result<ExitCode, Error> {
         ))?;
         return Ok(ExitCode::SUCCESS);
     }
-    if global.has("systemd-cgroup") {
-        return Err(unsupported("--systemd-cgroup is not supported"));
-    }
     if global.get("rootless").is_some_and(|value| value == "true") {
         return Err(unsupported("--rootless=true is not supported"));
     }
@@ -98,7 +101,8 @@ fn dispatch(global: &Arguments, rest: &[String]) -> Result<ExitCode, Error> {
         print(USAGE)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let store = Store::new(PathBuf::from(global.get("root").unwrap_or("/run/ferry-runtime")));
+    let root = PathBuf::from(global.get("root").unwrap_or("/run/ferry-runtime"));
+    let store = Store::new(root, global.has("systemd-cgroup"));
     match command.as_str() {
         "create" => create::create(&store, rest),
         "run" => create::run(&store, rest),
@@ -109,11 +113,13 @@ fn dispatch(global: &Arguments, rest: &[String]) -> Result<ExitCode, Error> {
         "list" => lifecycle::list(&store, rest),
         "pause" => lifecycle::pause(&store, rest),
         "resume" => lifecycle::resume(&store, rest),
-        "ps" => lifecycle::ps(&store, rest),
-        "update" => lifecycle::update(&store, rest),
+        "ps" => events::ps(&store, rest),
+        "events" => events::events(&store, rest),
+        "update" => update::update(&store, rest),
         "exec" => exec::exec(&store, rest),
         "spec" => spec::spec(rest),
         "features" => spec::features(rest),
+        "checkpoint" | "restore" => Err(unsupported(format!("{command} is not supported"))),
         "help" => print(USAGE).map(|()| ExitCode::SUCCESS),
         other => Err(invalid(format!("unknown command {other:?}; `ferry-runtime help` lists the commands"))),
     }
@@ -132,10 +138,11 @@ impl Log {
     }
 
     fn write(&self, message: &str) -> std::io::Result<()> {
+        let time = lifecycle::now();
         let line = if self.json {
-            format!("{}\n", serde_json::json!({"level": "error", "msg": message}))
+            format!("{}\n", serde_json::json!({"level": "error", "msg": message, "time": time}))
         } else {
-            format!("level=error msg={message:?}\n")
+            format!("time={time:?} level=error msg={message:?}\n")
         };
         std::fs::OpenOptions::new().append(true).create(true).open(&self.path)?.write_all(line.as_bytes())
     }

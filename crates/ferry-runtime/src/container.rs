@@ -12,6 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use crate::cgroup::Cgroup;
 use crate::channel::{self, Failure, FromChild};
 use crate::error::{Error, ErrorKind};
+use crate::hooks::Outside;
 use crate::init::{self, Filter, Inherited, Wait};
 use crate::plan::Plan;
 use crate::seccomp;
@@ -60,6 +61,12 @@ pub struct CreateOptions {
     pub bundle: Option<PathBuf>,
     /// Descriptors 3..3+n of the caller stay open in the process.
     pub preserved_fds: u32,
+    /// The process stays in the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// The root file system may lie on a ramdisk, where nothing can be pivoted: then the old root stays below the new one.
+    pub no_pivot: bool,
+    /// Processes may be in the container's cgroup already: whoever made it keeps it alive by them.
+    pub cgroup_is_inhabited: bool,
     /// A listening unix socket on which the created process waits for a start from another process than its parent.
     pub start_socket: Option<OwnedFd>,
 }
@@ -76,6 +83,9 @@ impl CreateOptions {
             seccomp_cache_dir: None,
             bundle: None,
             preserved_fds: 0,
+            no_new_keyring: false,
+            no_pivot: false,
+            cgroup_is_inhabited: false,
             start_socket: None,
         }
     }
@@ -165,15 +175,20 @@ pub fn run(options: CreateOptions) -> Result<Container, Error> {
 
 fn make(options: CreateOptions, wait: Wait) -> Result<Container, Error> {
     let given_network = options.network_namespace.is_some();
-    let plan = Plan::new(&options.id, &options.spec, given_network, options.bundle.as_deref())?;
+    let mut plan = Plan::new(&options.id, &options.spec, given_network, options.bundle.as_deref())?;
+    plan.keyring = plan.keyring.take().filter(|_| !options.no_new_keyring);
+    plan.may_change_root = options.no_pivot;
+    let plan = plan;
     let cache = options.seccomp_cache_dir.as_deref();
     let filter = plan.seccomp.as_ref().map(|profile| seccomp::filter(profile, cache)).transpose()?;
     let joined = open_namespaces(&plan)?;
     let cgroup = Cgroup::open(&plan.cgroup_path)?;
-    if cgroup.exists() && !cgroup.pids()?.is_empty() {
+    if !options.cgroup_is_inhabited && cgroup.exists() && !cgroup.pids()?.is_empty() {
         return Err(Error::invalid(format!("cgroup {} has processes in it", cgroup.path())));
     }
     let runs_at_once = matches!(wait, Wait::Not);
+    // Before the channel, whose ends it must not hold open.
+    let (_outside, outside) = Outside::start(&plan.hooks, &plan.hook_state)?.unzip();
     let (channel, child_end) = channel::pair()?;
     cgroup.make_v2_folder().map_err(|error| error.within(CGROUP_STAGE))?;
     let v2_folder = cgroup.v2_folder()?;
@@ -188,6 +203,7 @@ fn make(options: CreateOptions, wait: Wait) -> Result<Container, Error> {
         filter: filter.clone(),
         wait,
         preserved_fds: options.preserved_fds,
+        outside,
     };
     let mut unfinished = Unfinished { child: None, cgroup: Some(cgroup.clone()) };
     let make_cgroup = || -> Result<(), Error> {

@@ -97,8 +97,31 @@ pub struct ExecProcess {
 /// The text is what Docker prints after "OCI runtime exec failed: exec failed: ", but for [`ErrorKind::Invalid`] texts that begin
 /// with "unable to find" or "uids and gids", which Docker prints alone.
 pub fn exec(target: &ExecTarget, process: &Process, stdio: Stdio) -> Result<ExecProcess, Error> {
+    exec_with(target, process, stdio, ExecOptions::default())
+}
+
+/// What an exec may be asked for beside its process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExecOptions {
+    /// Descriptors 3..3+n of the caller stay open in the process.
+    pub preserved_fds: u32,
+    /// In a container that is frozen, wait until it is not.
+    pub ignore_paused: bool,
+}
+
+/// Runs a process in a container as [`exec`] does, with more to choose.
+///
+/// # Errors
+/// As for [`exec`].
+pub fn exec_with(
+    target: &ExecTarget,
+    process: &Process,
+    stdio: Stdio,
+    options: ExecOptions,
+) -> Result<ExecProcess, Error> {
     let (plan, _warnings) = plan::exec_process(process, target.linux.as_ref())?;
-    if target.cgroup.is_frozen().unwrap_or(false) {
+    let preserved = options.preserved_fds;
+    if !options.ignore_paused && target.cgroup.is_frozen().unwrap_or(false) {
         // It would freeze with the rest as soon as it is in there, and we with it.
         return Err(Error::invalid("cannot exec in a paused container"));
     }
@@ -110,7 +133,7 @@ pub fn exec(target: &ExecTarget, process: &Process, stdio: Stdio) -> Result<Exec
     let confined = RefCell::new(None);
     let prepare = || {
         let go = || -> Result<(), Failure> {
-            enter(target, &plan, &tasks, stdio, child_end.as_fd())?;
+            enter(target, &plan, &tasks, stdio, child_end.as_fd(), preserved)?;
             if init::can_be_born_confined(&plan, filter) {
                 let master = open_terminal(&plan, wants_terminal)?;
                 *confined.borrow_mut() = Some(confinement(&plan, filter)?.enter_for_child(&child_end, master)?);
@@ -125,8 +148,8 @@ pub fn exec(target: &ExecTarget, process: &Process, stdio: Stdio) -> Result<Exec
     };
     let main = || {
         let outcome = match confined.take() {
-            Some(program) => init::Program::execute_in_session(&program, wants_terminal, 0),
-            None => become_program(&plan, filter, wants_terminal, &child_end),
+            Some(program) => init::Program::execute_in_session(&program, wants_terminal, preserved),
+            None => become_program(&plan, filter, wants_terminal, &child_end, preserved),
         };
         init::tell(&child_end, outcome)
     };
@@ -180,6 +203,7 @@ fn enter(
     tasks: &[std::path::PathBuf],
     stdio: Stdio,
     channel: BorrowedFd<'_>,
+    preserved: u32,
 ) -> Result<(), Error> {
     init::become_separate(plan.oom_score_adj)?;
     init::join_cgroups(tasks)?;
@@ -199,7 +223,7 @@ fn enter(
         _ => Error::step("join the container's namespaces", error),
     })?;
     drop(pidfd);
-    init::close_host_descriptors(&[channel], 0)
+    init::close_host_descriptors(&[channel], preserved)
 }
 
 /// The process itself where its filter forbids it to be born with it: in sight of the container from its first moment, and seen with rights that it
@@ -209,17 +233,18 @@ fn become_program(
     filter: Option<&Filter>,
     wants_terminal: bool,
     channel: &OwnedFd,
+    preserved: u32,
 ) -> Result<Infallible, Failure> {
     let master = open_terminal(plan, wants_terminal)?;
     init::take_session(wants_terminal)?;
     let program = confinement(plan, filter)?.enter(channel, master)?;
     rights::install_filter(filter, plan)?;
-    program.execute(0)
+    program.execute(preserved)
 }
 
 fn confinement<'a>(plan: &'a ProcessPlan, filter: Option<&'a Filter>) -> Result<Confinement<'a>, Error> {
     let proc = plan.apparmor_profile.is_some().then(proc::PrivateProc::open).transpose()?;
-    Ok(Confinement { process: plan, keyring: c"_ses", makes_cwd: false, filter, proc })
+    Ok(Confinement { process: plan, keyring: Some(c"_ses"), makes_cwd: false, filter, proc })
 }
 
 /// Opens a terminal of the container's and puts it in place of the standard streams; returns its master.

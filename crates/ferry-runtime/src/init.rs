@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use ferry_spec::runtime::State;
 use ferry_sys::namespace::{self, Namespaces};
 use ferry_sys::process as sys_process;
 use ferry_sys::seccomp::Instruction;
@@ -17,6 +18,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use crate::channel::{self, Failure};
 use crate::container::{Rootfs, Stdio};
 use crate::error::Error;
+use crate::hooks::{self, Moment};
 use crate::plan::{Plan, ProcessPlan};
 use crate::root::Root;
 use crate::seccomp;
@@ -58,6 +60,8 @@ pub(crate) struct Inherited {
     pub(crate) filter: Option<Filter>,
     pub(crate) wait: Wait,
     pub(crate) preserved_fds: u32,
+    /// To the process that runs the hooks outside.
+    pub(crate) outside: Option<OwnedFd>,
 }
 
 impl Inherited {
@@ -122,16 +126,28 @@ pub(crate) fn tell(channel: &OwnedFd, outcome: Result<Infallible, Failure>) -> i
 
 /// Builds the container's view of the world around the calling process, and lets go of the host.
 pub(crate) fn build(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Result<Built, Failure> {
-    let Inherited { rootfs, network, joined, procs, stdio, cgroup_tasks, cgroup_views, filter, wait, preserved_fds } =
-        inherited;
+    let Inherited {
+        rootfs,
+        network,
+        joined,
+        procs,
+        stdio,
+        cgroup_tasks,
+        cgroup_views,
+        filter,
+        wait,
+        preserved_fds,
+        outside,
+    } = inherited;
     become_separate(plan.process.oom_score_adj)?;
     join_namespaces(network.as_ref(), &joined)?;
     drop((network, joined));
 
     let engine_root = matches!(rootfs, Rootfs::Mount(_));
+    let shown_at = root_for_hooks(plan, &rootfs);
     let trees = mounts::collect(plan, rootfs, procs)?;
     let mut cgroup = CgroupEntry { channel, tasks: &cgroup_tasks, namespace: plan, entered: false };
-    let root_fd = mounts::attach_root(&trees)?;
+    let root_fd = mounts::attach_root(&trees, &shown_at)?;
     let root = Root::new(&root_fd);
     if engine_root {
         mounts::mark_root(root)?;
@@ -147,6 +163,8 @@ pub(crate) fn build(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Res
         console::bind(root, console)?;
     }
     cgroup.enter()?;
+    hooks::while_creating(&plan.hooks, &plan.hook_state, outside.as_ref())?;
+    drop(outside);
     set_names(plan)?;
     let proc = use_proc(plan, proc)?;
     mask::read_only(root, &plan.readonly_paths)?;
@@ -160,6 +178,14 @@ pub(crate) fn build(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Res
     // From here on the image and the user have a say.
     close_host_descriptors(&built.kept(channel), preserved_fds)?;
     Ok(built)
+}
+
+/// Where the root is put until it is the root. By default on top of `/`, where no path leads into it; but hooks know it by its own name.
+fn root_for_hooks(plan: &Plan, rootfs: &Rootfs) -> PathBuf {
+    match rootfs {
+        Rootfs::Path(path) if plan.shows_root_to_hooks() => path.clone(),
+        _ => PathBuf::from("/"),
+    }
 }
 
 impl Built {
@@ -186,13 +212,17 @@ pub(crate) fn become_program(plan: &Plan, channel: &OwnedFd, built: Built) -> Re
         Wait::Socket(listener) => std::mem::forget(accept_start(listener)?),
     }
     rights::install_filter(filter.as_ref(), &plan.process)?;
+    // With no more rights than the program: they are the image's.
+    let state = State { status: "created".into(), ..plan.hook_state.clone() };
+    hooks::in_container(&plan.hooks, Moment::StartContainer, &state)?;
     program.execute(preserved_fds)
 }
 
 /// What a process becomes before its program.
 pub(crate) struct Confinement<'a> {
     pub(crate) process: &'a ProcessPlan,
-    pub(crate) keyring: &'a CStr,
+    /// `None` stays in the caller's.
+    pub(crate) keyring: Option<&'a CStr>,
     /// The working directory is made where it is missing.
     pub(crate) makes_cwd: bool,
     pub(crate) filter: Option<&'a Filter>,
@@ -209,13 +239,15 @@ pub(crate) struct Program {
 
 impl<'a> Confinement<'a> {
     fn of_plan(plan: &'a Plan, filter: Option<&'a Filter>, proc: Option<proc::PrivateProc>) -> Confinement<'a> {
-        Confinement { process: &plan.process, keyring: &plan.keyring, makes_cwd: true, filter, proc }
+        Confinement { process: &plan.process, keyring: plan.keyring.as_deref(), makes_cwd: true, filter, proc }
     }
 
     /// Takes on everything but the filter, finds the program and says that all is ready.
     pub(crate) fn enter(self, channel: &OwnedFd, master: Option<OwnedFd>) -> Result<Program, Failure> {
         let process = self.process;
-        rights::join_keyring(self.keyring)?;
+        if let Some(name) = self.keyring {
+            rights::join_keyring(name)?;
+        }
         let user = user::resolve(process)?;
         rights::give_stdio(user.uid);
         if self.makes_cwd {
@@ -273,7 +305,8 @@ pub(crate) fn can_be_born_confined(process: &ProcessPlan, filter: Option<&Filter
 impl Built {
     /// Goes as far as possible for a child: see [`can_be_born_confined`]. A process that is still to be started cannot.
     pub(crate) fn confine(self, plan: &Plan, channel: &OwnedFd) -> Result<Prepared, Failure> {
-        if !matches!(self.wait, Wait::Not) || !can_be_born_confined(&plan.process, self.filter.as_ref()) {
+        let must_wait = !matches!(self.wait, Wait::Not) || !plan.hooks.start_container.is_empty();
+        if must_wait || !can_be_born_confined(&plan.process, self.filter.as_ref()) {
             return Ok(Prepared::Built(self));
         }
         let Built { master, proc, filter, preserved_fds, .. } = self;

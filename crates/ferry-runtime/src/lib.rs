@@ -13,6 +13,7 @@ mod channel;
 mod container;
 mod error;
 mod exec;
+pub mod hooks;
 mod init;
 mod plan;
 mod root;
@@ -20,4 +21,4 @@ mod seccomp;
 
 pub use container::{Container, CreateOptions, Rootfs, Stdio, create, run};
 pub use error::{Error, ErrorKind};
-pub use exec::{ExecProcess, ExecTarget, exec};
+pub use exec::{ExecOptions, ExecProcess, ExecTarget, exec, exec_with};

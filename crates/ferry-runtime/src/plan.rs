@@ -7,7 +7,8 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use ferry_spec::runtime::{
-    Linux, LinuxDevice, LinuxNamespaceKind, LinuxResources, LinuxSeccomp, Process, Spec, defaults,
+    Hooks, Linux, LinuxDevice, LinuxNamespaceKind, LinuxResources, LinuxSeccomp, OCI_VERSION, Process, Spec, State,
+    defaults,
 };
 use ferry_sys::mount::Propagation;
 use ferry_sys::namespace::Namespaces;
@@ -42,8 +43,13 @@ pub(crate) struct Plan {
     pub(crate) resources: LinuxResources,
     pub(crate) seccomp: Option<LinuxSeccomp>,
     pub(crate) process: ProcessPlan,
-    /// Name of the new session keyring.
-    pub(crate) keyring: CString,
+    /// Name of the new session keyring; `None` keeps the caller's.
+    pub(crate) keyring: Option<CString>,
+    /// Where the root cannot be pivoted into (it lies on a ramdisk), it is moved and changed into.
+    pub(crate) may_change_root: bool,
+    pub(crate) hooks: Hooks,
+    /// What hooks are told, but for the pid.
+    pub(crate) hook_state: State,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -64,6 +70,7 @@ impl Plan {
         let linux = spec.linux.as_ref().ok_or_else(|| Error::invalid("config has no `linux` object"))?;
         let process = spec.process.as_ref().ok_or_else(|| Error::invalid("config has no `process` object"))?;
         refuse_unsupported(spec, linux)?;
+        spec.hooks.as_ref().map_or(Ok(()), crate::hooks::check)?;
         let (new_namespaces, joined_namespaces) = namespaces(linux, network_given)?;
         if !new_namespaces.contains(Namespaces::MOUNT) {
             return Err(Error::unsupported("a container without a mount namespace of its own is not supported"));
@@ -98,9 +105,30 @@ impl Plan {
             resources: linux.resources.clone().unwrap_or_default(),
             seccomp: linux.seccomp.clone(),
             process,
-            keyring: c_string("container id", &format!("_ses.{id}"))?,
+            keyring: Some(c_string("container id", &format!("_ses.{id}"))?),
+            may_change_root: false,
+            hooks: spec.hooks.clone().unwrap_or_default(),
+            hook_state: hook_state(id, spec, bundle),
             warnings,
         })
+    }
+
+    /// Whether hooks may look for the root file system by its name, in the container's mount namespace.
+    pub(crate) fn shows_root_to_hooks(&self) -> bool {
+        !(self.hooks.prestart.is_empty()
+            && self.hooks.create_runtime.is_empty()
+            && self.hooks.create_container.is_empty())
+    }
+}
+
+fn hook_state(id: &str, spec: &Spec, bundle: Option<&std::path::Path>) -> State {
+    State {
+        oci_version: OCI_VERSION.into(),
+        id: id.into(),
+        status: "creating".into(),
+        pid: 0,
+        bundle: bundle.map(|bundle| bundle.display().to_string()).unwrap_or_default(),
+        annotations: spec.annotations.clone(),
     }
 }
 
@@ -112,7 +140,6 @@ pub(crate) fn c_string(what: &str, text: &str) -> Result<CString, Error> {
 fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), Error> {
     let process = spec.process.as_ref();
     let asked = [
-        (spec.hooks.as_ref().is_some_and(|hooks| *hooks != Default::default()), "hooks"),
         (!linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty(), "linux.uidMappings and linux.gidMappings"),
         (linux.namespace(LinuxNamespaceKind::User).is_some(), "a user namespace"),
         (linux.intel_rdt.is_some(), "linux.intelRdt"),

@@ -10,7 +10,8 @@ use ferry_spec::runtime::Spec;
 
 use super::arguments::{Arguments, Option as Flag, Rest, only};
 use super::store::{Record, START_SOCKET, Store, start_time};
-use super::{failed, invalid, sealed, terminal, unsupported};
+use super::systemd::Scope;
+use super::{failed, invalid, lifecycle, sealed, terminal};
 
 const CREATE: &[Flag] = &[
     Flag::value("bundle").short('b'),
@@ -42,7 +43,7 @@ pub(crate) fn create(store: &Store, line: &[String]) -> Result<ExitCode, Error> 
     if request.is_terminal() && request.console_socket.is_none() {
         return Err(invalid("cannot allocate tty if the runtime will detach without setting console socket"));
     }
-    let mut made = make(store, &request, ferry_runtime::create)?;
+    let (mut made, _) = make(store, &request, ferry_runtime::create)?;
     finish(&request, &mut made)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -55,8 +56,14 @@ pub(crate) fn run(store: &Store, line: &[String]) -> Result<ExitCode, Error> {
     if detach && request.is_terminal() && request.console_socket.is_none() {
         return Err(invalid("cannot allocate tty if the runtime will detach without setting console socket"));
     }
-    let mut made = make(store, &request, ferry_runtime::run)?;
+    let (mut made, record) = make(store, &request, ferry_runtime::run)?;
     store.mark_started(&request.id)?;
+    if let Err(error) = lifecycle::poststart(store, &record) {
+        // Killed already; nobody else would wait for it.
+        let _ = ferry_sys::process::wait(made.pid());
+        let _ = lifecycle::remove(store, &record);
+        return Err(error);
+    }
     let console = finish(&request, &mut made)?;
     if detach {
         return Ok(ExitCode::SUCCESS);
@@ -64,9 +71,7 @@ pub(crate) fn run(store: &Store, line: &[String]) -> Result<ExitCode, Error> {
     let code = terminal::attend(made.pid(), console)?;
     if !arguments.has("keep") {
         // What is left in the container ends with its first process where it has a pid namespace; elsewhere by this.
-        made.cgroup().signal_all(libc::SIGKILL)?;
-        made.cgroup().remove()?;
-        store.remove(&request.id)?;
+        lifecycle::remove(store, &record)?;
     }
     Ok(code)
 }
@@ -77,29 +82,31 @@ struct Request {
     bundle: PathBuf,
     spec: Spec,
     console_socket: Option<PathBuf>,
+    pidfd_socket: Option<PathBuf>,
     pid_file: Option<PathBuf>,
     preserved_fds: u32,
+    no_pivot: bool,
+    no_new_keyring: bool,
 }
 
 impl Request {
     fn new(arguments: &Arguments, id: &str) -> Result<Request, Error> {
-        for name in ["no-pivot", "no-new-keyring", "pidfd-socket"] {
-            if arguments.has(name) {
-                return Err(unsupported(format!("--{name} is not supported")));
-            }
-        }
         let bundle = std::path::absolute(arguments.get("bundle").unwrap_or("."))
             .map_err(|error| failed("find the bundle", &error))?;
         let path = bundle.join("config.json");
         let text = std::fs::read(&path).map_err(|error| failed(&format!("read {}", path.display()), &error))?;
         let spec = serde_json::from_slice(&text).map_err(|error| invalid(format!("{}: {error}", path.display())))?;
+        let path_of = |name: &str| arguments.get(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         Ok(Request {
             id: id.into(),
             bundle,
             spec,
-            console_socket: arguments.get("console-socket").filter(|path| !path.is_empty()).map(PathBuf::from),
-            pid_file: arguments.get("pid-file").filter(|path| !path.is_empty()).map(PathBuf::from),
-            preserved_fds: arguments.number("preserve-fds")?,
+            console_socket: path_of("console-socket"),
+            pidfd_socket: path_of("pidfd-socket"),
+            pid_file: path_of("pid-file"),
+            preserved_fds: arguments.number("preserve-fds")? + sockets_handed_over(),
+            no_pivot: arguments.has("no-pivot"),
+            no_new_keyring: arguments.has("no-new-keyring"),
         })
     }
 
@@ -114,11 +121,16 @@ impl Request {
     }
 }
 
+/// Sockets that a service manager handed to whoever called us are for the container, as with runc.
+pub(crate) fn sockets_handed_over() -> u32 {
+    std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).filter(|count| *count < 1024).unwrap_or(0)
+}
+
 fn make(
     store: &Store,
     request: &Request,
     how: impl FnOnce(CreateOptions) -> Result<Container, Error>,
-) -> Result<Container, Error> {
+) -> Result<(Container, Record), Error> {
     let folder = store.reserve(&request.id)?;
     let made = make_in(store, request, folder, how);
     if made.is_err() {
@@ -133,31 +145,45 @@ fn make_in(
     request: &Request,
     folder: OwnedFd,
     how: impl FnOnce(CreateOptions) -> Result<Container, Error>,
-) -> Result<Container, Error> {
+) -> Result<(Container, Record), Error> {
     let listener = ferry_sys::socket::listen_at(folder.as_fd(), START_SOCKET)
         .map_err(|error| failed("make the socket of the start", &error))?;
     drop(folder);
     let stdio = if request.is_terminal() { Stdio::Terminal } else { own_stdio()? };
-    let mut options = CreateOptions::new(&request.id, request.spec.clone(), request.rootfs()?, stdio);
+    let mut spec = request.spec.clone();
+    let scope = if store.systemd {
+        let linux = spec.linux.get_or_insert_default();
+        let scope = Scope::start(linux.cgroups_path.as_deref(), &request.id)?;
+        linux.cgroups_path = Some(scope.cgroup.clone());
+        Some(scope)
+    } else {
+        None
+    };
+    let systemd_unit = scope.as_ref().map(|scope| scope.unit.clone());
+    let mut options = CreateOptions::new(&request.id, spec, request.rootfs()?, stdio);
     options.bundle = Some(request.bundle.clone());
     options.preserved_fds = request.preserved_fds;
+    options.no_pivot = request.no_pivot;
+    options.no_new_keyring = request.no_new_keyring;
+    options.cgroup_is_inhabited = scope.is_some();
     options.start_socket = Some(listener.into());
     let container = how(options)?;
     for warning in container.warnings() {
         super::complain(warning);
     }
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let saved = store.save(&Record {
+    let record = Record {
         id: request.id.clone(),
         pid: container.pid(),
         start_time: start_time(container.pid()).unwrap_or(0),
         bundle: request.bundle.clone(),
         created,
         cgroup: container.cgroup().path(),
+        systemd_unit,
         spec: request.spec.clone(),
-    });
-    match saved {
-        Ok(()) => Ok(container),
+    };
+    match store.save(&record).and_then(|()| scope.map_or(Ok(()), Scope::keep)) {
+        Ok(()) => Ok((container, record)),
         Err(error) => {
             // A container without a record could never be removed.
             let _ = container.cgroup().signal_all(libc::SIGKILL);
@@ -173,9 +199,12 @@ fn finish(request: &Request, container: &mut Container) -> Result<Option<OwnedFd
     if let Some(path) = &request.pid_file {
         write_pid_file(path, container.pid())?;
     }
+    if let Some(path) = &request.pidfd_socket {
+        terminal::send(path, b"pidfd", container.pidfd())?;
+    }
     let console = container.take_console();
     match (&request.console_socket, console) {
-        (Some(path), Some(console)) => terminal::send(path, &console).map(|()| None),
+        (Some(path), Some(console)) => terminal::send(path, b"/dev/ptmx", console.as_fd()).map(|()| None),
         (_, console) => Ok(console),
     }
 }

@@ -1,13 +1,15 @@
 //! `exec`: one more program in a container.
 
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ferry_runtime::{Error, ErrorKind, ExecTarget, Stdio};
+use ferry_runtime::cgroup::Cgroup;
+use ferry_runtime::{Error, ErrorKind, ExecOptions, ExecTarget, Stdio};
 use ferry_spec::runtime::{Capabilities, Process};
 
 use super::arguments::{Arguments, Option as Flag, Rest};
-use super::create::{own_stdio, write_pid_file};
+use super::create::{own_stdio, sockets_handed_over, write_pid_file};
 use super::store::Store;
 use super::{failed, invalid, sealed, terminal, unsupported};
 
@@ -33,14 +35,6 @@ const OPTIONS: &[Flag] = &[
 
 pub(crate) fn exec(store: &Store, line: &[String]) -> Result<ExitCode, Error> {
     let (arguments, words) = Arguments::parse(OPTIONS, line, Rest::StopsAtWord)?;
-    for name in ["pidfd-socket", "cgroup", "ignore-paused"] {
-        if arguments.has(name) {
-            return Err(unsupported(format!("--{name} is not supported")));
-        }
-    }
-    if arguments.number("preserve-fds")? != 0 {
-        return Err(unsupported("--preserve-fds is not supported for exec"));
-    }
     let (id, program) = words.split_first().ok_or_else(|| invalid("a container id is needed"))?;
     sealed::ensure()?;
     let record = store.load(id)?;
@@ -60,18 +54,39 @@ pub(crate) fn exec(store: &Store, line: &[String]) -> Result<ExitCode, Error> {
     if process.terminal && detach && console_socket.is_none() {
         return Err(invalid("cannot allocate tty if the runtime will detach without setting console socket"));
     }
-    let target = ExecTarget::open(record.pid, &record.spec, &record.cgroup)?;
+    let cgroup = sub_cgroup(&record.cgroup, arguments.get("cgroup"))?;
+    let target = ExecTarget::open(record.pid, &record.spec, &cgroup)?;
     let stdio = if process.terminal { Stdio::Terminal } else { own_stdio()? };
-    let mut started = ferry_runtime::exec(&target, &process, stdio)?;
+    let options = ExecOptions {
+        preserved_fds: arguments.number("preserve-fds")? + sockets_handed_over(),
+        ignore_paused: arguments.has("ignore-paused"),
+    };
+    let mut started = ferry_runtime::exec_with(&target, &process, stdio, options)?;
+    if let Some(path) = arguments.get("pidfd-socket").filter(|path| !path.is_empty()) {
+        terminal::send(path.as_ref(), b"pidfd", started.pidfd.as_fd())?;
+    }
     if let Some(path) = arguments.get("pid-file").filter(|path| !path.is_empty()) {
         write_pid_file(path.as_ref(), started.pid)?;
     }
     let mut console = started.console.take();
     if let (Some(path), Some(master)) = (&console_socket, &console) {
-        terminal::send(path, master)?;
+        terminal::send(path, b"/dev/ptmx", master.as_fd())?;
         console = None;
     }
     if detach { Ok(ExitCode::SUCCESS) } else { terminal::attend(started.pid, console) }
+}
+
+/// The cgroup below the container's that `--cgroup` names.
+fn sub_cgroup(own: &str, wanted: Option<&str>) -> Result<String, Error> {
+    let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else { return Ok(own.into()) };
+    if wanted.contains(':') {
+        return Err(unsupported(format!("--cgroup {wanted}: a cgroup for some controllers only is not supported")));
+    }
+    let path = format!("{own}/{}", wanted.trim_start_matches('/'));
+    if Cgroup::open(&path)?.exists() {
+        return Ok(path);
+    }
+    Err(invalid(format!("bad sub cgroup path: {wanted}: no such cgroup in the container")))
 }
 
 /// The container's own process with what the options change.

@@ -1,11 +1,13 @@
-//! What is done to a container that exists: start, state, kill, delete, list, pause, resume, ps, update.
+//! What is done to a container that exists: start, state, kill, delete, list, pause, resume.
 
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use ferry_runtime::cgroup::Cgroup;
+use ferry_runtime::hooks::{self, Moment};
 use ferry_runtime::{Error, ErrorKind};
+use ferry_spec::runtime::State;
 
 use super::arguments::{Arguments, Option as Flag, Rest, only};
 use super::store::{Record, START_SOCKET, Store};
@@ -27,7 +29,34 @@ pub(crate) fn start(store: &Store, line: &[String]) -> Result<ExitCode, Error> {
     ferry_sys::socket::receive(&socket, &mut byte, &mut Vec::new())
         .map_err(|error| failed("wait for the container's process", &error))?;
     store.mark_started(&record.id)?;
+    poststart(store, &record)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the hooks that come after the start; the container does not outlive their failure.
+pub(crate) fn poststart(store: &Store, record: &Record) -> Result<(), Error> {
+    let Some(spec) = &record.spec.hooks else { return Ok(()) };
+    let state = State { status: "running".into(), pid: record.pid as i32, ..store.state(record)? };
+    hooks::run(spec, Moment::Poststart, &state).inspect_err(|_| {
+        // The hook's failure is the one to tell.
+        let _ = Cgroup::open(&record.cgroup).and_then(|cgroup| cgroup.signal_all(libc::SIGKILL));
+    })
+}
+
+/// Runs the hooks that come after the end. They cannot stop it any more, so what goes wrong is said and no more.
+pub(crate) fn poststop(record: &Record) {
+    let Some(spec) = &record.spec.hooks else { return };
+    let state = State {
+        oci_version: ferry_spec::runtime::OCI_VERSION.into(),
+        id: record.id.clone(),
+        status: "stopped".into(),
+        pid: 0,
+        bundle: record.bundle.display().to_string(),
+        annotations: record.spec.annotations.clone(),
+    };
+    for error in hooks::run_each(spec, Moment::Poststop, &state) {
+        super::complain(&error.to_string());
+    }
 }
 
 pub(crate) fn state(store: &Store, line: &[String]) -> Result<ExitCode, Error> {
@@ -83,9 +112,21 @@ pub(crate) fn delete(store: &Store, line: &[String]) -> Result<ExitCode, Error> 
         _ if force => end(store, &record, &cgroup)?,
         status => return Err(invalid(format!("cannot delete container {id} that is not stopped: {status}"))),
     }
+    remove(store, &record)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes away what is left of a container whose process has ended.
+pub(crate) fn remove(store: &Store, record: &Record) -> Result<(), Error> {
+    let cgroup = Cgroup::open(&record.cgroup)?;
     cgroup.signal_all(libc::SIGKILL)?;
+    if let Some(unit) = &record.systemd_unit {
+        super::systemd::stop(unit)?;
+    }
     cgroup.remove()?;
-    store.remove(id).map(|()| ExitCode::SUCCESS)
+    store.remove(&record.id)?;
+    poststop(record);
+    Ok(())
 }
 
 fn end(store: &Store, record: &Record, cgroup: &Cgroup) -> Result<(), Error> {
@@ -162,40 +203,6 @@ pub(crate) fn resume(store: &Store, line: &[String]) -> Result<ExitCode, Error> 
     }
 }
 
-/// Lists host pids; runc's table calls `ps` on the host for it, which an engine never asks for.
-pub(crate) fn ps(store: &Store, line: &[String]) -> Result<ExitCode, Error> {
-    let known = [Flag::value("format").short('f')];
-    let (arguments, words) = Arguments::parse(&known, line, Rest::Mixed)?;
-    let record = store.load(only(&words)?)?;
-    let pids = Cgroup::open(&record.cgroup)?.pids()?;
-    let text = match arguments.get("format").unwrap_or("table") {
-        "json" => format!("{}\n", serde_json::Value::from(pids)),
-        "table" => {
-            let row = |pid: &u32| {
-                // One that has ended meanwhile has no name any more.
-                let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                format!("{pid:<10}  {}\n", name.trim())
-            };
-            format!("{:<10}  COMMAND\n", "PID") + &pids.iter().map(row).collect::<String>()
-        }
-        other => return Err(invalid(format!("invalid format {other:?}, must be table or json"))),
-    };
-    print(&text).map(|()| ExitCode::SUCCESS)
-}
-
-/// Changes limits by a file of resources, `-` for stdin.
-pub(crate) fn update(store: &Store, line: &[String]) -> Result<ExitCode, Error> {
-    let known = [Flag::value("resources").short('r')];
-    let (arguments, words) = Arguments::parse(&known, line, Rest::Mixed)?;
-    let record = store.load(only(&words)?)?;
-    let path = arguments.get("resources").ok_or_else(|| invalid("update needs --resources"))?;
-    let text = if path == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
-    let text = text.map_err(|error| failed(&format!("read {path}"), &error))?;
-    let resources = serde_json::from_str(&text).map_err(|error| invalid(format!("{path}: {error}")))?;
-    Cgroup::open(&record.cgroup)?.update(&resources)?;
-    Ok(ExitCode::SUCCESS)
-}
-
 /// Reads a signal by number or name, with or without `SIG`.
 fn signal_number(text: &str) -> Result<i32, Error> {
     const NAMES: [&str; 31] = [
@@ -218,6 +225,12 @@ fn signal_number(text: &str) -> Result<i32, Error> {
         Some(base + sign * offset).filter(|number| (34..=64).contains(number))
     };
     real_time("RTMIN", 34, 1).or_else(|| real_time("RTMAX", 64, -1)).ok_or_else(unknown)
+}
+
+/// The time, for logs.
+pub(crate) fn now() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    rfc3339(since.map_or(0, |since| since.as_secs()))
 }
 
 /// A time as engines read it.

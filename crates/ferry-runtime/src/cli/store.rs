@@ -19,6 +19,8 @@ pub(crate) const START_SOCKET: &str = "start.sock";
 /// The folder of all states.
 pub(crate) struct Store {
     root: PathBuf,
+    /// cgroups are made by systemd.
+    pub(crate) systemd: bool,
 }
 
 /// One container, as recorded.
@@ -32,12 +34,15 @@ pub(crate) struct Record {
     /// Seconds since 1970.
     pub(crate) created: u64,
     pub(crate) cgroup: String,
+    /// Whose cgroup it is, where systemd made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) systemd_unit: Option<String>,
     pub(crate) spec: Spec,
 }
 
 impl Store {
-    pub(crate) fn new(root: PathBuf) -> Store {
-        Store { root }
+    pub(crate) fn new(root: PathBuf, systemd: bool) -> Store {
+        Store { root, systemd }
     }
 
     fn folder(&self, id: &str) -> PathBuf {

@@ -11,11 +11,11 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 
 use super::failed;
 
-/// Sends the master of a terminal to whoever listens on a socket, as runc does.
-pub(crate) fn send(path: &Path, console: &OwnedFd) -> Result<(), Error> {
-    let step = |error: std::io::Error| failed(&format!("send the terminal to {}", path.display()), &error);
+/// Sends a descriptor, such as the master of a terminal, to whoever listens on a socket, as runc does.
+pub(crate) fn send(path: &Path, name: &[u8], fd: BorrowedFd<'_>) -> Result<(), Error> {
+    let step = |error: std::io::Error| failed(&format!("send a descriptor to {}", path.display()), &error);
     let socket = UnixStream::connect(path).map_err(step)?;
-    ferry_sys::socket::send(&socket, b"/dev/ptmx", &[console.as_fd()]).map(drop).map_err(step)
+    ferry_sys::socket::send(&socket, name, &[fd]).map(drop).map_err(step)
 }
 
 const FORWARDED: [i32; 8] = [

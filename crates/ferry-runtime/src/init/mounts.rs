@@ -82,12 +82,13 @@ fn bind_tree(mount: &MountPlan) -> Result<Option<OwnedFd>, Error> {
     Ok(Some(tree))
 }
 
-/// Puts the root on top of `/`. Returns its descriptor.
-pub(super) fn attach_root(trees: &Trees) -> Result<OwnedFd, Error> {
+/// Puts the root on top of a folder of the host's view. Returns its descriptor.
+pub(super) fn attach_root(trees: &Trees, at: &std::path::Path) -> Result<OwnedFd, Error> {
     let step = |error: Errno| Error::step("attach the root file system", error);
-    // A shared parent would refuse the change of root.
-    change(CWD, c"/", Propagation::Private, false).map_err(|error| Error::step("make / private", error))?;
-    move_mount(&trees.root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(step)?;
+    // A shared parent would refuse the change of root, and the folder's own mount, too.
+    let whole = at != std::path::Path::new("/");
+    change(CWD, c"/", Propagation::Private, whole).map_err(|error| Error::step("make / private", error))?;
+    move_mount(&trees.root, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(step)?;
     rustix::io::fcntl_dupfd_cloexec(&trees.root, 3).map_err(step)
 }
 
@@ -328,7 +329,11 @@ pub(super) fn pivot(plan: &Plan, root: &OwnedFd) -> Result<(), Error> {
         set(root, mount::READ_ONLY, false)
             .map_err(|error| Error::step("make the root file system read-only", error))?;
     }
-    swap_root(root).map_err(step)?;
+    match swap_root(root) {
+        // Nothing can be pivoted away from the first file system of a boot.
+        Err(Errno::INVAL) if plan.may_change_root => change_root(root).map_err(step)?,
+        other => other.map_err(step)?,
+    }
     if let Some((propagation, recursive)) = plan.root_propagation {
         change(CWD, c"/", propagation, recursive)
             .map_err(|error| Error::step("set the propagation of the root file system", error))?;
@@ -341,6 +346,21 @@ fn swap_root(root: &OwnedFd) -> Result<(), Errno> {
     // The old root comes to lie on top of the new one, where "." finds it again.
     rustix::process::pivot_root(".", ".")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")
+}
+
+/// Makes the root the root where it cannot be pivoted into: the old one stays below it, without the file systems that would give most away.
+fn change_root(root: &OwnedFd) -> Result<(), Errno> {
+    for path in ["/proc", "/sys"] {
+        match rustix::mount::unmount(path, UnmountFlags::DETACH) {
+            // It was not mounted.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    rustix::process::fchdir(root)?;
+    rustix::mount::mount_move(".", "/")?;
+    rustix::process::chroot(".")?;
     rustix::process::chdir("/")
 }
 

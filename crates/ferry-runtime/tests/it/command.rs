@@ -116,8 +116,8 @@ fn wrong_configurations_are_refused_and_leave_nothing() {
         ("args must not be empty", |bundle| bundle.process().args.clear()),
         ("must be an absolute path", |bundle| bundle.process().cwd = "tmp".into()),
         ("CAP_NONSENSE", |bundle| bundle.process().capabilities.as_mut().unwrap().bounding.push("CAP_NONSENSE".into())),
-        ("hooks is not supported", |bundle| {
-            let hook = ferry_spec::runtime::Hook { path: "/bin/true".into(), ..Default::default() };
+        ("must be an absolute path", |bundle| {
+            let hook = ferry_spec::runtime::Hook { path: "bin/true".into(), ..Default::default() };
             bundle.spec.hooks = Some(ferry_spec::runtime::Hooks { prestart: vec![hook], ..Default::default() });
         }),
         ("apparmor", |bundle| bundle.process().apparmor_profile = Some("no-such-profile".into())),

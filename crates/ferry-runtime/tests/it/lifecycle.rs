@@ -116,8 +116,8 @@ fn unknown_options_and_commands_are_errors() {
     for (words, expected) in [
         (vec!["bogus"], "bogus"),
         (vec!["create", "--bogus", "x"], "--bogus"),
-        (vec!["create", "--no-pivot", "x"], "--no-pivot is not supported"),
-        (vec!["--systemd-cgroup", "list"], "--systemd-cgroup is not supported"),
+        (vec!["checkpoint", "x"], "checkpoint is not supported"),
+        (vec!["update", "--memory", "x", "nobody"], "container does not exist"),
         (vec!["create"], "a container id is needed"),
         (vec!["create", "../x"], "invalid container ID format"),
         (vec!["state", "nobody"], "container does not exist"),

@@ -5,7 +5,9 @@
 mod bundle;
 mod command;
 mod devices;
+mod engine;
 mod exec;
+mod hooks;
 mod identity;
 mod library;
 mod lifecycle;
