@@ -18,6 +18,7 @@ mod grammar;
 mod help;
 mod options;
 mod output;
+mod output_file;
 mod progress;
 mod streams;
 

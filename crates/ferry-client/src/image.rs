@@ -58,12 +58,30 @@ impl Client {
         &self,
         tarball: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
         quiet: bool,
-        platform: &str,
+        platforms: &[String],
     ) -> Result<ByteStream> {
-        let query = Query::new().with("quiet", if quiet { "1" } else { "0" }).with_text("platform", platform);
+        let mut query = Query::new().with("quiet", if quiet { "1" } else { "0" });
+        for platform in platforms {
+            query = query.with("platform", platform.clone());
+        }
         let mut headers = HeaderMap::new();
         headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
         self.stream(Method::POST, "/images/load", &query, headers, streamed(tarball)).await
+    }
+
+    /// API: `GET /images/get`, a tar.
+    ///
+    /// # Errors
+    /// 404 for an unknown image or platform.
+    pub async fn image_save(&self, names: &[String], platforms: &[String]) -> Result<ByteStream> {
+        let mut query = Query::new();
+        for name in names {
+            query = query.with("names", name.clone());
+        }
+        for platform in platforms {
+            query = query.with("platform", platform.clone());
+        }
+        self.stream(Method::GET, "/images/get", &query, HeaderMap::new(), Payload::empty()).await
     }
 
     /// API: `GET /images/json`

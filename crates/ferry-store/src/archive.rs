@@ -6,7 +6,7 @@
 //! Whoever loads holds a lease: what was read and is not part of an image goes with the next collection.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{Read, Write as _};
 
 use ferry_spec::descriptor::{Descriptor, media_type};
 use ferry_spec::digest::{Algorithm, DiffId, Digest, Hasher};
@@ -19,8 +19,12 @@ use serde::Deserialize;
 use crate::Store;
 use crate::content::Spool;
 use crate::error::{Error, Result};
-use crate::layers::stream::{Decoder, Stream, inflate};
+use crate::layers::stream::{Decoder, Stream, inflate_unhashed};
 use crate::layers::{EntryKind, LayerError, clean_path, next_entry, skip_padding};
+
+mod save;
+
+pub use save::{SaveChoice, SavePlan, SavedImage};
 
 /// The longest `manifest.json` or `index.json`, in bytes.
 const MAX_LIST_BYTES: u64 = 8 << 20;
@@ -77,6 +81,12 @@ pub enum ArchiveError {
     /// More than an image may have.
     #[error("image in the archive has {0} layers, more than the {MAX_LAYERS} allowed")]
     TooManyLayers(usize),
+    /// A layer in the archive is compressed in a way that no registry takes.
+    #[error("layer in the archive is compressed by bzip2 or xz; only gzip and zstd are supported")]
+    LayerCompression,
+    /// An index that is to be written has nothing for the platforms asked for.
+    #[error("no manifest found for platform: not found")]
+    NoPlatform,
 }
 
 impl ArchiveError {
@@ -116,7 +126,7 @@ impl Store {
     /// [`Error::Archive`] and the errors of content.
     pub fn load_archive(&self, archive: impl Read) -> Result<Vec<LoadedImage>> {
         let mut failure = None;
-        let keys = inflate(archive, self.inner.limits, |stream| match read_keys(self, stream) {
+        let keys = inflate_unhashed(archive, self.inner.limits, |stream| match read_keys(self, stream) {
             Ok(keys) => Ok(keys),
             Err(Error::Archive(ArchiveError::Read(error))) => Err(error),
             Err(error) => {
@@ -128,7 +138,7 @@ impl Store {
         if let Some(error) = failure {
             return Err(error);
         }
-        let (keys, _) = keys.map_err(ArchiveError::Read)?;
+        let keys = keys.map_err(ArchiveError::Read)?;
         keys.images(self)
     }
 
@@ -137,9 +147,36 @@ impl Store {
     /// # Errors
     /// When it cannot be read, decompressed or stored.
     pub fn import_layer(&self, tar: impl Read) -> Result<ImportedLayer> {
-        let (digest, size) = self.spool(tar)?;
+        let (mut digest, mut size) = self.spool(tar)?;
+        if self.is_foreign_to_layers(&digest)? {
+            (digest, size) = self.recompress(&digest)?;
+        }
         let (diff_id, media_type) = self.diff_id_of(&digest)?;
         Ok(ImportedLayer { descriptor: Descriptor::new(media_type, digest, size), diff_id })
+    }
+
+    /// Tells whether a blob is compressed in a way that no layer may be.
+    fn is_foreign_to_layers(&self, blob: &Digest) -> Result<bool> {
+        let decoder = Decoder::new(self.open_blob(blob)?).map_err(Error::io("read", blob.as_str()))?;
+        Ok(matches!(decoder, Decoder::Bzip2(_) | Decoder::Xz(_)))
+    }
+
+    /// Stores the bytes of a compressed blob again, compressed by gzip.
+    fn recompress(&self, blob: &Digest) -> Result<(Digest, u64)> {
+        let broken = |error| Error::Archive(ArchiveError::Read(LayerError::Decompress(error)));
+        let mut decoder = Decoder::new(self.open_blob(blob)?).map_err(broken)?;
+        let mut encoder = flate2::write::GzEncoder::new(Spool::create(self)?, flate2::Compression::default());
+        let mut buffer = vec![0; 256 * 1024];
+        let mut total = 0;
+        loop {
+            let read = decoder.read(&mut buffer).map_err(broken)?;
+            if read == 0 {
+                return encoder.finish().map_err(Error::io("write", "the layer"))?.finish();
+            }
+            total += read as u64;
+            self.inner.limits.check_bytes(total, u64::MAX).map_err(ArchiveError::Read)?;
+            encoder.write_all(&buffer[..read]).map_err(Error::io("write", "the layer"))?;
+        }
     }
 
     /// Stores bytes whose digest is not known beforehand.
@@ -171,6 +208,7 @@ impl Store {
             Decoder::Plain(_) => media_type::DOCKER_LAYER,
             Decoder::Gzip(_) => media_type::DOCKER_LAYER_GZIP,
             Decoder::Zstd(_) => media_type::OCI_LAYER_ZSTD,
+            Decoder::Bzip2(_) | Decoder::Xz(_) => return Err(ArchiveError::LayerCompression.into()),
         };
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let mut buffer = vec![0; 256 * 1024];
@@ -334,6 +372,12 @@ fn digest_in_layout(name: &[u8]) -> Option<Digest> {
 }
 
 fn take_known(store: &Store, stream: &mut Stream, digest: Digest, size: u64) -> Result<(Digest, u64)> {
+    if store.has_blob(&digest) {
+        // What lies here has proved to be what its name says; another copy is not needed, whatever is in it.
+        stream.skip(size).map_err(ArchiveError::Read)?;
+        let size = store.blob_size(&digest)?;
+        return Ok((digest, size));
+    }
     let mut writer = store.writer(&digest, Some(size))?;
     writer.restart()?;
     hand_over(stream, size, |bytes| writer.write(bytes))?;
@@ -368,6 +412,7 @@ fn layer_type(store: &Store, digest: &Digest) -> Result<&'static str> {
     Ok(match magic[..] {
         [0x1f, 0x8b, ..] => media_type::DOCKER_LAYER_GZIP,
         [0x28, 0xb5, 0x2f, 0xfd] => media_type::DOCKER_LAYER_ZSTD,
+        [b'B', b'Z', b'h', _] | [0xfd, b'7', b'z', b'X'] => return Err(ArchiveError::LayerCompression.into()),
         _ => media_type::DOCKER_LAYER,
     })
 }

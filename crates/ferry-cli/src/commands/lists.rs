@@ -62,6 +62,7 @@ pub(super) fn platforms(parsed: &Parsed) -> Result<Vec<String>> {
     parsed
         .all("platform")
         .iter()
+        .flat_map(|list| list.split(','))
         .map(|text| {
             let platform = Platform::parse(text).map_err(|error| Failure::new(format!("invalid platform: {error}")))?;
             serde_json::to_string(&platform).map_err(|error| Failure::new(error.to_string()))

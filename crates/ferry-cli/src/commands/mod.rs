@@ -49,6 +49,7 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "image prune" => image::prune::run(parsed, context).await,
         "image pull" => image::pull::run(parsed, context).await,
         "image rm" => image::remove::run(parsed, context).await,
+        "image save" => image::save::run(parsed, context).await,
         "image tag" => image::tag::run(parsed, context).await,
         "inspect" => inspect::run(parsed, context).await,
         "network inspect" => inspect::run_kind("network", parsed, context).await,

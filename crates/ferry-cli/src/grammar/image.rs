@@ -95,7 +95,7 @@ pub(crate) static IMAGE_LOAD: Command = Command {
         flag(
             "platform",
             '\0',
-            Text,
+            Strings,
             "string",
             "Load only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
         ),
@@ -184,6 +184,27 @@ pub(crate) static IMAGE_RM: Command = Command {
     ],
 };
 
+/// `image save`
+pub(crate) static IMAGE_SAVE: Command = Command {
+    path: "image save",
+    paths: &["image save", "save"],
+    tail: "[OPTIONS] IMAGE [IMAGE...]",
+    short: "Save one or more images to a tar archive (streamed to STDOUT by default)",
+    long: "",
+    args: Args::AtLeast(1),
+    options_first: false,
+    flags: &[
+        flag("output", 'o', Text, "string", "Write to a file, instead of STDOUT"),
+        flag(
+            "platform",
+            '\0',
+            Strings,
+            "string",
+            "Save only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+        ),
+    ],
+};
+
 /// `image tag`
 pub(crate) static IMAGE_TAG: Command = Command {
     path: "image tag",
@@ -206,5 +227,6 @@ pub(super) static ALL: &[&Command] = &[
     &IMAGE_PRUNE,
     &IMAGE_PULL,
     &IMAGE_RM,
+    &IMAGE_SAVE,
     &IMAGE_TAG,
 ];

@@ -15,6 +15,7 @@ use ferry_spec::Platform;
 use futures_util::{Stream, TryStreamExt};
 use http_body_util::BodyDataStream;
 use hyper::StatusCode;
+use hyper::header::HeaderValue;
 use tokio::sync::mpsc;
 
 use crate::http::body::{Body, BodySender, Gone, RequestBody};
@@ -34,9 +35,11 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/images/json", list),
         post("/images/create", create),
+        get("/images/get", save),
         post("/images/load", load),
         post("/images/prune", prune),
         get("/images/{name:.*}/json", inspect),
+        get("/images/{name:.*}/get", save),
         get("/images/{name:.*}/history", history),
         post("/images/{name:.*}/tag", tag),
         delete("/images/{name:.*}", remove),
@@ -106,11 +109,39 @@ async fn import(call: Call, platform: Option<Platform>) -> Outcome {
 }
 
 async fn load(call: Call) -> Outcome {
-    call.refuse_unbuilt(&["platform"])?;
+    let platforms = archive_platforms(&call)?;
     let quiet = call.query.flag_or("quiet", true);
     let Call { app, peer, request, .. } = call;
-    let progress = app.engine.images.load(body_stream(request.into_body()), quiet).await;
+    let progress = app.engine.images.load(body_stream(request.into_body()), quiet, platforms).await;
     Ok(streams::stream_body(peer, reply::JSON, |body| send_progress(body, progress)))
+}
+
+async fn save(call: Call) -> Outcome {
+    let names: Vec<String> = match call.value("name") {
+        "" => call.query.all("names").map(str::to_owned).collect(),
+        name => vec![name.to_owned()],
+    };
+    let platforms = archive_platforms(&call)?;
+    let mut archive = call.app.engine.images.save(names, platforms).await?;
+    Ok(streams::stream_body(call.peer, HeaderValue::from_static("application/x-tar"), |body| async move {
+        while let Some(piece) = archive.recv().await {
+            body.send(piece).await?;
+        }
+        Ok(())
+    }))
+}
+
+/// Reads the platforms of `save` and `load`, which older versions have one of, or none.
+fn archive_platforms(call: &Call) -> Result<Vec<Platform>, ApiError> {
+    if !call.at_least(48) {
+        return Ok(Vec::new());
+    }
+    if !call.at_least(52) && call.query.all("platform").count() > 1 {
+        return Err(ApiError::invalid(
+            "multiple platform parameters are not supported in this API version; use API version 1.52 or later",
+        ));
+    }
+    call.query.all("platform").map(platform_by_json).filter_map(Result::transpose).collect()
 }
 
 fn body_stream(body: RequestBody) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {

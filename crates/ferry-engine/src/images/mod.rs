@@ -12,6 +12,7 @@
 mod body;
 mod bundled;
 mod changes;
+mod discard;
 mod history;
 mod import;
 mod inspect;
@@ -23,6 +24,7 @@ mod progress;
 mod pull;
 mod remove;
 mod resolve;
+mod save;
 mod summary;
 mod tag;
 mod transfer;
@@ -50,6 +52,7 @@ pub use list::ListOptions;
 pub use progress::JsonMessageStream;
 pub use pull::PullRequest;
 pub use resolve::ResolvedImage;
+pub use save::ArchiveStream;
 
 /// The images service; cheap to clone.
 #[derive(Clone)]

@@ -109,7 +109,7 @@ impl Inner {
         self.store.layer_chain(chain).ok()?.first().map(|layer| layer.size_bytes)
     }
 
-    fn has_all(&self, parsed: &Parsed) -> bool {
+    pub(super) fn has_all(&self, parsed: &Parsed) -> bool {
         parsed.manifest.layers.iter().all(|layer| self.store.has_blob(&layer.digest))
     }
 }

@@ -18,12 +18,35 @@ const CHUNKS: usize = 8;
 /// zstd frames that want a larger window than 128 MiB are refused.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
+/// Most memory that the decoder of an xz stream may want, in bytes: that of its highest preset and some more.
+const XZ_MEMORY_LIMIT: u64 = 128 << 20;
+
 /// Runs `consume` over the uncompressed bytes of `compressed` and returns its result and the digest of those bytes.
 pub(crate) fn inflate<T: Send>(
     compressed: impl Read,
     limits: Limits,
     consume: impl FnOnce(&mut Stream) -> Result<T, LayerError> + Send,
 ) -> Result<(T, Digest), LayerError> {
+    let hasher = Some(Hasher::new(Algorithm::Sha256));
+    let (result, hasher) = run(compressed, limits, hasher, consume)?;
+    Ok((result, hasher.expect("it was given").finish()))
+}
+
+/// As [`inflate`], where nobody needs the digest of the whole.
+pub(crate) fn inflate_unhashed<T: Send>(
+    compressed: impl Read,
+    limits: Limits,
+    consume: impl FnOnce(&mut Stream) -> Result<T, LayerError> + Send,
+) -> Result<T, LayerError> {
+    run(compressed, limits, None, consume).map(|(result, _)| result)
+}
+
+fn run<T: Send>(
+    compressed: impl Read,
+    limits: Limits,
+    hasher: Option<Hasher>,
+    consume: impl FnOnce(&mut Stream) -> Result<T, LayerError> + Send,
+) -> Result<(T, Option<Hasher>), LayerError> {
     let compressed_bytes = Arc::new(AtomicU64::new(0));
     let (full_sender, full_receiver) = sync_channel(CHUNKS);
     let (empty_sender, empty_receiver) = channel();
@@ -33,7 +56,7 @@ pub(crate) fn inflate<T: Send>(
         chunk: Vec::new(),
         position: 0,
         ended: false,
-        hasher: Hasher::new(Algorithm::Sha256),
+        hasher,
         total: 0,
         compressed_bytes: Arc::clone(&compressed_bytes),
         limits,
@@ -44,7 +67,7 @@ pub(crate) fn inflate<T: Send>(
             .spawn_scoped(scope, move || {
                 let result = consume(&mut stream)?;
                 stream.drain()?;
-                Ok((result, stream.hasher.finish()))
+                Ok((result, stream.hasher.take()))
             })
             .map_err(LayerError::Thread)?;
         let counted = Counted { inner: compressed, count: compressed_bytes };
@@ -98,6 +121,8 @@ pub(crate) enum Decoder<R: Read> {
     Plain(Peeked<R>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<io::BufReader<Peeked<R>>>>),
     Zstd(Box<zstd::Decoder<'static, io::BufReader<Peeked<R>>>>),
+    Bzip2(Box<bzip2::bufread::MultiBzDecoder<io::BufReader<Peeked<R>>>>),
+    Xz(Box<liblzma::bufread::XzDecoder<io::BufReader<Peeked<R>>>>),
 }
 
 impl<R: Read> Decoder<R> {
@@ -113,8 +138,12 @@ impl<R: Read> Decoder<R> {
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
                 Ok(Self::Zstd(Box::new(decoder)))
             }
-            [b'B', b'Z', b'h', ..] => Err(unsupported("bzip2")),
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => Err(unsupported("xz")),
+            [b'B', b'Z', b'h', ..] => Ok(Self::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(buffered(peeked))))),
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => {
+                let stream =
+                    liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_LIMIT, liblzma::stream::CONCATENATED)?;
+                Ok(Self::Xz(Box::new(liblzma::bufread::XzDecoder::new_stream(buffered(peeked), stream))))
+            }
             _ => Ok(Self::Plain(peeked)),
         }
     }
@@ -124,16 +153,14 @@ fn buffered<R: Read>(inner: R) -> io::BufReader<R> {
     io::BufReader::with_capacity(128 * 1024, inner)
 }
 
-fn unsupported(name: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{name} compression is not supported"))
-}
-
 impl<R: Read> Read for Decoder<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(inner) => inner.read(buffer),
             Self::Gzip(inner) => inner.read(buffer),
             Self::Zstd(inner) => inner.read(buffer),
+            Self::Bzip2(inner) => inner.read(buffer),
+            Self::Xz(inner) => inner.read(buffer),
         }
     }
 }
@@ -160,7 +187,7 @@ pub(crate) struct Stream {
     chunk: Vec<u8>,
     position: usize,
     ended: bool,
-    hasher: Hasher,
+    hasher: Option<Hasher>,
     total: u64,
     compressed_bytes: Arc<AtomicU64>,
     limits: Limits,
@@ -187,7 +214,9 @@ impl Stream {
                     return Err(LayerError::Decompress(error));
                 }
                 Ok(Ok(chunk)) => {
-                    self.hasher.update(&chunk);
+                    if let Some(hasher) = &mut self.hasher {
+                        hasher.update(&chunk);
+                    }
                     self.total += chunk.len() as u64;
                     self.limits.check_bytes(self.total, self.compressed_bytes.load(Ordering::Relaxed))?;
                     self.chunk = chunk;

@@ -7,6 +7,7 @@ mod crash;
 mod daemon;
 mod differential;
 mod exec;
+mod images;
 mod leak;
 mod logs;
 mod ports;

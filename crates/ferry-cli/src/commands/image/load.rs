@@ -12,11 +12,11 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     if input.is_empty() && stdin_is_terminal() {
         return Err(Failure::new("requested load from stdin, but stdin is empty"));
     }
-    let platform = lists::platform(parsed)?;
+    let platforms = lists::platforms(parsed)?;
     let tarball = super::open(if input.is_empty() { "-" } else { input }).await?;
     let quiet = parsed.on("quiet") || !stdout_is_terminal();
     let client = context.client().await?;
-    let mut stream = client.image_load(tarball, quiet, &platform).await?;
+    let mut stream = client.image_load(tarball, quiet, &platforms).await?;
     if stream.content_type().starts_with("application/json") {
         super::show(stream).await?;
     } else {

@@ -7,6 +7,7 @@ pub(super) mod load;
 pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod remove;
+pub(super) mod save;
 pub(super) mod tag;
 
 use std::io;

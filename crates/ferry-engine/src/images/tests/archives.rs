@@ -11,7 +11,7 @@ use super::{Service, collect, config, gzip, said, service, tree};
 
 async fn load(service: &Service, archive: Vec<u8>) -> Vec<String> {
     let pieces: Vec<io::Result<Bytes>> = archive.chunks(1000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-    said(&collect(service.images.load(stream::iter(pieces), true).await).await)
+    said(&collect(service.images.load(stream::iter(pieces), true, Vec::new()).await).await)
 }
 
 fn docker_archive(names: &str, layer: &[u8]) -> Vec<u8> {

@@ -6,6 +6,7 @@ mod fake;
 mod archives;
 mod names;
 mod pulls;
+mod saves;
 mod troubles;
 
 use std::future::Future;
