@@ -88,6 +88,24 @@ pub(crate) fn detach(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), E
     })
 }
 
+/// Leads what goes outside through an attached endpoint; where it has no gateway of a family, there is no way out of that family.
+pub(crate) fn set_gateway(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
+    let interface = &endpoint.interface;
+    sandbox.with_netlink(|inside| {
+        let failed = |source| Error::kernel("set the default route by", interface, source);
+        let link = route::link_by_name(inside, interface)
+            .map_err(failed)?
+            .ok_or_else(|| Error::NoSuchLink(interface.clone()))?;
+        for family in [IpAddr::from(std::net::Ipv4Addr::UNSPECIFIED), IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED)] {
+            route::delete_default_routes(inside, family).map_err(failed)?;
+        }
+        let gateways = [endpoint.gateway_v4.map(IpAddr::from), endpoint.gateway_v6.map(IpAddr::from)];
+        let requests: Vec<_> =
+            gateways.into_iter().flatten().map(|gateway| route::add_default_route(link.index, gateway)).collect();
+        inside.send(&requests).map_err(|Refused { source, .. }| failed(source))
+    })
+}
+
 fn create_pair(
     netlink: &mut Netlink,
     instance: &InstanceId,

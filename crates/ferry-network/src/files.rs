@@ -195,6 +195,8 @@ pub enum ResolvMode {
         /// The container has an IPv6 address.
         ipv6: bool,
     },
+    /// In a namespace of its own with our resolver, which asks the servers itself.
+    Resolver,
 }
 
 /// Returns the text of `/etc/resolv.conf`. `dns`, `search` and `options` take the place of what the
@@ -214,7 +216,18 @@ pub fn resolv_conf(
         return Ok(host_text.to_owned());
     }
     let mut conf = ResolvConf::parse(host_text);
+    if mode == ResolvMode::Resolver {
+        // The host's own choice would make words of one part wait for its search list.
+        conf.options.retain(|option| !option.starts_with("ndots:"));
+    }
     let overridden = override_with(&mut conf, dns, search, options);
+    if mode == ResolvMode::Resolver {
+        conf.servers = vec![crate::RESOLVER.to_string()];
+        // A name of one word is first looked for as it is: container names are such.
+        if !conf.options.iter().any(|option| option.starts_with("ndots:")) {
+            conf.options.push("ndots:0".to_owned());
+        }
+    }
     let mut used_defaults = false;
     if let ResolvMode::Sandbox { ipv6 } = mode
         && dns.is_empty()

@@ -1,6 +1,6 @@
 //! Networks of containers: bridges, endpoints, address pools, published ports, firewall.
 //!
-//! Owns every link, nftables table, rule and held socket of an engine instance, all marked with the
+//! Owns every link, nftables table, rule, resolver and held socket of an engine instance, all marked with the
 //! instance's id (`ferry:<instance>:<object>` as link alias, `ferry_<instance>` as table). Leaves out
 //! which networks and containers there are: the engine tells it, and tells it again after a restart.
 //!
@@ -22,6 +22,7 @@ mod netd;
 mod netlink;
 mod networking;
 mod ports;
+mod resolver;
 mod sandbox;
 mod subnet;
 mod sysctl;
@@ -31,9 +32,10 @@ pub use crate::{
     error::Error,
     netd::server::run as run_netd,
     networking::Networking,
+    resolver::RESOLVER,
     sandbox::Sandbox,
     types::{
-        BridgeSpec, EndpointSpec, InstanceId, InvalidInstanceId, InvalidMac, Live, MacAddr, Options, PortRequest,
-        Protocol, PublishedPort, Swept,
+        BridgeSpec, EndpointSpec, InstanceId, InvalidInstanceId, InvalidMac, Live, MacAddr, Named, NetworkName,
+        Options, PortRequest, Protocol, PublishedPort, ResolverSpec, Swept,
     },
 };

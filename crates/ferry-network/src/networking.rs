@@ -15,9 +15,12 @@ use crate::{
     netd::client::Client,
     netlink::{self, Netlink},
     ports::Ports,
+    resolver,
     sandbox::{Sandbox, open_route},
     subnet, sysctl,
-    types::{BridgeSpec, EndpointSpec, Live, Options, PortRequest, Protocol, PublishedPort, Swept},
+    types::{
+        BridgeSpec, EndpointSpec, Live, Named, Options, PortRequest, Protocol, PublishedPort, ResolverSpec, Swept,
+    },
 };
 
 /// The networks of one engine instance.
@@ -150,17 +153,59 @@ impl Networking {
     /// # Errors
     /// Fails when the kernel refuses.
     pub fn detach(&self, sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
-        endpoint::detach(sandbox, endpoint)
+        endpoint::detach(sandbox, endpoint)?;
+        self.with_firewall(|firewall| firewall.unguard_endpoint(endpoint))
     }
 
-    /// Gives up all that a container had whose namespace has gone or is going: its published ports and
-    /// the reservation of its addresses.
+    /// Leads what a sandbox sends outside by way of the gateways of this endpoint, which is attached.
+    ///
+    /// # Errors
+    /// Fails when the kernel refuses.
+    pub fn set_gateway(&self, sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
+        endpoint::set_gateway(sandbox, endpoint)
+    }
+
+    /// Has the container in this sandbox answered when it asks [`RESOLVER`] for names. Asked again it changes what is known of it.
+    ///
+    /// [`RESOLVER`]: crate::RESOLVER
+    ///
+    /// # Errors
+    /// Fails when the kernel or `ferry-netd` refuses.
+    pub fn resolve(&self, sandbox: &Sandbox, spec: &ResolverSpec) -> Result<(), Error> {
+        if self.ports().resolvers().has_sockets(&spec.container_id) {
+            return self.ports().resolve(sandbox, spec, &[]);
+        }
+        // Made before the lock is taken: it takes some milliseconds.
+        let sockets = resolver::open_sockets(sandbox)?;
+        self.ports().resolve(sandbox, spec, &sockets)
+    }
+
+    /// Makes a container known to others in a network, in the place of what was known.
+    ///
+    /// # Errors
+    /// Fails when `ferry-netd` refuses.
+    pub fn join_names(&self, named: Named) -> Result<(), Error> {
+        self.ports().join(named)
+    }
+
+    /// Makes a container unknown in a network.
+    ///
+    /// # Errors
+    /// Fails when `ferry-netd` refuses.
+    pub fn leave_names(&self, network_id: &str, container_id: &str) -> Result<(), Error> {
+        self.ports().leave(network_id, container_id)
+    }
+
+    /// Gives up all that a container had whose namespace has gone or is going: its published ports, its resolver and names, and
+    /// the reservation of its addresses. Whatever fails, the rest is done.
     ///
     /// # Errors
     /// Fails when the kernel or `ferry-netd` refuses; a container that had nothing is fine.
     pub fn release(&self, container_id: &str) -> Result<(), Error> {
-        self.unpublish(container_id)?;
-        self.with_firewall(|firewall| firewall.unguard(container_id))
+        let unpublished = self.unpublish(container_id);
+        let forgotten = self.ports().forget(container_id);
+        let unguarded = self.with_firewall(|firewall| firewall.unguard(container_id));
+        unpublished.and(forgotten).and(unguarded)
     }
 
     /// Publishes ports of a container, all or none. Asked again for the same container with the
@@ -221,6 +266,11 @@ impl Networking {
         for container_id in orphans {
             self.unpublish_locked(&mut ports, &container_id)?;
             swept.released.push(container_id);
+        }
+        let nameless: Vec<_> =
+            ports.resolvers().containers().into_iter().filter(|id| !live.container_ids.contains(id)).collect();
+        for container_id in nameless {
+            ports.forget(&container_id)?;
         }
         if ports.publications().next().is_some() {
             swept.rebound = ports.restart_if_dead()?;

@@ -1,4 +1,5 @@
-//! Published ports: which container has which, choosing them, and binding their sockets.
+//! Published ports: which container has which, choosing them, and binding their sockets; and all else that `ferry-netd` holds, since
+//! there is one connection to it.
 //!
 //! The sockets are bound here, so that the kernel's answer decides and the error is the caller's, and
 //! held by `ferry-netd`. What is held there is also in memory here; a process that was killed is
@@ -20,8 +21,10 @@ use crate::{
         client::{Client, Found},
         protocol::{HeldPort, Publication, SOCKETS_PER_REQUEST},
     },
+    resolver::Resolvers,
+    sandbox::Sandbox,
     sysctl,
-    types::{PortRequest, Protocol, PublishedPort},
+    types::{Named, PortRequest, Protocol, PublishedPort, ResolverSpec},
 };
 
 /// Where the kernel does not tell its own ephemeral range; as in Docker.
@@ -33,6 +36,7 @@ const BACKLOG: i32 = 256;
 #[derive(Debug)]
 pub(crate) struct Ports {
     client: Client,
+    resolvers: Resolvers,
     publications: BTreeMap<String, Publication>,
     /// Where the search for the next ephemeral port begins: a port is not given twice in a row.
     next_ephemeral: u16,
@@ -50,7 +54,35 @@ impl Ports {
         let held = client.list()?.unwrap_or_default();
         let publications =
             held.into_iter().map(|publication| (publication.container_id.clone(), publication)).collect();
-        Ok(Self { client, publications, next_ephemeral: 0 })
+        let resolvers = Resolvers::open(&mut client);
+        Ok(Self { client, resolvers, publications, next_ephemeral: 0 })
+    }
+
+    /// Returns the resolvers.
+    pub(crate) fn resolvers(&self) -> &Resolvers {
+        &self.resolvers
+    }
+
+    /// Has a container answered; see [`Resolvers::resolve`].
+    pub(crate) fn resolve(&mut self, sandbox: &Sandbox, spec: &ResolverSpec, sockets: &[OwnedFd]) -> Result<(), Error> {
+        self.restart_if_dead()?;
+        self.resolvers.resolve(&mut self.client, sandbox, spec, sockets)
+    }
+
+    /// Tells a container's names in a network.
+    pub(crate) fn join(&mut self, named: Named) -> Result<(), Error> {
+        self.restart_if_dead()?;
+        self.resolvers.join(&mut self.client, named)
+    }
+
+    /// Takes them back.
+    pub(crate) fn leave(&mut self, network_id: &str, container_id: &str) -> Result<(), Error> {
+        self.resolvers.leave(&mut self.client, network_id, container_id)
+    }
+
+    /// Forgets the resolver and names of a container.
+    pub(crate) fn forget(&mut self, container_id: &str) -> Result<(), Error> {
+        self.resolvers.forget(&mut self.client, container_id)
     }
 
     /// Returns what every container has.
@@ -121,6 +153,7 @@ impl Ports {
         if self.client.ensure()? == Found::Alive {
             return Ok(rebound);
         }
+        self.resolvers.hand_over(&mut self.client)?;
         for publication in self.publications.values() {
             let mut bound = Vec::new();
             for held in &publication.ports {

@@ -46,7 +46,7 @@ impl Sandbox {
     /// Fails when there is no such process.
     pub fn of_process(pid: u32) -> Result<Self, Error> {
         let namespace = netns::of_process(pid).map_err(Error::Namespace)?;
-        Ok(Self { namespace, netlink: Mutex::new(None) })
+        Ok(Self::from(namespace))
     }
 
     /// Runs `work` with a netlink socket inside.
@@ -72,6 +72,12 @@ impl Sandbox {
     /// Runs `work` on a thread inside.
     pub(crate) fn run_inside<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
         netns::run_inside(self.namespace.as_fd(), work).map_err(Error::Namespace)?
+    }
+}
+
+impl From<OwnedFd> for Sandbox {
+    fn from(namespace: OwnedFd) -> Self {
+        Self { namespace, netlink: Mutex::new(None) }
     }
 }
 

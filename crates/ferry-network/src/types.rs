@@ -164,6 +164,46 @@ pub struct EndpointSpec {
     pub isolated: bool,
 }
 
+/// How a container's names are resolved: which networks it is asked for, and who is asked besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResolverSpec {
+    /// The container that asks.
+    pub container_id: String,
+    /// Its networks, in the order in which they are asked.
+    pub networks: Vec<NetworkName>,
+    /// Name servers behind ours; none means the host's.
+    pub servers: Vec<IpAddr>,
+    /// Whether anybody else is asked at all: not where every network is internal.
+    pub forwards: bool,
+    /// Further names that this container alone knows: alias and name.
+    pub links: Vec<(String, String)>,
+}
+
+/// A network as resolvers know it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkName {
+    /// Network id.
+    pub id: String,
+    /// Its name, which may follow a container's after a dot.
+    pub name: String,
+}
+
+/// The names of a container in one network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Named {
+    /// Network id.
+    pub network_id: String,
+    /// Container id.
+    pub container_id: String,
+    /// Names; the first is told for its addresses.
+    pub names: Vec<String>,
+    /// Addresses in this network.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// A hardware address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MacAddr(pub [u8; 6]);

@@ -60,6 +60,19 @@ pub(crate) fn endpoint_elements(endpoint: &EndpointSpec, host_end: &str) -> Vec<
     elements
 }
 
+/// Tells whether an element is one of those that [`endpoint_elements`] made for this endpoint.
+pub(crate) fn is_of_endpoint(element: &Element, endpoint: &EndpointSpec) -> bool {
+    let value = match element.set {
+        "macs" | "addresses" => element.key.as_slice(),
+        // After the name of the port.
+        _ => element.key.get(16..).unwrap_or_default(),
+    };
+    if element.set.ends_with("macs") {
+        return value.get(..6) == Some(endpoint.mac.0.as_slice());
+    }
+    endpoint.addresses.iter().any(|net| matches!(net.addr(), IpAddr::V4(address) if value == address.octets()))
+}
+
 /// What a bridge owns: no container may claim its addresses.
 pub(crate) fn bridge_elements(bridge: &BridgeSpec) -> Vec<Element> {
     let gateways = bridge.gateways.iter().filter_map(|net| match net.addr() {
@@ -109,5 +122,12 @@ mod tests {
         let elements = endpoint_elements(&endpoint, "fvabcdc10");
         let sizes: Vec<_> = elements.iter().map(|element| (element.set, element.key.len())).collect();
         assert_eq!(sizes, [("macs", 6), ("port_macs", 24), ("addresses", 4), ("port_addresses", 20)]);
+        assert!(elements.iter().all(|element| is_of_endpoint(element, &endpoint)));
+        let other = EndpointSpec {
+            mac: MacAddr([2, 0x42, 1, 2, 3, 5]),
+            addresses: vec!["172.17.0.3/16".parse().expect("a net")],
+            ..endpoint
+        };
+        assert!(!elements.iter().any(|element| is_of_endpoint(element, &other)));
     }
 }

@@ -167,6 +167,16 @@ impl Firewall {
         self.apply(requests)
     }
 
+    /// Gives up what one endpoint of a container owns that goes on living.
+    pub(crate) fn unguard_endpoint(&mut self, endpoint: &EndpointSpec) -> Result<(), Error> {
+        let Some(elements) = self.owned.get_mut(&endpoint.container_id) else { return Ok(()) };
+        let is_of = |element: &Element| guard::is_of_endpoint(element, endpoint);
+        let gone: Vec<_> = elements.iter().filter(|element| is_of(element)).cloned().collect();
+        elements.retain(|element| !is_of(element));
+        let requests = nftables::delete_elements(BRIDGE, &self.table, &gone);
+        self.apply(requests)
+    }
+
     /// Takes over what endpoints of living containers own by the kernel's table.
     fn take_up_owned(&mut self, live: &HashSet<String>) -> Result<(), Error> {
         self.owned.retain(|container_id, _| live.contains(container_id));
@@ -346,7 +356,7 @@ fn port_elements(
 }
 
 /// Runs `nft` over a text: one transaction.
-fn run_nft(text: &str) -> Result<(), Error> {
+pub(crate) fn run_nft(text: &str) -> Result<(), Error> {
     let failed = |source| Error::Program { program: "nft".to_owned(), source };
     let mut child = Command::new("nft")
         .args(["-f", "-"])

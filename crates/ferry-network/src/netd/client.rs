@@ -5,7 +5,7 @@ use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read as _},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{
             ffi::OsStrExt,
             fs::{DirBuilderExt, OpenOptionsExt},
@@ -26,6 +26,7 @@ use rustix::{
 use crate::{
     error::Error,
     netd::protocol::{Publication, Reply, Request},
+    types::{Named, ResolverSpec},
 };
 
 /// The socket's file name.
@@ -94,6 +95,37 @@ impl Client {
     pub(crate) fn release(&mut self, container_id: &str) -> Result<(), Error> {
         match self.ask(&Request::Release { container_id: container_id.to_owned() })? {
             None | Some(Reply::Done) => Ok(()),
+            Some(other) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Has a container answered, for which [`Self::ensure`] must have found a process.
+    pub(crate) fn resolve(&mut self, spec: &ResolverSpec, sockets: &[OwnedFd]) -> Result<(), Error> {
+        let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+        done(self.exchange(&Request::Resolve(spec.clone()), &sockets)?)
+    }
+
+    /// Tells a container's names in a network.
+    pub(crate) fn join(&mut self, named: &Named) -> Result<(), Error> {
+        done(self.exchange(&Request::Join(named.clone()), &[])?)
+    }
+
+    /// Takes them back; without a process there are none.
+    pub(crate) fn leave(&mut self, network_id: &str, container_id: &str) -> Result<(), Error> {
+        let request = Request::Leave { network_id: network_id.to_owned(), container_id: container_id.to_owned() };
+        self.ask(&request)?.map_or(Ok(()), done)
+    }
+
+    /// Has a container's resolver closed and its names forgotten.
+    pub(crate) fn forget(&mut self, container_id: &str) -> Result<(), Error> {
+        self.ask(&Request::Forget { container_id: container_id.to_owned() })?.map_or(Ok(()), done)
+    }
+
+    /// Returns the containers that a living process answers.
+    pub(crate) fn resolvers(&mut self) -> Result<Vec<String>, Error> {
+        match self.ask(&Request::Resolvers)? {
+            None => Ok(Vec::new()),
+            Some(Reply::Resolving(containers)) => Ok(containers),
             Some(other) => Err(unexpected(&other)),
         }
     }
@@ -214,6 +246,13 @@ fn exchange(stream: &mut UnixStream, request: &Request, sockets: &[BorrowedFd<'_
         }
     }
     Ok(serde_json::from_slice(&answer)?)
+}
+
+fn done(reply: Reply) -> Result<(), Error> {
+    match reply {
+        Reply::Done => Ok(()),
+        other => Err(unexpected(&other)),
+    }
 }
 
 fn unexpected(reply: &Reply) -> Error {

@@ -1,6 +1,6 @@
-//! `ferry-netd`: the process that holds the sockets of published ports.
+//! `ferry-netd`: the process that holds the sockets of published ports and answers containers that look for names.
 //!
-//! One per instance, started with the first published port, alive while it holds any; it outlives
+//! One per instance, started with the first published port or resolver, alive while it holds any; it outlives
 //! the daemon. Holding the sockets keeps other programs from taking the ports; connections that the
 //! firewall does not translate (`::1`, IPv6 to a container without it, everything where rules are
 //! off) arrive at them and are relayed.
@@ -9,6 +9,7 @@
 //! alive; it is inherited from the daemon, so there is no moment in which two could start.
 
 pub(crate) mod client;
+mod dns;
 pub(crate) mod protocol;
 mod relay;
 pub(crate) mod server;

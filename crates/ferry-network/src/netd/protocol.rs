@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::PublishedPort;
+use crate::types::{Named, PublishedPort, ResolverSpec};
 
 /// Sockets that travel with one request.
 pub(crate) const SOCKETS_PER_REQUEST: usize = 200;
@@ -25,6 +25,24 @@ pub(crate) enum Request {
     },
     /// Tell what is held.
     List,
+    /// Answer a container's questions: a datagram and a stream socket come the first time, none with a change.
+    Resolve(ResolverSpec),
+    /// These are a container's names in a network from now on.
+    Join(Named),
+    /// It has none there any more.
+    Leave {
+        /// The network.
+        network_id: String,
+        /// The container.
+        container_id: String,
+    },
+    /// Close a container's resolver and forget its names.
+    Forget {
+        /// The container.
+        container_id: String,
+    },
+    /// Tell which containers are answered.
+    Resolvers,
 }
 
 /// Ports of a container, and where connections to them go.
@@ -61,6 +79,8 @@ pub(crate) enum Reply {
     Done,
     /// What is held, one publication for each container.
     Holding(Vec<Publication>),
+    /// The containers that are answered.
+    Resolving(Vec<String>),
     /// It could not be done.
     Failed(String),
 }

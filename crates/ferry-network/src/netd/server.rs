@@ -23,6 +23,7 @@ use rustix::event::{Timespec, epoll};
 use crate::{
     netd::{
         client::SOCKET,
+        dns::{self, Dns},
         protocol::{HeldPort, Publication, Reply, Request},
         relay::{Relay, Turn},
         udp::UdpPort,
@@ -131,6 +132,7 @@ struct Server {
     relays: HashMap<u64, (String, Relay)>,
     unfinished: VecDeque<u64>,
     holdings: BTreeMap<String, Holding>,
+    dns: Dns,
     next_token: u64,
     empty_since: Option<Instant>,
     next_expiry: Instant,
@@ -142,6 +144,7 @@ impl Server {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(CONTROL), epoll::EventFlags::IN)?;
+        let dns = Dns::new(epoll.try_clone()?);
         Ok(Self {
             epoll,
             listener,
@@ -150,6 +153,7 @@ impl Server {
             relays: HashMap::new(),
             unfinished: VecDeque::new(),
             holdings: BTreeMap::new(),
+            dns,
             next_token: 2,
             empty_since: Some(Instant::now()),
             next_expiry: Instant::now() + EXPIRY,
@@ -182,17 +186,17 @@ impl Server {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        let until = |end: Instant| end.saturating_duration_since(Instant::now());
-        let wait = if !self.unfinished.is_empty() {
-            Duration::ZERO
-        } else if let Some(since) = self.empty_since {
-            until(since + IDLE)
-        } else if self.sources.values().any(|source| matches!(source, Source::UdpClient { .. })) {
-            until(self.next_expiry)
-        } else {
-            return None;
-        };
-        Timespec::try_from(wait).ok()
+        if !self.unfinished.is_empty() {
+            return Timespec::try_from(Duration::ZERO).ok();
+        }
+        let has_clients = self.sources.values().any(|source| matches!(source, Source::UdpClient { .. }));
+        let ends = [
+            self.empty_since.map(|since| since + IDLE),
+            has_clients.then_some(self.next_expiry),
+            self.dns.next_deadline(),
+        ];
+        let next = ends.into_iter().flatten().min()?;
+        Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
     }
 
     /// Nothing can connect any more once the file is gone; whoever just did finds the end of the
@@ -204,6 +208,10 @@ impl Server {
     fn handle(&mut self, token: u64) {
         if token == CONTROL {
             self.accept_daemon();
+            return;
+        }
+        if token & dns::TOKENS != 0 {
+            self.dns.handle(token);
             return;
         }
         if self.relays.contains_key(&(token & !1)) {
@@ -293,11 +301,28 @@ impl Server {
                 self.release(&container_id);
                 Reply::Done
             }
+            Request::Forget { container_id } => {
+                self.dns.release(&container_id);
+                Reply::Done
+            }
+            Request::Resolve(spec) => match self.dns.resolve(spec, sockets) {
+                Ok(()) => Reply::Done,
+                Err(error) => Reply::Failed(error.to_string()),
+            },
+            Request::Join(named) => {
+                self.dns.join(named);
+                Reply::Done
+            }
+            Request::Leave { network_id, container_id } => {
+                self.dns.leave(&network_id, &container_id);
+                Reply::Done
+            }
+            Request::Resolvers => Reply::Resolving(self.dns.containers()),
             Request::List => {
                 Reply::Holding(self.holdings.values().map(|holding| holding.publication.clone()).collect())
             }
         };
-        self.empty_since = self.holdings.is_empty().then(Instant::now);
+        self.empty_since = (self.holdings.is_empty() && self.dns.is_empty()).then(Instant::now);
         reply
     }
 
@@ -407,6 +432,7 @@ impl Server {
 
     fn expire(&mut self) {
         let now = Instant::now();
+        self.dns.expire(now);
         if now < self.next_expiry {
             return;
         }

@@ -22,7 +22,7 @@ use netlink_packet_route::{
 };
 
 use crate::{
-    netlink::{Netlink, Request, attribute::Attributes, flag},
+    netlink::{Netlink, Refused, Request, attribute::Attributes, flag},
     sysctl,
     types::MacAddr,
 };
@@ -35,6 +35,7 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETROUTE: u16 = 26;
 
@@ -222,14 +223,33 @@ pub(crate) fn delete_address(index: u32, net: IpNet) -> Request {
     request(RTM_DELADDR, flag::ACK, &address(index, net))
 }
 
-/// Adds the default route by way of `gateway`.
-pub(crate) fn add_default_route(index: u32, gateway: IpAddr) -> Request {
+/// The default route of the main table, of the family of `address`.
+fn default_route(address: IpAddr) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = match gateway {
+    message.header.address_family = match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
     };
     message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message
+}
+
+/// Removes every default route of a family.
+pub(crate) fn delete_default_routes(netlink: &mut Netlink, family: IpAddr) -> io::Result<()> {
+    // More than a few would be somebody's who makes them as fast as they go.
+    for _ in 0..16 {
+        match netlink.send(&[request(RTM_DELROUTE, flag::ACK, &default_route(family))]) {
+            Ok(()) => {}
+            Err(Refused { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+            Err(Refused { source, .. }) => return Err(source),
+        }
+    }
+    Ok(())
+}
+
+/// Adds the default route by way of `gateway`.
+pub(crate) fn add_default_route(index: u32, gateway: IpAddr) -> Request {
+    let mut message = default_route(gateway);
     message.header.protocol = RouteProtocol::Boot;
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;

@@ -6,5 +6,6 @@
 mod attach;
 mod host;
 mod isolation;
+mod names;
 mod publish;
 mod restart;
