@@ -1,6 +1,6 @@
 //! Lays out help texts as Docker's client does.
 
-use crate::grammar::{self, COMMON, Command, Flag, GLOBAL, GROUPS, Group, TOP_LEVEL};
+use crate::grammar::{self, COMMON, Command, Flag, GLOBAL, GROUPS, Group, OWN, TOP_LEVEL};
 
 /// Columns where there is no terminal.
 const DEFAULT_WIDTH: usize = 80;
@@ -21,9 +21,12 @@ fn command_at(program: &str, command: &Command, path: &str, width: usize) -> Str
         let aliases: Vec<String> = listed_paths(command).map(|path| format!("{program} {path}")).collect();
         text.push_str(&format!("\nAliases:\n  {}\n", aliases.join(", ")));
     }
-    if command.flags.iter().any(|flag| !flag.hidden) {
+    let is_left_out = |flag: &Flag| flag.own && program == "docker";
+    let is_shown = |flag: &&Flag| !flag.hidden && !is_left_out(flag);
+    let shown: Vec<&Flag> = command.flags.iter().filter(is_shown).collect();
+    if !shown.is_empty() {
         text.push_str("\nOptions:\n");
-        text.push_str(&flag_table(command.flags, width, &|usage| usage.to_owned()));
+        text.push_str(&flag_table(&shown, width, &|usage| usage.to_owned()));
     }
     text
 }
@@ -41,9 +44,11 @@ pub(crate) fn usage_line(program: &str, command: &Command, path: &str) -> String
 /// The help of a group.
 pub(crate) fn group(program: &str, group: &Group) -> String {
     let commands = grammar::in_group(group.name);
+    let is_shown = |word: &str| program != "docker" || !OWN.contains(&word);
     let rows = commands
         .iter()
-        .map(|command| (command.path.split_once(' ').map_or(command.path, |(_, word)| word), command.short));
+        .map(|command| (command.path.split_once(' ').map_or(command.path, |(_, word)| word), command.short))
+        .filter(|(word, _)| is_shown(word));
     format!(
         "Usage:  {program} {name} COMMAND\n\n{}\n\nCommands:\n{}\nRun '{program} {name} COMMAND --help' for more information on a \
          command.\n",
@@ -65,14 +70,20 @@ pub(crate) fn root(program: &str, config_folder: &str) -> String {
             .collect();
         listing(rows.into_iter())
     };
+    let mut top_level = TOP_LEVEL.to_vec();
+    if program != "docker" {
+        top_level.extend(OWN);
+        top_level.sort_unstable();
+    }
     let groups = listing(GROUPS.iter().map(|group| (group.name, group.short)));
-    let flags = flag_table(GLOBAL, width(), &|usage| usage.replace("{config}", config_folder));
+    let flags =
+        flag_table(&GLOBAL.iter().collect::<Vec<_>>(), width(), &|usage| usage.replace("{config}", config_folder));
     format!(
         "Usage:  {program} [OPTIONS] COMMAND\n\nA self-sufficient runtime for containers\n\nCommon Commands:\n{}\nManagement \
          Commands:\n{groups}\nCommands:\n{}\nGlobal Options:\n{flags}\nRun '{program} COMMAND --help' for more information on a \
          command.\n",
         rows(COMMON),
-        rows(TOP_LEVEL)
+        rows(&top_level)
     )
 }
 
@@ -81,9 +92,8 @@ fn listing<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     rows.map(|(word, short)| format!("  {word:LONGEST$} {short}\n")).collect()
 }
 
-fn flag_table(flags: &[Flag], width: usize, usage: &dyn Fn(&str) -> String) -> String {
-    let shown: Vec<(String, String)> =
-        flags.iter().filter(|flag| !flag.hidden).map(|flag| (flag_column(flag), usage(flag.usage))).collect();
+fn flag_table(flags: &[&Flag], width: usize, usage: &dyn Fn(&str) -> String) -> String {
+    let shown: Vec<(String, String)> = flags.iter().map(|flag| (flag_column(flag), usage(flag.usage))).collect();
     let longest = shown.iter().map(|(column, _)| column.len()).max().unwrap_or(0);
     shown
         .iter()

@@ -1,6 +1,8 @@
 //! Containers.
 
-use ferry_api::container::{CreateRequest, CreateResponse, PruneReport, Summary, TopResponse, WaitResponse};
+use ferry_api::container::{
+    CreateRequest, CreateResponse, PruneReport, StopReport, Summary, TopResponse, WaitResponse, Why,
+};
 use ferry_api::filters::Filters;
 use http::{HeaderMap, Method};
 
@@ -49,6 +51,8 @@ pub struct StopOptions {
     pub signal: String,
     /// Seconds until SIGKILL.
     pub timeout_s: Option<i64>,
+    /// Kill at once a process that cannot receive the signal; ferry's own, other daemons wait.
+    pub kill_deaf: bool,
 }
 
 /// A wait that the daemon has registered.
@@ -106,12 +110,25 @@ impl Client {
         self.post_empty(&format!("/containers/{}/start", segment(id)), &query).await
     }
 
-    /// API: `POST /containers/{id}/stop`
+    /// API: `POST /containers/{id}/stop`. Tells why the container was killed without waiting, if it was.
     ///
     /// # Errors
     /// The daemon's reason.
-    pub async fn container_stop(&self, id: &str, options: &StopOptions) -> Result<()> {
-        self.post_empty(&format!("/containers/{}/stop", segment(id)), &stop_query(options)).await
+    pub async fn container_stop(&self, id: &str, options: &StopOptions) -> Result<Option<String>> {
+        let query = stop_query(options).with_flag("kill-deaf", options.kill_deaf);
+        let answer = self.call(Method::POST, &format!("/containers/{}/stop", segment(id)), &query, None).await?;
+        if answer.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(decode::<StopReport>(&answer)?.killed_at_once))
+    }
+
+    /// API: `GET /containers/{id}/why`, which only ferry has.
+    ///
+    /// # Errors
+    /// 404 for an unknown container.
+    pub async fn container_why(&self, id: &str) -> Result<Why> {
+        self.get(&format!("/containers/{}/why", segment(id)), &Query::new()).await
     }
 
     /// API: `POST /containers/{id}/restart`

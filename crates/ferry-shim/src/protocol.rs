@@ -272,7 +272,7 @@ pub enum Event {
 }
 
 /// How the container ended; also the content of `exit.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Exit {
     /// 0..255, 128+signal.
     pub code: i32,
@@ -280,4 +280,7 @@ pub struct Exit {
     pub time_ns: i64,
     /// The memory limit killed a process of the container.
     pub oom_killed: bool,
+    /// Signal that ended the process, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
 }

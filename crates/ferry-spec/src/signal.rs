@@ -56,6 +56,15 @@ pub fn parse(text: &str) -> Option<i32> {
     real_time(name)
 }
 
+/// Writes a signal as people know it: `SIGTERM`, or `signal 40`.
+#[must_use]
+pub fn name(number: i32) -> String {
+    match TABLE.iter().find(|(_, known)| *known == number) {
+        Some((name, _)) => format!("SIG{name}"),
+        None => format!("signal {number}"),
+    }
+}
+
 fn real_time(name: &str) -> Option<i32> {
     let (base, rest, sign) = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
         (Some(rest), _) => (RTMIN, rest, '+'),

@@ -96,11 +96,28 @@ pub fn listen_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<UnixListener> {
     listener
 }
 
+/// The process at the other end of a unix socket, as it was when it connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerCredentials {
+    /// Its pid; 0 outside of our pid namespace.
+    pub pid: i32,
+    /// Its effective user id.
+    pub uid: u32,
+}
+
 /// The effective user id of the process at the other end, as it was when it connected.
 ///
 /// # Errors
 /// What `getsockopt` answers.
 pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
+    peer_credentials(socket).map(|peer| peer.uid)
+}
+
+/// The process at the other end, as it was when it connected.
+///
+/// # Errors
+/// What `getsockopt` answers.
+pub fn peer_credentials(socket: impl AsFd) -> io::Result<PeerCredentials> {
     use std::os::fd::AsRawFd;
     let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
@@ -115,7 +132,8 @@ pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
             &raw mut length,
         )
     };
-    if result == 0 { Ok(credentials.uid) } else { Err(io::Error::last_os_error()) }
+    let peer = PeerCredentials { pid: credentials.pid, uid: credentials.uid };
+    if result == 0 { Ok(peer) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `sun_path` holds 107 bytes; the folder's descriptor stands for its path.

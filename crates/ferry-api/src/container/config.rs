@@ -85,7 +85,8 @@ pub struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct HealthConfig {
-    /// `["NONE"]`, `["CMD", ..]` or `["CMD-SHELL", command]`.
+    /// `["NONE"]`, `["CMD", ..]` or `["CMD-SHELL", command]`; beyond Docker `["HTTP", address]` or `["TCP", address]`, which need no
+    /// program in the container.
     #[serde(skip_serializing_if = "is_default")]
     pub test: Vec<String>,
     /// Between checks.
@@ -103,6 +104,9 @@ pub struct HealthConfig {
     /// Failures in a row that make it unhealthy.
     #[serde(skip_serializing_if = "is_default")]
     pub retries: i64,
+    /// What follows when it becomes unhealthy: empty, `none`, `restart`, `stop` or `kill`. Docker has nothing of the kind.
+    #[serde(skip_serializing_if = "is_default")]
+    pub action: String,
 }
 
 /// Body of `POST /containers/create`: a [`Config`] with two more keys.

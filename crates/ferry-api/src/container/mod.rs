@@ -7,6 +7,7 @@ mod mount;
 mod requests;
 mod stats;
 mod summary;
+mod why;
 
 pub use config::{Config, CreateRequest, CreateResponse, Empty, HealthConfig, PortSet};
 pub use host_config::{
@@ -26,5 +27,7 @@ pub use stats::{
     ThrottlingData,
 };
 pub use summary::{HealthSummary, NetworkSettingsSummary, Port, Summary, SummaryHostConfig};
+
+pub use why::{StopReport, Why};
 
 pub use crate::network::{EndpointIpamConfig, EndpointSettings, NetworkingConfig};

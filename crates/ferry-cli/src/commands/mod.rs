@@ -36,6 +36,7 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "container stop" => container::stop::run(parsed, context).await,
         "container top" => container::top::run(parsed, context).await,
         "container unpause" => container::pause::run(false, parsed, context).await,
+        "container why" => container::why::run(parsed, context).await,
         "container wait" => container::wait::run(parsed, context).await,
         "context inspect" => contexts::inspect::run(parsed, context),
         "context ls" => contexts::list::run(parsed, context),

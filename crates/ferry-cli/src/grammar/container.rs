@@ -227,6 +227,18 @@ pub(crate) static CONTAINER_WAIT: Command = Command {
     flags: &[],
 };
 
+/// `container why`
+pub(crate) static CONTAINER_WHY: Command = Command {
+    path: "container why",
+    paths: &["container why", "why"],
+    tail: "[OPTIONS] CONTAINER [CONTAINER...]",
+    short: "Tell why a container ended, failed to start, or is unwell",
+    long: "",
+    args: Args::AtLeast(1),
+    options_first: false,
+    flags: &[flag("format", 'f', Text, "string", "Format of the output (\"json\")")],
+};
+
 /// `container rename`
 pub(crate) static CONTAINER_RENAME: Command = Command {
     path: "container rename",
@@ -304,6 +316,7 @@ pub(super) static ALL: &[&Command] = &[
     &CONTAINER_START,
     &CONTAINER_STOP,
     &CONTAINER_WAIT,
+    &CONTAINER_WHY,
     &CONTAINER_RENAME,
     &CONTAINER_PAUSE,
     &CONTAINER_UNPAUSE,

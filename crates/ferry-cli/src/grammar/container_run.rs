@@ -5,7 +5,7 @@
 use super::{
     Args, Command,
     Kind::{Bool, Bytes, Decimal, Duration, Int, List, Map, Text, Uint, Uint16},
-    flag, hidden,
+    flag, hidden, own,
 };
 
 /// `container create`
@@ -73,7 +73,19 @@ pub(crate) static CONTAINER_CREATE: Command = Command {
         flag("expose", '\0', List, "list", "Expose a port or a range of ports"),
         flag("gpus", '\0', Text, "gpu-request", "GPU devices to add to the container ('all' to pass all GPUs)"),
         flag("group-add", '\0', List, "list", "Add additional groups to join"),
+        own(
+            "health-action",
+            Text,
+            "string",
+            "What to do when the container becomes unhealthy (\"none\", \"restart\", \"stop\", \"kill\") (default \"none\")",
+        ),
         flag("health-cmd", '\0', Text, "string", "Command to run to check health"),
+        own(
+            "health-http",
+            Text,
+            "string",
+            "Check health by an HTTP request from outside (\"[host]:port[/path]\" or a URL)",
+        ),
         flag("health-interval", '\0', Duration, "duration", "Time between running the check (ms|s|m|h) (default 0s)"),
         flag("health-retries", '\0', Int, "int", "Consecutive failures needed to report unhealthy"),
         flag(
@@ -90,6 +102,7 @@ pub(crate) static CONTAINER_CREATE: Command = Command {
             "duration",
             "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)",
         ),
+        own("health-tcp", Text, "string", "Check health by a connection from outside (\"[host:]port\")"),
         flag(
             "health-timeout",
             '\0',
@@ -246,7 +259,19 @@ pub(crate) static CONTAINER_RUN: Command = Command {
         flag("expose", '\0', List, "list", "Expose a port or a range of ports"),
         flag("gpus", '\0', Text, "gpu-request", "GPU devices to add to the container ('all' to pass all GPUs)"),
         flag("group-add", '\0', List, "list", "Add additional groups to join"),
+        own(
+            "health-action",
+            Text,
+            "string",
+            "What to do when the container becomes unhealthy (\"none\", \"restart\", \"stop\", \"kill\") (default \"none\")",
+        ),
         flag("health-cmd", '\0', Text, "string", "Command to run to check health"),
+        own(
+            "health-http",
+            Text,
+            "string",
+            "Check health by an HTTP request from outside (\"[host]:port[/path]\" or a URL)",
+        ),
         flag("health-interval", '\0', Duration, "duration", "Time between running the check (ms|s|m|h) (default 0s)"),
         flag("health-retries", '\0', Int, "int", "Consecutive failures needed to report unhealthy"),
         flag(
@@ -263,6 +288,7 @@ pub(crate) static CONTAINER_RUN: Command = Command {
             "duration",
             "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)",
         ),
+        own("health-tcp", Text, "string", "Check health by a connection from outside (\"[host:]port\")"),
         flag(
             "health-timeout",
             '\0',

@@ -19,7 +19,7 @@ pub(crate) use container::{CONTAINER_EXEC, CONTAINER_STOP};
 pub(crate) use container_run::CONTAINER_RUN;
 #[cfg(test)]
 pub(crate) use image::IMAGE_IMPORT;
-pub(crate) use root::{COMMON, GLOBAL, GROUPS, NOT_BUILT, TOP_LEVEL};
+pub(crate) use root::{COMMON, GLOBAL, GROUPS, NOT_BUILT, OWN, TOP_LEVEL};
 
 /// What a flag's value is; decides how it is read and how often it may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,14 +63,20 @@ pub(crate) struct Flag {
     pub(crate) usage: &'static str,
     /// Left out of help.
     pub(crate) hidden: bool,
+    /// Not Docker's: left out of help where ferry stands in for Docker's client.
+    pub(crate) own: bool,
 }
 
 const fn flag(name: &'static str, short: char, kind: Kind, value: &'static str, usage: &'static str) -> Flag {
-    Flag { name, short, kind, value, usage, hidden: false }
+    Flag { name, short, kind, value, usage, hidden: false, own: false }
 }
 
 const fn hidden(name: &'static str, kind: Kind, value: &'static str) -> Flag {
-    Flag { name, short: '\0', kind, value, usage: "", hidden: true }
+    Flag { name, short: '\0', kind, value, usage: "", hidden: true, own: false }
+}
+
+const fn own(name: &'static str, kind: Kind, value: &'static str, usage: &'static str) -> Flag {
+    Flag { name, short: '\0', kind, value, usage, hidden: false, own: true }
 }
 
 /// How many positional arguments a command takes.

@@ -54,6 +54,9 @@ pub(crate) static TOP_LEVEL: &[&str] = &[
     "unpause", "update", "wait",
 ];
 
+/// Top-level commands that Docker does not have: its client's help does not list them.
+pub(crate) static OWN: &[&str] = &["why"];
+
 /// Commands of Docker's client that are not built.
 pub(crate) static NOT_BUILT: &[&str] = &[
     "build",

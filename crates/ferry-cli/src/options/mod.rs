@@ -176,15 +176,26 @@ fn healthcheck(parsed: &Parsed) -> Result<Option<HealthConfig>, String> {
         let value = parsed.duration_ns(name).unwrap_or(0);
         if value < 0 { Err(format!("--{name} cannot be negative")) } else { Ok(value) }
     };
-    let command = parsed.text_or_empty("health-cmd");
+    let kinds = [("health-cmd", "CMD-SHELL"), ("health-http", "HTTP"), ("health-tcp", "TCP")];
+    let mut given = kinds.iter().filter(|(flag, _)| !parsed.text_or_empty(flag).is_empty());
+    let test = match given.next() {
+        Some((flag, kind)) => vec![(*kind).to_owned(), parsed.text_or_empty(flag).to_owned()],
+        None => Vec::new(),
+    };
+    if given.next().is_some() {
+        return Err(
+            "conflicting options: only one of --health-cmd, --health-http and --health-tcp can be given".to_owned()
+        );
+    }
     let retries = parsed.int("health-retries").unwrap_or(0);
     let health = HealthConfig {
-        test: if command.is_empty() { Vec::new() } else { vec!["CMD-SHELL".to_owned(), command.to_owned()] },
+        test,
         interval: duration("health-interval")?,
         timeout: duration("health-timeout")?,
         retries,
         start_period: duration("health-start-period")?,
         start_interval: duration("health-start-interval")?,
+        action: parsed.text_or_empty("health-action").to_owned(),
     };
     let given = health != HealthConfig::default();
     if parsed.on("no-healthcheck") {

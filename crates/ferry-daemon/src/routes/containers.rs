@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ferry_api::container::CreateRequest;
+use ferry_api::container::{CreateRequest, StopReport};
 use ferry_api::version::{Reply, adapt_create};
 use ferry_engine::containers::{AttachOptions, ListOptions, LogsOptions, RemoveOptions, StopOptions, WaitCondition};
 use hyper::StatusCode;
@@ -20,6 +20,8 @@ pub(super) fn routes() -> Vec<Route> {
         post("/containers/create", create),
         get("/containers/{name:.*}/json", inspect),
         get("/containers/{name:.*}/logs", logs),
+        get("/containers/{name:.*}/why", why),
+        post("/containers/prune", prune),
         post("/containers/{name:.*}/start", start),
         post("/containers/{name:.*}/stop", stop),
         post("/containers/{name:.*}/restart", restart),
@@ -68,6 +70,15 @@ async fn inspect(call: Call) -> Outcome {
     reply::shaped(Reply::ContainerInspect, call.version, &container)
 }
 
+async fn why(call: Call) -> Outcome {
+    reply::json(StatusCode::OK, &call.app.engine.containers.why(call.value("name")).await?)
+}
+
+async fn prune(call: Call) -> Outcome {
+    let report = call.app.engine.containers.prune(call.filters()?).await?;
+    reply::json(StatusCode::OK, &report)
+}
+
 async fn logs(call: Call) -> Outcome {
     let options = LogsOptions {
         stdout: call.query.flag("stdout"),
@@ -111,10 +122,15 @@ async fn start(call: Call) -> Outcome {
 }
 
 async fn stop(call: Call) -> Outcome {
-    let options = stop_options(&call)?;
+    let mut options = stop_options(&call)?;
+    // Of our own: Docker's clients never ask for it, and get Docker's behaviour.
+    options.kill_deaf = call.query.flag("kill-deaf");
     let (app, name) = (Arc::clone(&call.app), call.value("name").to_owned());
-    finish(async move { app.engine.containers.stop(&name, options).await }).await?;
-    reply::no_content()
+    let stopped = finish(async move { app.engine.containers.stop(&name, options).await }).await?;
+    match stopped.killed_at_once {
+        Some(reason) => reply::json(StatusCode::OK, &StopReport { killed_at_once: reason }),
+        None => reply::no_content(),
+    }
 }
 
 async fn restart(call: Call) -> Outcome {
@@ -126,7 +142,12 @@ async fn restart(call: Call) -> Outcome {
 
 fn stop_options(call: &Call) -> Result<StopOptions, ApiError> {
     let signal = call.query.non_empty("signal").filter(|_| call.at_least(42));
-    Ok(StopOptions { signal: signal.map(str::to_owned), timeout_s: call.query.integer("t")? })
+    Ok(StopOptions {
+        signal: signal.map(str::to_owned),
+        timeout_s: call.query.integer("t")?,
+        kill_deaf: false,
+        by: call.peer.describe(),
+    })
 }
 
 /// Runs a verb in a task of its own: a client that leaves ends its answer, not the verb.
@@ -143,7 +164,8 @@ where
 
 async fn kill(call: Call) -> Outcome {
     let name = call.value("name");
-    call.app.engine.containers.kill(name, call.query.non_empty("signal")).await.map_err(|error| {
+    let by = call.peer.describe();
+    call.app.engine.containers.kill(name, call.query.non_empty("signal"), by).await.map_err(|error| {
         let error = ApiError::from(error);
         ApiError { message: format!("cannot kill container: {name}: {}", error.message), ..error }
     })?;

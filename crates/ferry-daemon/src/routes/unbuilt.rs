@@ -14,7 +14,6 @@ const ENDPOINTS: &[(Method, &str)] = &[
     (Method::GET, "/debug/pprof/{name}"),
     (Method::GET, "/debug/vars"),
     (Method::GET, "/system/df"),
-    (Method::POST, "/containers/prune"),
     (Method::GET, "/containers/{name:.*}/archive"),
     (Method::HEAD, "/containers/{name:.*}/archive"),
     (Method::PUT, "/containers/{name:.*}/archive"),

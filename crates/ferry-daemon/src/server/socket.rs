@@ -32,6 +32,21 @@ impl Peer {
         Arc::new(Self { socket, guard: Guard::new() })
     }
 
+    /// Who it is, for people: program, pid and user of a unix client, the address of another.
+    pub(crate) fn describe(&self) -> Option<String> {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.peer_addr().ok().map(|address| address.to_string()),
+            Socket::Unix(stream) => {
+                let peer = ferry_sys::socket::peer_credentials(stream).ok()?;
+                let program = std::fs::read_to_string(format!("/proc/{}/comm", peer.pid)).unwrap_or_default();
+                // The name is the client's own choice: nothing of it may play with a terminal.
+                let program: String = program.trim_end().chars().filter(|c| !c.is_control()).collect();
+                let program = if program.is_empty() { "a program".to_owned() } else { program };
+                Some(format!("{program} (pid {}, uid {})", peer.pid, peer.uid))
+            }
+        }
+    }
+
     pub(crate) fn is_tcp(&self) -> bool {
         matches!(self.socket, Socket::Tcp(_))
     }

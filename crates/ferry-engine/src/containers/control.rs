@@ -10,7 +10,7 @@ use ferry_spec::runtime::LinuxDevice;
 use ferry_spec::runtime::defaults::ALL_CAPABILITIES;
 
 use super::state::{Status, Step};
-use super::{Containers, validate};
+use super::{Containers, is_restarting, validate};
 use crate::error::{Context, Error, Result};
 
 impl Containers {
@@ -24,6 +24,9 @@ impl Containers {
         let container = self.find(reference)?;
         let _verb = container.verb.lock().await;
         let record = container.snapshot();
+        if record.status == Status::Restarting {
+            return Err(is_restarting(&record.id));
+        }
         let Some(live) = container.live() else {
             return Err(Error::conflict(format!("container {} is not running", record.id)));
         };
@@ -32,6 +35,7 @@ impl Containers {
         };
         live.shim.command(Request::Pause, &[]).await.context(format!("cannot pause container {}", record.id))?;
         self.update_whatever(&container, |record| record.status = paused);
+        self.stop_watching_health(&container);
         self.publish(&record, "pause", &[]);
         Ok(())
     }
@@ -41,16 +45,18 @@ impl Containers {
     /// API: `POST /containers/{id}/unpause`
     ///
     /// # Errors
-    /// NotFound; Conflict unless it is paused.
+    /// NotFound; Internal unless it is paused.
     pub async fn unpause(&self, reference: &str) -> Result<()> {
         let container = self.find(reference)?;
         let _verb = container.verb.lock().await;
         let record = container.snapshot();
         let (Some(live), Some(running)) = (container.live(), record.status.after(Step::Resumed)) else {
-            return Err(Error::conflict(format!("Container {} is not paused", record.id)));
+            // Docker gives this one no status of its own.
+            return Err(Error::internal(format!("Container {} is not paused", record.id)));
         };
         live.shim.command(Request::Resume, &[]).await.context(format!("cannot unpause container {}", record.id))?;
         self.update_whatever(&container, |record| record.status = running);
+        self.watch_health(&container);
         self.publish(&record, "unpause", &[]);
         Ok(())
     }
@@ -79,18 +85,20 @@ impl Containers {
     /// # Errors
     /// NotFound; InvalidArgument; Conflict for a name that is taken.
     pub async fn rename(&self, reference: &str, name: &str) -> Result<()> {
-        let container = self.find(reference)?;
+        let name = name.trim();
         let name = name.strip_prefix('/').unwrap_or(name);
-        if name.is_empty() {
+        if name.is_empty() || reference.trim().trim_start_matches('/').is_empty() {
             return Err(Error::invalid("Neither old nor new names may be empty".to_owned()));
         }
-        validate::name(name)?;
+        let container = self.find(reference.trim())?;
+        let allocating = |error: Error| Error::new(error.kind(), "Error when allocating new name").with_source(error);
         let _verb = container.verb.lock().await;
         let old = container.name();
         if old == name {
             return Err(Error::invalid("Renaming a container with the same name as its current name".to_owned()));
         }
-        let reservation = self.reserve_name(name, &container.id)?;
+        validate::name(name).map_err(allocating)?;
+        let reservation = self.reserve_name(name, &container.id).map_err(allocating)?;
         self.update(&container, |record| record.name = name.to_owned())?;
         reservation.commit();
         self.free_name(&old);

@@ -9,6 +9,7 @@ use ferry_api::container::{CreateRequest, CreateResponse, HostConfig};
 use ferry_api::volume::CreateRequest as VolumeRequest;
 use ferry_spec::platform::Platform;
 
+use super::ending::Life;
 use super::mounts::{self, Asked};
 use super::record::{EndpointRecord, MountKind, MountRecord, Record};
 use super::state::{Intent, Status};
@@ -68,10 +69,6 @@ impl Containers {
         }
         defaults::fill_host(&mut host, &self.inner.config);
         self.adjust_shared_modes(&mut host)?;
-        let health = request.config.healthcheck.as_ref().and_then(|check| check.test.first());
-        if health.is_some_and(|first| first != "NONE") {
-            warnings.push("The health check of the image is not run: not implemented yet.".to_owned());
-        }
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
         }
@@ -327,5 +324,6 @@ fn new_record(
         stopped_by_hand: false,
         has_started: false,
         published: Vec::new(),
+        life: Life::default(),
     }
 }

@@ -1,13 +1,18 @@
-//! Filters of `ps`.
+//! Filters of `ps`, as Docker reads them.
+
+use std::ops::RangeInclusive;
 
 use ferry_api::filters::Filters;
+use ferry_network::Protocol;
+use regex_lite::Regex;
 
 use super::list::{ListOptions, labels};
-use super::record::{MountKind, Record};
-use super::{Containers, ports};
+use super::record::Record;
+use super::{Containers, health, inspect, ports};
 use crate::error::{Error, Result};
+use crate::filter::{any_of, boolean};
 
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 15] = [
     "ancestor",
     "before",
     "expose",
@@ -23,151 +28,210 @@ const KNOWN: [&str; 16] = [
     "since",
     "status",
     "volume",
-    "label!",
 ];
-const STATES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+const HEALTHS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 
 /// A parsed filter.
 pub(super) struct ListFilter<'a> {
     filters: &'a Filters,
     all: bool,
+    is_task: Option<bool>,
     created_before_ns: Option<i64>,
     created_after_ns: Option<i64>,
     exit_codes: Vec<i32>,
     ancestors: Option<Vec<String>>,
-    networks: Vec<String>,
+    ids: Vec<String>,
+    names: Vec<Pattern>,
+    published: Vec<Ports>,
+    exposed: Vec<Ports>,
 }
+
+type Ports = (RangeInclusive<u16>, Protocol);
 
 impl<'a> ListFilter<'a> {
     pub(super) fn new(containers: &Containers, options: &'a ListOptions) -> Result<Self> {
         let filters = &options.filters;
         filters.validate(&KNOWN)?;
-        for state in filters.get("status") {
-            if !STATES.contains(&state) {
-                return Err(Error::invalid(format!(
-                    "invalid filter 'status={state}': invalid value for state ({state}): must be one of \
-                     created, running, paused, restarting, removing, exited, dead"
-                )));
-            }
-        }
-        for health in filters.get("health") {
-            if !["starting", "healthy", "unhealthy", "none"].contains(&health) {
-                return Err(Error::invalid(format!("invalid filter 'health={health}'")));
-            }
-        }
-        if let Some(value) = filters.get("is-task").next()
-            && !["true", "false", "1", "0"].contains(&value)
-        {
-            return Err(Error::invalid(format!("invalid filter 'is-task=[{value}]'")));
-        }
         let mut exit_codes = Vec::new();
         for code in filters.get("exited") {
-            exit_codes.push(code.parse().map_err(|_| Error::invalid(format!("invalid filter 'exited={code}'")))?);
+            exit_codes.push(exit_code(code)?);
         }
-        let created = |name: &str| match filters.get(name).next() {
+        one_of(filters, "status", "state", &STATES)?;
+        let is_task = boolean(filters, "is-task")?;
+        one_of(filters, "health", "health", &HEALTHS)?;
+        let created = |name: &str| match filters.get(name).last() {
             Some(reference) => {
                 containers.find(reference).map(|found| Some(found.with_record(|record| record.created_ns)))
             }
             None => Ok(None),
         };
+        let (created_before_ns, created_after_ns) = (created("before")?, created("since")?);
         let ancestors = filters.contains("ancestor").then(|| {
             let found = filters.get("ancestor").filter_map(|name| containers.inner.images.id_of(name));
             found.map(|id| id.to_string()).collect()
         });
-        let networks = filters
-            .get("network")
-            .map(|name| containers.inner.networks.id_of(name).unwrap_or_else(|_| name.to_owned()))
-            .collect();
-        let named_state = filters.contains("status") || filters.contains("exited");
+        // A beginning that several have finds none of them.
+        let ids = filters.get("id").filter_map(|id| containers.find(id).ok().filter(|found| found.id.starts_with(id)));
         Ok(Self {
             filters,
-            all: options.all || options.limit.is_some_and(|limit| limit > 0) || named_state,
-            created_before_ns: created("before")?,
-            created_after_ns: created("since")?,
+            all: options.all || options.limit.is_some_and(|limit| limit > 0) || filters.contains("status"),
+            is_task,
+            created_before_ns,
+            created_after_ns,
             exit_codes,
             ancestors,
-            networks,
+            ids: ids.map(|found| found.id.clone()).collect(),
+            names: filters.get("name").map(Pattern::new).collect(),
+            published: filters.get("publish").map(|text| port_range("publish", text)).collect::<Result<_>>()?,
+            exposed: filters.get("expose").map(|text| port_range("expose", text)).collect::<Result<_>>()?,
         })
     }
 
     pub(super) fn keeps(&self, record: &Record) -> bool {
-        use crate::filter::any_of;
         let filters = self.filters;
-        let is_task = filters.get("is-task").next().is_some_and(|value| matches!(value, "true" | "1"));
         (self.all || record.status.counts_as_running())
-            && !is_task
+            // Nothing here belongs to a swarm.
+            && self.is_task != Some(true)
             && self.created_before_ns.is_none_or(|time| record.created_ns < time)
             && self.created_after_ns.is_none_or(|time| record.created_ns > time)
             && (self.exit_codes.is_empty() || self.has_exit_code(record))
             && self.ancestors.as_ref().is_none_or(|ids| ids.contains(&record.image_id.to_string()))
-            && (self.networks.is_empty()
-                || record.endpoints.values().any(|endpoint| self.networks.contains(&endpoint.network_id)))
+            && any_of(filters, "network", |network| in_network(record, network))
             && any_of(filters, "status", |state| state == record.status.as_str())
-            && any_of(filters, "health", |health| health == "none")
-            && any_of(filters, "id", |id| record.id.starts_with(id))
-            && any_of(filters, "name", |pattern| name_fits(&record.name, pattern))
-            && any_of(filters, "isolation", |isolation| isolation == "default" || isolation.is_empty())
+            && any_of(filters, "health", |word| word == health::summary(record.life.health.as_ref()).status)
+            && (!filters.contains("id") || self.ids.contains(&record.id))
+            && (self.names.is_empty() || self.names.iter().any(|pattern| pattern.fits(&record.name)))
+            && any_of(filters, "isolation", |isolation| isolation == record.host_config.isolation)
             && any_of(filters, "volume", |volume| has_mount(record, volume))
-            && any_of(filters, "publish", |port| has_port(record, port, true))
-            && any_of(filters, "expose", |port| has_port(record, port, false))
+            && self.has_port(record)
             && filters.matches_labels("label", &labels(record))
-            && crate::filter::no_labels(filters, "label!", &labels(record))
     }
 
     fn has_exit_code(&self, record: &Record) -> bool {
         record.has_started && !record.status.counts_as_running() && self.exit_codes.contains(&record.exit_code)
     }
-}
 
-/// Docker takes a regular expression over the name with and without its slash; `^`, `$` and plain text are what is used.
-fn name_fits(name: &str, pattern: &str) -> bool {
-    let with_slash = format!("/{name}");
-    let anchored_start = pattern.strip_prefix('^');
-    let body = anchored_start.unwrap_or(pattern);
-    let anchored_end = body.strip_suffix('$');
-    let body = anchored_end.unwrap_or(body);
-    [name, with_slash.as_str()].iter().any(|name| match (anchored_start.is_some(), anchored_end.is_some()) {
-        (true, true) => *name == body,
-        (true, false) => name.starts_with(body),
-        (false, true) => name.ends_with(body),
-        (false, false) => name.contains(body),
-    })
-}
-
-fn has_mount(record: &Record, wanted: &str) -> bool {
-    record.mounts.iter().any(|mount| {
-        let source = match &mount.kind {
-            MountKind::Bind { source, .. } => source == wanted,
-            MountKind::Volume { name, .. } => name == wanted,
-            MountKind::Tmpfs { .. } => false,
+    /// By what is open now; one of either filter is enough.
+    fn has_port(&self, record: &Record) -> bool {
+        if self.published.is_empty() && self.exposed.is_empty() {
+            return true;
+        }
+        let within = |ranges: &[Ports], port: u16, protocol: &str| {
+            ranges.iter().any(|(range, kind)| range.contains(&port) && kind.to_string() == protocol)
         };
-        source || mount.destination == wanted
+        ports::port_list(record).iter().any(|port| {
+            within(&self.published, port.public_port, &port.protocol)
+                || within(&self.exposed, port.private_port, &port.protocol)
+        })
+    }
+}
+
+fn exit_code(text: &str) -> Result<i32> {
+    let reason = match text.parse::<i64>() {
+        Ok(code) => return i32::try_from(code).or(Ok(i32::MIN)),
+        Err(error) if *error.kind() == std::num::IntErrorKind::PosOverflow => "value out of range",
+        Err(_) => "invalid syntax",
+    };
+    Err(Error::invalid(format!("invalid filter 'exited={text}': strconv.Atoi: parsing {text:?}: {reason}")))
+}
+
+fn one_of(filters: &Filters, name: &str, what: &str, words: &[&str]) -> Result<()> {
+    match filters.get(name).find(|word| !words.contains(word)) {
+        Some(word) => Err(Error::invalid(format!(
+            "invalid filter '{name}={word}': invalid value for {what} ({word}): must be one of {}",
+            words.join(", ")
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A name or a regular expression over it; one that cannot be read fits nothing else.
+struct Pattern {
+    text: String,
+    expression: Option<Regex>,
+}
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), expression: Regex::new(text).ok() }
+    }
+
+    /// Docker looks at the name with and without its slash.
+    fn fits(&self, name: &str) -> bool {
+        let with_slash = format!("/{name}");
+        [name, with_slash.as_str()]
+            .iter()
+            .any(|name| *name == self.text || self.expression.as_ref().is_some_and(|found| found.is_match(name)))
+    }
+}
+
+fn in_network(record: &Record, wanted: &str) -> bool {
+    record
+        .endpoints
+        .iter()
+        .any(|(name, endpoint)| name == wanted || (!wanted.is_empty() && endpoint.network_id.starts_with(wanted)))
+}
+
+/// By name or source, or by its place in the container.
+fn has_mount(record: &Record, wanted: &str) -> bool {
+    inspect::mount_points(record).iter().any(|mount| {
+        let source = if mount.name.is_empty() { &mount.source } else { &mount.name };
+        source == wanted || mount.destination == wanted
     })
 }
 
-fn has_port(record: &Record, wanted: &str, published: bool) -> bool {
-    let Ok((range, protocol)) = ports::parse_port_key(wanted) else { return false };
-    if published {
-        return record.published.iter().any(|port| range.contains(&port.container_port) && port.protocol == protocol);
+/// Docker gives these mistakes no status of their own.
+fn port_range(key: &str, text: &str) -> Result<Ports> {
+    if text.contains(':') {
+        return Err(Error::internal(format!("filter for '{key}' should not contain ':': {text}")));
     }
-    record
-        .config
-        .exposed_ports
-        .keys()
-        .filter_map(|key| ports::parse_port_key(key).ok())
-        .any(|(exposed, kind)| kind == protocol && exposed.start() <= range.end() && range.start() <= exposed.end())
+    ports::parse_port_key(text).map_err(|_| {
+        let number = text.split(['/', '-']).next().unwrap_or_default();
+        let why = match number.parse::<u32>() {
+            _ if text.is_empty() => "invalid port range: value is empty".to_owned(),
+            _ if number.is_empty() => "invalid start port '': value is empty".to_owned(),
+            Ok(0..=65535) => format!("invalid port range: {text}"),
+            Ok(_) => format!("invalid start port '{number}': value out of range"),
+            Err(_) => format!("invalid start port '{number}': invalid syntax"),
+        };
+        Error::internal(format!("error while looking up for {key} {text}: {why}"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::name_fits;
+    use super::*;
 
     #[test]
-    fn names_match_by_part_or_anchored() {
-        assert!(name_fits("web-1", "web"));
-        assert!(name_fits("web-1", "^web-1$"));
-        assert!(name_fits("web-1", "^/web-1$"));
-        assert!(!name_fits("web-10", "^web-1$"));
-        assert!(!name_fits("web", "^eb"));
+    fn names_are_regular_expressions() {
+        let fits = |pattern: &str, name: &str| Pattern::new(pattern).fits(name);
+        assert!(fits("web", "web-1"));
+        assert!(fits("^web-1$", "web-1"));
+        assert!(fits("^/web-1$", "web-1"));
+        assert!(fits("^(a|web).*[0-9]$", "web-1"));
+        assert!(!fits("^web-1$", "web-10"));
+        assert!(!fits("^eb", "web"));
+        assert!(!fits("[", "web"), "what is no expression fits nothing");
+    }
+
+    #[test]
+    fn texts_are_dockers() {
+        let said = |result: Result<Ports>| result.unwrap_err().text();
+        assert_eq!(said(port_range("publish", "1:2")), "filter for 'publish' should not contain ':': 1:2");
+        assert_eq!(
+            said(port_range("expose", "x")),
+            "error while looking up for expose x: invalid start port 'x': invalid syntax"
+        );
+        assert!(port_range("expose", "80-90/udp").is_ok());
+        assert_eq!(
+            exit_code("x").unwrap_err().text(),
+            "invalid filter 'exited=x': strconv.Atoi: parsing \"x\": invalid syntax"
+        );
+        let filters: Filters = [("health", "fine")].into_iter().collect();
+        assert_eq!(
+            one_of(&filters, "health", "health", &HEALTHS).unwrap_err().text(),
+            "invalid filter 'health=fine': invalid value for health (fine): must be one of none, starting, healthy, unhealthy"
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use ferry_api::container::{Inspect, MountPoint, NetworkSettings, State};
 use ferry_api::network::EndpointSettings;
 
+use super::health::HealthRecord;
 use super::record::{MountKind, Record};
 use super::state::Status;
 use super::{Containers, defaults, ports};
@@ -105,7 +106,7 @@ fn state(record: &Record) -> State {
         error: record.error.clone(),
         started_at: clock::rfc3339(record.started_ns),
         finished_at: clock::rfc3339(record.finished_ns),
-        health: None,
+        health: record.life.health.as_ref().map(HealthRecord::to_api),
     }
 }
 

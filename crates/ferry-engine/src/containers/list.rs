@@ -8,7 +8,7 @@ use ferry_api::filters::Filters;
 use super::filter::ListFilter;
 use super::record::Record;
 use super::state::Status;
-use super::{Containers, inspect, ports};
+use super::{Containers, health, inspect, ports};
 use crate::clock;
 use crate::error::Result;
 
@@ -68,7 +68,7 @@ impl Containers {
                 network_mode: record.host_config.network_mode.clone(),
                 annotations: record.host_config.annotations.clone(),
             },
-            health: None,
+            health: Some(health::summary(record.life.health.as_ref())),
             network_settings: NetworkSettingsSummary { networks: inspect::endpoints(record) },
             mounts: inspect::mount_points(record),
             ..Summary::default()
@@ -101,7 +101,10 @@ fn command(record: &Record) -> String {
 pub(super) fn status_text(record: &Record, now_ns: i64) -> String {
     let since = |time_ns: i64| human_duration((now_ns - time_ns).max(0) / 1_000_000_000);
     match record.status {
-        Status::Running => format!("Up {}", since(record.started_ns)),
+        Status::Running => match &record.life.health {
+            Some(health) => format!("Up {} ({})", since(record.started_ns), health.status.in_list()),
+            None => format!("Up {}", since(record.started_ns)),
+        },
         Status::Paused => format!("Up {} (Paused)", since(record.started_ns)),
         Status::Restarting => format!("Restarting ({}) {} ago", record.exit_code, since(record.finished_ns)),
         Status::Created => "Created".to_owned(),

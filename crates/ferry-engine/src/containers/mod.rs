@@ -12,14 +12,20 @@ mod attach;
 mod bundle;
 mod control;
 mod create;
+mod deaf;
 mod defaults;
+mod ending;
 mod filter;
+pub(crate) mod health;
 mod inspect;
+mod kernel_log;
+mod kill;
 mod list;
 mod logs;
 mod lookup;
 mod mounts;
 mod ports;
+mod prune;
 pub(crate) mod record;
 mod recover;
 mod remove;
@@ -30,6 +36,7 @@ mod stop;
 mod supervisor;
 mod validate;
 mod wait;
+mod why;
 mod writable;
 
 use std::collections::HashMap;
@@ -37,6 +44,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use ferry_shim::protocol::Streams;
@@ -49,7 +57,9 @@ pub use self::attach::{AttachOptions, AttachSession};
 pub use self::list::ListOptions;
 pub use self::logs::{LogsOptions, LogsSession};
 pub use self::remove::RemoveOptions;
-pub use self::stop::StopOptions;
+pub(crate) use self::start::start_exit_code;
+pub(crate) use self::stop::is_restarting;
+pub use self::stop::{StopOptions, Stopped};
 pub use self::wait::{WaitCondition, WaitHandle};
 
 use self::lookup::Index;
@@ -81,6 +91,8 @@ pub(crate) struct Inner {
     pub(crate) syncer: Syncer,
     pub(crate) shims: ShimPool,
     pub(crate) execs: ExecTable,
+    /// A prune runs.
+    pruning: AtomicBool,
     index: RwLock<Index>,
 }
 
@@ -105,6 +117,9 @@ pub(crate) struct Container {
     live: Mutex<Option<Arc<Live>>>,
     waiting: Mutex<Vec<WaitingClient>>,
     changes: watch::Sender<Change>,
+    watching_health: Mutex<Option<health::Watching>>,
+    /// A restart by hand is under way: its stop is not the end of a `--rm` container.
+    restarting_by_hand: AtomicBool,
 }
 
 /// The connection to the shim of a container that runs.
@@ -147,6 +162,8 @@ impl Container {
             live: Mutex::new(None),
             waiting: Mutex::new(Vec::new()),
             changes: watch::channel(change).0,
+            watching_health: Mutex::new(None),
+            restarting_by_hand: AtomicBool::new(false),
         }
     }
 
@@ -182,6 +199,10 @@ impl Container {
         self.waiting.lock().expect("no panic while held")
     }
 
+    fn watching_health(&self) -> MutexGuard<'_, Option<health::Watching>> {
+        self.watching_health.lock().expect("no panic while held")
+    }
+
     pub(crate) fn watch(&self) -> watch::Receiver<Change> {
         self.changes.subscribe()
     }
@@ -215,6 +236,7 @@ impl Containers {
             syncer: parts.syncer,
             shims,
             execs: ExecTable::default(),
+            pruning: AtomicBool::new(false),
             index: RwLock::new(Index::default()),
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -13,6 +13,7 @@ use ferry_spec::digest::{ChainId, Digest};
 use ferry_spec::platform::Platform;
 use serde::{Deserialize, Serialize};
 
+use super::ending::Life;
 use super::state::{Intent, Status};
 
 /// The record of one container.
@@ -66,6 +67,9 @@ pub(crate) struct Record {
     pub(crate) has_started: bool,
     /// Published ports while it runs.
     pub(crate) published: Vec<PublishedPort>,
+    /// What is known of the run's life and end.
+    #[serde(default)]
+    pub(crate) life: Life,
 }
 
 /// One mount besides the standard ones.
@@ -150,6 +154,7 @@ impl Record {
         self.error.clear();
         self.oom_killed = false;
         self.finished_ns = 0;
+        self.life.forget_last_run();
     }
 
     /// The program and its arguments: entrypoint, then command.

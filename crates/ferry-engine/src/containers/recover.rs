@@ -9,11 +9,13 @@ use ferry_shim::protocol::{Event, Exit, Reply, Request, State};
 use ferry_store::record as records;
 use tokio::sync::{mpsc, watch};
 
+use super::ending::{EndVerb, EndedBy};
 use super::record::{MountKind, Record};
 use super::restart::Restart;
 use super::state::{Intent, Status};
+use super::stop::Ending;
 use super::supervisor::{UNKNOWN_EXIT_CODE, read_exit};
-use super::{Container, Containers, Live};
+use super::{Container, Containers, Live, StopOptions};
 use crate::blocking;
 use crate::clock;
 use crate::error::{Context, Error, Result};
@@ -151,6 +153,9 @@ impl Containers {
         }
         container.set_live(Some(Arc::clone(&live)));
         self.take_network_again(container).await;
+        if !state.paused {
+            self.watch_health(container);
+        }
         self.supervise(Arc::clone(container), live, events, None);
     }
 
@@ -194,6 +199,7 @@ impl Containers {
                     record.has_started = true;
                     record.exit_code = exit.code;
                     record.oom_killed = exit.oom_killed;
+                    record.life.exit_signal = exit.signal;
                     record.finished_ns = exit.time_ns;
                 }
                 None if was_live => {
@@ -220,7 +226,8 @@ impl Containers {
     fn finish_removal(&self, container: Arc<Container>) {
         let containers = self.clone();
         tokio::spawn(async move {
-            let stopped = containers.stop_running(&container, 9, 10).await;
+            let by = EndedBy::new(EndVerb::Remove, 0, None);
+            let stopped = containers.end_run(&container, &Ending::kill(), by).await;
             if let Err(error) = stopped {
                 tracing::error!(container = %container.name(), error = %error.text(), "a removal cannot be finished");
                 return;
@@ -238,7 +245,7 @@ impl Containers {
             "always" => record.has_started,
             "unless-stopped" => record.has_started && !record.stopped_by_hand,
             "on-failure" => {
-                let exit = Exit { code: record.exit_code, time_ns: record.finished_ns, oom_killed: record.oom_killed };
+                let exit = Exit { code: record.exit_code, time_ns: record.finished_ns, ..Exit::default() };
                 record.has_started && Restart::decide(&record, &exit).is_some()
             }
             _ => record.status == Status::Restarting,
@@ -256,7 +263,10 @@ impl Containers {
             if container.status().is_live() {
                 return;
             }
-            containers.update_whatever(&container, |record| record.stopped_by_hand = false);
+            containers.update_whatever(&container, |record| {
+                record.stopped_by_hand = false;
+                record.life.backoff_step = 0;
+            });
             if let Err(error) = containers.run(&container).await {
                 tracing::error!(container = %container.name(), error = %error.text(), "not started again by its restart policy");
             }
@@ -297,10 +307,11 @@ impl Containers {
             .map(|container| {
                 let containers = self.clone();
                 tokio::spawn(async move {
-                    let signal = container.with_record(super::stop::stop_signal);
                     let own = container.with_record(|record| record.config.stop_timeout);
                     let by_hand = container.with_record(|record| record.stopped_by_hand);
-                    if let Err(error) = containers.stop_running(&container, signal, own.unwrap_or(timeout_s)).await {
+                    let options = StopOptions { timeout_s: Some(own.unwrap_or(timeout_s)), ..StopOptions::default() };
+                    let by = EndedBy::new(EndVerb::Shutdown, 0, None);
+                    if let Err(error) = containers.stop_found(&container, options, by).await {
                         tracing::warn!(container = %container.name(), error = %error.text(), "not stopped");
                     }
                     // The host went down, not the container by anybody's hand: its policy starts it again.

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::ending::{EndVerb, EndedBy};
 use super::record::{MountKind, Record};
 use super::state::{Intent, Status};
+use super::stop::Ending;
 use super::{Container, Containers};
 use crate::error::{Error, Result};
 
@@ -19,8 +21,6 @@ pub struct RemoveOptions {
     /// Remove a link, not the container.
     pub link: bool,
 }
-
-const SIGKILL: i32 = 9;
 
 impl Containers {
     /// Removes a container.
@@ -38,29 +38,36 @@ impl Containers {
         crate::finish(async move { containers.remove_found(&container, options).await }).await
     }
 
-    async fn remove_found(&self, container: &Arc<Container>, options: RemoveOptions) -> Result<()> {
+    pub(super) async fn remove_found(&self, container: &Arc<Container>, options: RemoveOptions) -> Result<()> {
         let record = container.snapshot();
         if record.intent == Intent::Removing {
             return Err(Error::conflict(format!("removal of container {} is already in progress", record.name)));
         }
-        if record.status.counts_as_running() {
-            if !options.force {
-                return Err(in_the_way(&record));
+        loop {
+            if container.status().counts_as_running() {
+                if !options.force {
+                    return Err(in_the_way(&container.snapshot()));
+                }
+                self.end_to_remove(container).await?;
             }
-            self.update(container, |record| record.intent = Intent::Removing)?;
-            self.stop_running(container, SIGKILL, 10).await?;
+            let _verb = container.verb.lock().await;
+            // Between the look above and the lock somebody may have started or removed it.
+            if container.watch().borrow().removed {
+                return Ok(());
+            }
+            if !container.status().counts_as_running() {
+                self.remove_ended(container, options.volumes).await;
+                return Ok(());
+            }
         }
-        let _verb = container.verb.lock().await;
-        // Between the look above and the lock somebody may have started or removed it.
-        let record = container.snapshot();
-        if container.watch().borrow().removed {
-            return Ok(());
-        }
-        if record.status.counts_as_running() {
-            return Err(in_the_way(&record));
-        }
-        self.remove_ended(container, options.volumes).await;
-        Ok(())
+    }
+
+    async fn end_to_remove(&self, container: &Arc<Container>) -> Result<()> {
+        self.update(container, |record| {
+            record.intent = Intent::Removing;
+            record.stopped_by_hand = true;
+        })?;
+        self.end_run(container, &Ending::kill(), EndedBy::new(EndVerb::Remove, 0, None)).await.map(drop)
     }
 
     /// Removes a container that does not run; the caller holds the verb lock. When this returns, name, ports and address are free and the

@@ -1,20 +1,24 @@
 //! Restart policies, and `POST /containers/{id}/restart`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ferry_shim::protocol::Exit;
 
+use super::ending::{EndVerb, EndedBy};
 use super::record::Record;
 use super::state::Status;
 use super::stop::StopOptions;
 use super::{Container, Containers};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// A run of this length counts as a success: the delays begin anew.
 const GOOD_RUN_NS: i64 = 10_000_000_000;
+/// An end so soon after a signal of `kill` is taken for its consequence.
+const CONSEQUENCE_NS: i64 = 10_000_000_000;
 
 /// A restart that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +27,14 @@ pub(super) struct Restart {
     pub(super) delay: Duration,
     /// How many there were, this one included.
     pub(super) count: u32,
+    /// Doublings of the delay of the one after it.
+    pub(super) backoff_step: u32,
 }
 
 impl Restart {
     /// Whether the policy asks for another run after `exit`. Pure.
     pub(super) fn decide(record: &Record, exit: &Exit) -> Option<Self> {
-        if record.stopped_by_hand {
+        if record.stopped_by_hand || was_killed_by_hand(record, exit) {
             return None;
         }
         let policy = &record.host_config.restart_policy;
@@ -44,10 +50,17 @@ impl Restart {
             return None;
         }
         let good_run = exit.time_ns - record.started_ns >= GOOD_RUN_NS;
-        let doublings = if good_run { 0 } else { record.restart_count.min(16) };
-        let delay = FIRST_DELAY.saturating_mul(1 << doublings).min(LONGEST_DELAY);
-        Some(Self { delay, count: record.restart_count + 1 })
+        let doublings = if good_run { 0 } else { record.life.backoff_step };
+        let delay = FIRST_DELAY.saturating_mul(1 << doublings.min(16)).min(LONGEST_DELAY);
+        Some(Self { delay, count: record.restart_count + 1, backoff_step: doublings.saturating_add(1) })
     }
+}
+
+fn was_killed_by_hand(record: &Record, exit: &Exit) -> bool {
+    let ended = record.life.ended_by.as_ref().filter(|ended| ended.verb == EndVerb::Kill);
+    ended.is_some_and(|ended| {
+        exit.signal == Some(ended.signal) || exit.time_ns.saturating_sub(ended.time_ns) < CONSEQUENCE_NS
+    })
 }
 
 impl Containers {
@@ -64,7 +77,6 @@ impl Containers {
             if container.status() != Status::Restarting {
                 return;
             }
-            containers.update_whatever(&container, |record| record.restart_count = restart.count);
             if let Err(error) = containers.run(&container).await {
                 tracing::warn!(container = %container.name(), error = %error.text(), "restart failed");
             }
@@ -79,15 +91,36 @@ impl Containers {
     /// NotFound; what stop and start fail with.
     pub async fn restart(&self, reference: &str, options: StopOptions) -> Result<()> {
         let container = self.find(reference)?;
-        match self.stop(reference, options).await {
-            Err(error) if error.kind() != ErrorKind::NotModified => return Err(error),
-            _ => {}
-        }
-        match self.start(&container.id).await {
-            Err(error) if error.kind() != ErrorKind::NotModified => return Err(error),
-            _ => {}
-        }
+        let by = EndedBy::new(EndVerb::Restart, 0, options.by.clone());
+        let containers = self.clone();
+        let done = crate::finish(async move { containers.restart_found(&container, options, by).await }).await;
+        done.map_err(|error| {
+            let kind = if error.kind() == ErrorKind::InvalidArgument { error.kind() } else { ErrorKind::Internal };
+            Error::new(kind, format!("Cannot restart container {reference}")).with_source(error)
+        })
+    }
+
+    pub(super) async fn restart_found(
+        &self,
+        container: &Arc<Container>,
+        options: StopOptions,
+        by: EndedBy,
+    ) -> Result<()> {
+        container.restarting_by_hand.store(true, Ordering::Relaxed);
+        let restarted = self.stop_and_start(container, options, by).await;
+        container.restarting_by_hand.store(false, Ordering::Relaxed);
+        restarted?;
         self.publish(&container.snapshot(), "restart", &[]);
         Ok(())
+    }
+
+    async fn stop_and_start(&self, container: &Arc<Container>, options: StopOptions, by: EndedBy) -> Result<()> {
+        if container.status().counts_as_running() {
+            self.stop_found(container, options, by).await?;
+        }
+        match self.start_found(container).await {
+            Err(error) if error.kind() == ErrorKind::NotModified => Ok(()),
+            started => started,
+        }
     }
 }

@@ -46,22 +46,24 @@ impl Containers {
         let container = self.find(reference)?;
         let containers = self.clone();
         // Once begun it is finished, whether the client stays or not.
-        crate::finish(async move {
-            let verb = container.verb.lock().await;
-            containers.may_start(&container)?;
-            // Written with the intent of the run.
-            Self::update_in_memory(&container, |record| {
-                record.restart_count = 0;
-                record.stopped_by_hand = false;
-            });
-            let result = containers.run(&container).await;
-            drop(verb);
-            if result.is_err() && container.with_record(|record| record.host_config.auto_remove) {
-                containers.remove_after_failure(&container).await;
-            }
-            result
-        })
-        .await
+        crate::finish(async move { containers.start_found(&container).await }).await
+    }
+
+    pub(super) async fn start_found(&self, container: &Arc<Container>) -> Result<()> {
+        let verb = container.verb.lock().await;
+        self.may_start(container)?;
+        // Written with the intent of the run.
+        Self::update_in_memory(container, |record| {
+            record.restart_count = 0;
+            record.life.backoff_step = 0;
+            record.stopped_by_hand = false;
+        });
+        let result = self.run(container).await;
+        drop(verb);
+        if result.is_err() && container.with_record(|record| record.host_config.auto_remove) {
+            self.remove_after_failure(container).await;
+        }
+        result
     }
 
     fn may_start(&self, container: &Container) -> Result<()> {
@@ -73,7 +75,7 @@ impl Containers {
             (_, Status::Paused) => {
                 Err(Error::conflict("cannot start a paused container, try unpause instead".to_owned()))
             }
-            (_, Status::Running) => Err(Error::not_modified("already running")),
+            (_, Status::Running | Status::Restarting) => Err(Error::not_modified("already running")),
             _ => Ok(()),
         }
     }
@@ -136,6 +138,7 @@ impl Containers {
         };
         self.now_running(container, pid);
         container.set_live(Some(Arc::clone(&live)));
+        self.begin_health(container);
         self.publish(&container.snapshot(), "start", &[]);
         self.supervise(Arc::clone(container), live, events, Some(process));
         Ok(())
@@ -506,8 +509,8 @@ fn start_error(record: &Record, error: ShimCallError) -> Error {
     )
 }
 
-/// The exit code that `inspect` shows after a start that failed; the client derives its own from the text alike.
-fn start_exit_code(text: &str) -> i32 {
+/// The exit code that `inspect` shows after a start or an exec that failed; the client derives its own from the text alike.
+pub(crate) fn start_exit_code(text: &str) -> i32 {
     let has = |part: &str| text.contains(part);
     if has("executable file not found")
         || has("no such file or directory")

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ferry_shim::protocol::{Event, Exit, Request};
 use tokio::sync::mpsc;
@@ -9,7 +10,7 @@ use tokio::sync::mpsc;
 use super::record::Record;
 use super::restart::Restart;
 use super::state::{Intent, Status, Step};
-use super::{Container, Containers, Live};
+use super::{Container, Containers, Live, kernel_log};
 use crate::blocking;
 use crate::clock;
 use crate::error::Result;
@@ -17,6 +18,8 @@ use crate::shims::ShimProcess;
 
 /// Exit code of a run of which nobody knows how it ended, as Docker's.
 pub(super) const UNKNOWN_EXIT_CODE: i32 = 255;
+/// Exit code of an exec that its container took along: SIGKILL's.
+const ENDED_WITH_CONTAINER: i32 = 137;
 
 impl Containers {
     /// Listens until the container has ended, and then settles everything. `process` is the shim when this daemon spawned it.
@@ -37,7 +40,7 @@ impl Containers {
                         break;
                     }
                     Event::ExecExited { exec_id, code } => containers.exec_ended(&container, &live, &exec_id, code),
-                    Event::Oom => containers.publish(&container.snapshot(), "oom", &[]),
+                    Event::Oom => containers.out_of_memory(&container),
                 }
             }
             let exit = match exit {
@@ -66,24 +69,27 @@ impl Containers {
             Ok(())
         })
         .await;
-        Exit { code: UNKNOWN_EXIT_CODE, time_ns: clock::now_ns(), oom_killed: false }
+        Exit { code: UNKNOWN_EXIT_CODE, time_ns: clock::now_ns(), ..Exit::default() }
     }
 
     async fn ended(&self, container: &Arc<Container>, live: &Live, exit: Exit) {
         let verb = container.verb.lock().await;
         container.set_live(None);
-        for (exec_id, sender) in live.execs.lock().expect("no panic while held").drain() {
-            tracing::debug!(%exec_id, "exec ended with its container");
-            // Read before writing: both in one statement would wait for itself.
-            let code = sender.borrow().unwrap_or(137);
-            sender.send_replace(Some(code));
+        self.stop_watching_health(container);
+        // The shim tells of the container first where both end at once.
+        let with_it: Vec<String> = live.execs.lock().expect("no panic while held").keys().cloned().collect();
+        for exec_id in with_it {
+            self.exec_ended(container, live, &exec_id, ENDED_WITH_CONTAINER);
         }
         self.give_back_network(container).await;
-        let record = self.note_exit(container, &exit);
+        if exit.oom_killed {
+            self.note_oom_kills(container).await;
+        }
+        let (record, restart) = self.note_exit(container, &exit);
         let ran_s = (exit.time_ns - record.started_ns).max(0) / 1_000_000_000;
         self.publish(&record, "die", &[("execDuration", ran_s.to_string()), ("exitCode", exit.code.to_string())]);
         self.clear_run_folder(container).await;
-        self.after_exit(container, &record, &exit, verb).await;
+        self.after_exit(container, &record, &exit, restart, verb).await;
     }
 
     /// What follows an end: restart, removal, or rest.
@@ -92,10 +98,10 @@ impl Containers {
         container: &Arc<Container>,
         record: &Record,
         exit: &Exit,
+        restart: Option<Restart>,
         verb: tokio::sync::MutexGuard<'_, ()>,
     ) {
-        let restart = Restart::decide(record, exit);
-        let auto_remove = record.host_config.auto_remove;
+        let auto_remove = record.host_config.auto_remove && !container.restarting_by_hand.load(Ordering::Relaxed);
         container.announce(|change| {
             change.exits += 1;
             change.exit_code = exit.code;
@@ -112,13 +118,47 @@ impl Containers {
         drop(verb);
     }
 
-    fn note_exit(&self, container: &Container, exit: &Exit) -> Record {
+    /// The memory limit killed a process; the container may live on.
+    fn out_of_memory(&self, container: &Arc<Container>) {
+        Self::update_in_memory(container, |record| record.oom_killed = true);
+        self.publish(&container.snapshot(), "oom", &[]);
+        let (containers, container) = (self.clone(), Arc::clone(container));
+        tokio::spawn(async move { containers.note_oom_kills(&container).await });
+    }
+
+    /// Asks the kernel's log which processes those were.
+    async fn note_oom_kills(&self, container: &Container) {
+        let record = container.snapshot();
+        let ran_us = u64::try_from((clock::now_ns() - record.started_ns) / 1_000).unwrap_or(0);
+        let cgroup = self.cgroup(&record);
+        let read = blocking(move || {
+            let since_us = kernel_log::uptime_us().saturating_sub(ran_us);
+            Ok(kernel_log::oom_kills(&cgroup, since_us))
+        });
+        let Ok(kills) = read.await else { return };
+        let started_ns = record.started_ns;
+        Self::update_in_memory(container, |record| {
+            // A next run may have begun meanwhile.
+            if !kills.is_empty() && record.started_ns == started_ns {
+                record.life.oom_kills = kills;
+            }
+        });
+    }
+
+    /// The record after an end, and whether there is to be another run.
+    fn note_exit(&self, container: &Container, exit: &Exit) -> (Record, Option<Restart>) {
+        let mut restart = None;
         let note = |record: &mut Record| {
-            let restarts = Restart::decide(record, exit).is_some();
-            let step = if restarts { Step::EndedForRestart } else { Step::Ended };
+            restart = Restart::decide(record, exit);
+            if let Some(restart) = &restart {
+                record.restart_count = restart.count;
+                record.life.backoff_step = restart.backoff_step;
+            }
+            let step = if restart.is_some() { Step::EndedForRestart } else { Step::Ended };
             record.status = record.status.after(step).unwrap_or(Status::Exited);
             record.exit_code = exit.code;
-            record.oom_killed = exit.oom_killed;
+            record.oom_killed |= exit.oom_killed;
+            record.life.exit_signal = exit.signal;
             record.finished_ns = exit.time_ns;
             record.pid = 0;
             record.published.clear();
@@ -136,7 +176,7 @@ impl Containers {
             self.update_whatever(container, note);
         }
         self.inner.images.set_running(&container.id, false);
-        container.snapshot()
+        (container.snapshot(), restart)
     }
 
     /// Port and address are free when an exit is told.

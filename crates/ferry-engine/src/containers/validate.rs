@@ -30,7 +30,7 @@ pub(super) fn request(request: &CreateRequest, host_config: &HostConfig, engine:
     modes(host_config)?;
     logging(host_config)?;
     restart_policy(host_config)?;
-    unbuilt(&request.config, host_config)?;
+    unbuilt(host_config)?;
     runtime(host_config, engine)
 }
 
@@ -61,7 +61,7 @@ fn portable(config: &Config) -> Result<()> {
     for port in config.exposed_ports.keys() {
         super::ports::parse_port_key(port)?;
     }
-    Ok(())
+    config.healthcheck.as_ref().map_or(Ok(()), super::health::validate)
 }
 
 fn no_control_characters(what: &str, value: &str) -> Result<()> {
@@ -222,16 +222,11 @@ fn runtime(host: &HostConfig, engine: &EngineConfig) -> Result<()> {
 }
 
 /// Known to Docker, not built here yet: 501, by the name of the field.
-fn unbuilt(config: &Config, host: &HostConfig) -> Result<()> {
+fn unbuilt(host: &HostConfig) -> Result<()> {
     fn some<T>(list: &Option<Vec<T>>) -> bool {
         list.as_ref().is_some_and(|list| !list.is_empty())
     }
-    let healthcheck = config
-        .healthcheck
-        .as_ref()
-        .is_some_and(|check| !matches!(check.test.first().map(String::as_str), None | Some("NONE")));
     let table: &[(&str, bool)] = &[
-        ("Healthcheck", healthcheck),
         ("HostConfig.VolumesFrom", some(&host.volumes_from)),
         ("HostConfig.VolumeDriver", !matches!(host.volume_driver.as_str(), "" | "local")),
         ("HostConfig.Links", some(&host.links)),
@@ -289,6 +284,6 @@ mod tests {
     #[test]
     fn what_is_not_built_is_named() {
         let host = HostConfig { links: Some(vec!["a:b".into()]), ..HostConfig::default() };
-        assert_eq!(unbuilt(&Config::default(), &host).unwrap_err().text(), "not implemented: HostConfig.Links");
+        assert_eq!(unbuilt(&host).unwrap_err().text(), "not implemented: HostConfig.Links");
     }
 }

@@ -3,7 +3,9 @@
 //! Owns the table of execs, in memory: it goes with the daemon, but for those that a shim still runs, which are found again by their ids.
 //! Leaves out the containers themselves.
 
+mod check;
 mod table;
+mod user;
 
 use std::sync::Arc;
 
@@ -12,9 +14,10 @@ use ferry_shim::protocol::{Exec, Reply, Request, ShimError, ShimErrorKind, Strea
 use ferry_spec::runtime::{ConsoleSize, Process};
 use tokio::sync::watch;
 
+pub(crate) use self::check::CheckEnd;
 pub(crate) use self::table::ExecTable;
 use self::table::{ExecEntry, ExecState};
-use crate::containers::{AttachSession, Container, Containers, Live, stream_pair};
+use crate::containers::{AttachSession, Container, Containers, Live, start_exit_code, stream_pair};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ids;
 use crate::shims::ShimCallError;
@@ -65,9 +68,8 @@ impl Execs {
                 return Err(Error::invalid(format!("invalid environment variable: {variable}")));
             }
         }
-        if !request.working_dir.is_empty() && !request.working_dir.starts_with('/') {
-            return Err(Error::invalid(format!("Cwd must be an absolute path: {}", request.working_dir)));
-        }
+        let (pid, user) = (container.with_record(|record| record.pid), request.user.clone());
+        crate::blocking(move || user::check(pid, &user).map_err(Error::invalid)).await?;
         let id = ids::random_id();
         self.publish(&container, "exec_create", &id, &request, &[]);
         self.table().insert(ExecEntry::new(&id, &container.id, request));
@@ -81,6 +83,9 @@ impl Execs {
                 "container {} is paused, unpause the container before exec",
                 record.id
             )));
+        }
+        if record.status == crate::containers::state::Status::Restarting {
+            return Err(crate::containers::is_restarting(&record.id));
         }
         container.live().ok_or_else(|| Error::conflict(format!("container {} is not running", record.id)))
     }
@@ -99,18 +104,10 @@ impl Execs {
             tracing::debug!(%id, "the client's idea of a terminal differs; the creation counts");
         }
         self.table().begin(id)?;
-        let result = self.start_begun(&entry, &container, &live, options).await;
-        if let Err(error) = &result {
-            let code = if error.text().contains("executable file not found") || error.text().contains("no such file") {
-                127
-            } else {
-                126
-            };
-            self.table().end(id, code);
-        }
-        result
+        self.start_begun(&entry, &container, &live, options).await
     }
 
+    /// Starts what the table has as begun, and notes the failure there.
     async fn start_begun(
         &self,
         entry: &ExecEntry,
@@ -118,7 +115,28 @@ impl Execs {
         live: &Arc<Live>,
         options: StartOptions,
     ) -> Result<Option<AttachSession>> {
+        // Docker tells of the start before there is one.
+        self.publish(container, "exec_start", &entry.id, &entry.request, &[]);
+        let result = self.try_start(entry, container, live, options).await;
+        if let Err(error) = &result {
+            self.table().end(&entry.id, start_exit_code(&error.text()));
+        }
+        result
+    }
+
+    async fn try_start(
+        &self,
+        entry: &ExecEntry,
+        container: &Arc<Container>,
+        live: &Arc<Live>,
+        options: StartOptions,
+    ) -> Result<Option<AttachSession>> {
         let request = &entry.request;
+        if !request.working_dir.is_empty() && !request.working_dir.starts_with('/') {
+            return Err(Error::invalid(
+                "OCI runtime exec failed: exec failed: Cwd must be an absolute path".to_owned(),
+            ));
+        }
         let streams =
             Streams { stdin: request.attach_stdin, stdout: request.attach_stdout, stderr: request.attach_stderr };
         let (session, fds) = if options.detach {
@@ -139,7 +157,6 @@ impl Execs {
         match answer {
             Ok(Reply::Started { pid }) => {
                 self.table().running(&entry.id, pid);
-                self.publish(container, "exec_start", &entry.id, request, &[]);
                 Ok(session)
             }
             Ok(_) => Err(Error::internal("the shim gave an answer that does not fit")),
@@ -157,7 +174,11 @@ impl Execs {
         let argv = request.cmd.clone().unwrap_or_default();
         let mut process = Process { args: argv, ..own };
         process.terminal = request.tty;
-        process.console_size = options.console_size.map(|(height, width)| ConsoleSize { height, width });
+        let at_create = request
+            .console_size
+            .and_then(|[height, width]| Some((u16::try_from(height).ok()?, u16::try_from(width).ok()?)));
+        let console_size = options.console_size.or(at_create).filter(|_| request.tty);
+        process.console_size = console_size.map(|(height, width)| ConsoleSize { height, width });
         for variable in request.env.iter().flatten() {
             let key = variable.split('=').next().unwrap_or_default().to_owned();
             process.env.retain(|other| other.split('=').next() != Some(&key));

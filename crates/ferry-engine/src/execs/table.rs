@@ -127,6 +127,10 @@ impl ExecTable {
         ids
     }
 
+    pub(crate) fn forget(&self, id: &str) {
+        self.rows().by_id.remove(id);
+    }
+
     pub(crate) fn forget_container(&self, container_id: &str) {
         self.rows().by_id.retain(|_, entry| entry.container_id != container_id);
     }

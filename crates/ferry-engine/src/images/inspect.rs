@@ -101,5 +101,6 @@ fn api_healthcheck(check: &Healthcheck) -> HealthConfig {
         start_period: check.start_period,
         start_interval: check.start_interval,
         retries: check.retries,
+        action: String::new(),
     }
 }

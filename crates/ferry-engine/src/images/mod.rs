@@ -49,6 +49,7 @@ use crate::events::Events;
 pub use ferry_registry::Credentials;
 pub use import::ImportRequest;
 pub use list::ListOptions;
+pub(crate) use list::parse_moment;
 pub use progress::JsonMessageStream;
 pub use pull::PullRequest;
 pub use resolve::ResolvedImage;

@@ -34,6 +34,8 @@ const HEADERS: &[(&str, &str)] = &[
     ("Mounts", "MOUNTS"),
     ("LocalVolumes", "LOCAL VOLUMES"),
     ("Networks", "NETWORKS"),
+    ("Platform", "PLATFORM"),
+    ("HealthStatus", "HEALTH STATUS"),
 ];
 
 /// Runs `ps`.
@@ -111,11 +113,27 @@ fn row(container: &Summary, truncate: bool) -> Vec<(&'static str, Value)> {
         ("Mounts", mounts(container, truncate).into()),
         ("LocalVolumes", volumes.to_string().into()),
         ("Networks", networks.join(",").into()),
-        (
-            "Platform",
-            Value::NilPointer(Rc::new(NilPointer { type_name: "v1.Platform".to_owned(), fields: Vec::new() })),
-        ),
+        ("Platform", platform(container)),
+        ("HealthStatus", health(container).into()),
     ]
+}
+
+fn platform(container: &Summary) -> Value {
+    let descriptor = container.image_manifest_descriptor.as_ref();
+    match descriptor.and_then(|descriptor| descriptor.platform.as_ref()) {
+        Some(platform) => platform.to_string().as_str().into(),
+        None => Value::NilPointer(Rc::new(NilPointer { type_name: "v1.Platform".to_owned(), fields: Vec::new() })),
+    }
+}
+
+/// Older daemons tell of health in the words of the status alone.
+fn health(container: &Summary) -> &str {
+    if let Some(health) = container.health.as_ref().filter(|health| !health.status.is_empty()) {
+        return &health.status;
+    }
+    let in_brackets = container.status.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    let word = in_brackets.map_or("", |word| word.strip_prefix("health: ").unwrap_or(word));
+    if matches!(word, "healthy" | "unhealthy" | "starting") { word } else { "" }
 }
 
 /// The container's own name; names that links gave it have a further slash.

@@ -17,6 +17,7 @@ pub(super) mod start;
 pub(super) mod stop;
 pub(super) mod top;
 pub(super) mod wait;
+pub(super) mod why;
 
 use crate::failure::Failure;
 

@@ -9,9 +9,19 @@ use crate::flags::Parsed;
 
 /// Runs `stop`.
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
-    let options = to_options(parsed)?;
+    // Who takes us for Docker's client gets what that one does.
+    let options = StopOptions { kill_deaf: context.program != "docker", ..to_options(parsed)? };
     let client = context.client().await?;
-    lists::each(context, &parsed.args, |name| client.container_stop(name, &options)).await
+    lists::each(context, &parsed.args, |name| {
+        let options = &options;
+        async move {
+            if let Some(reason) = client.container_stop(name, options).await? {
+                context.printer.note(&format!("{name}: {reason}; killed at once"));
+            }
+            Ok(())
+        }
+    })
+    .await
 }
 
 /// Reads `--signal` and `--timeout`, which has an older name.
@@ -22,6 +32,7 @@ pub(super) fn to_options(parsed: &Parsed) -> Result<StopOptions> {
     Ok(StopOptions {
         signal: parsed.text_or_empty("signal").to_owned(),
         timeout_s: parsed.int("timeout").or_else(|| parsed.int("time")),
+        kill_deaf: false,
     })
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Process {
     stdin_once: bool,
     /// Exit code, once it has ended.
     pub(crate) code: Option<i32>,
+    /// Signal that ended it.
+    pub(crate) signal: Option<i32>,
     /// It has ended and its output is closed.
     pub(crate) finished: bool,
     /// Its end was told as an event.
@@ -93,6 +95,7 @@ impl Process {
             next_client: 0,
             stdin_once,
             code: None,
+            signal: None,
             finished: false,
             told: false,
         }

@@ -27,6 +27,7 @@ impl Shim {
     pub(crate) fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let (pid, code) = (pid.as_raw_nonzero().get(), exit_code(status));
+            let signal = status.terminating_signal();
             let was_compressor = self.container.as_mut().is_some_and(|container| container.log.reaped(pid, code == 0));
             if was_compressor {
                 continue;
@@ -37,6 +38,7 @@ impl Shim {
                 .find(|process| process.code.is_none() && i64::from(process.pid) == i64::from(pid));
             if let Some(process) = ended {
                 process.code = Some(code);
+                process.signal = signal;
                 let number = process.number;
                 self.expect_end_of_output(number);
             }
@@ -102,7 +104,8 @@ impl Shim {
         container.remove_state();
         // What cannot be removed now is tried once more at the end.
         let _ = container.remove_cgroup();
-        let exit = Exit { code, time_ns: now_ns(), oom_killed: container.oom_told };
+        let signal = self.processes.iter().find(|process| process.number == INIT).and_then(|process| process.signal);
+        let exit = Exit { code, time_ns: now_ns(), oom_killed: container.oom_told, signal };
         // Should even this fail, the event is all there is; an engine that is there records it.
         let written = container.write_exit(&exit);
         if nobody_listens && written.is_ok() {
