@@ -5,6 +5,7 @@
 //! the sandbox's own `/run`.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -278,6 +279,19 @@ impl Daemon {
     #[track_caller]
     pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         api::request(&self.socket(), method, path, body).expect("the daemon answers")
+    }
+
+    /// Sends one API request without a body and leaves the answer unread, for as long as the socket is held.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    #[must_use]
+    #[track_caller]
+    pub fn ask_and_never_read(&self, method: &str, path: &str) -> UnixStream {
+        let mut stream = UnixStream::connect(self.socket()).expect("the daemon listens");
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: ferry\r\nContent-Length: 0\r\n\r\n")
+            .expect("the daemon reads");
+        stream
     }
 
     /// Returns one value of an inspect, by a Go template.

@@ -7,15 +7,19 @@ mod crash;
 mod daemon;
 mod differential;
 mod exec;
+mod hangs;
+mod health;
 mod images;
 mod leak;
 mod logs;
 mod ports;
 mod pull;
+mod restart;
 mod run;
 mod sandbox;
 mod tty;
 mod volumes;
+mod why;
 
 use std::sync::Arc;
 

@@ -1,0 +1,112 @@
+//! What hangs, hangs alone: `ps`, `inspect`, `kill` and `rm -f` answer meanwhile.
+
+use std::time::{Duration, Instant};
+
+use ferry_testkit::leak::Watch;
+use ferry_testkit::{Daemon, programs};
+use serde_json::json;
+
+use crate::until;
+
+/// What a verb may take; ten times what is promised, for a machine that does ten other things.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[track_caller]
+fn in_time(daemon: &Daemon, args: &[&str]) -> ferry_testkit::command::Outcome {
+    let begun = Instant::now();
+    let outcome = daemon.run(args);
+    assert!(begun.elapsed() < PATIENCE, "{args:?} took {:?}", begun.elapsed());
+    outcome
+}
+
+/// The verbs that must always answer, the last of which ends the container.
+#[track_caller]
+fn verbs_answer(daemon: &Daemon, name: &str) {
+    assert!(in_time(daemon, &["ps", "-a"]).ok().contains(name));
+    let _ = in_time(daemon, &["inspect", name]).ok();
+    let _ = in_time(daemon, &["kill", name]);
+    let _ = in_time(daemon, &["rm", "-f", name]).ok();
+}
+
+#[test]
+fn a_fifo_for_the_files_of_users_is_no_reason_to_wait() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    // A container of its own, whose files are then no files.
+    let _ = daemon.run(&["run", "-d", "--name", "fifo", "busybox", "sleep", "1000"]).ok();
+    let swap = "rm /etc/passwd /etc/group; mkfifo /etc/passwd /etc/group";
+    let _ = daemon.run(&["exec", "fifo", "sh", "-c", swap]).ok();
+    let named = in_time(&daemon, &["exec", "-u", "root", "fifo", "true"]);
+    assert_ne!(named.code, 0, "{named}");
+    let _ = in_time(&daemon, &["stop", "-t", "0", "fifo"]).ok();
+    let started = in_time(&daemon, &["start", "fifo"]);
+    assert_ne!(started.code, 0, "its user cannot be looked up: {started}");
+    assert!(started.err().contains("it is not a regular file"), "{started}");
+    verbs_answer(&daemon, "fifo");
+    watch.end().unwrap();
+}
+
+#[test]
+fn a_reader_that_never_reads_holds_nobody_up() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    let write = "while [ ! -e /go ]; do sleep 0.05; done; yes 0123456789012345678901234567890 | head -n 300000; echo done; sleep 1000";
+    let _ = daemon.run(&["run", "-d", "--name", "loud", "busybox", "sh", "-c", write]).ok();
+    let readers = [
+        daemon.ask_and_never_read("POST", "/containers/loud/attach?stream=1&stdout=1&stderr=1"),
+        daemon.ask_and_never_read("GET", "/containers/loud/logs?follow=1&stdout=1"),
+    ];
+    let _ = daemon.run(&["exec", "loud", "touch", "/go"]).ok();
+    until("the container to write all of it", || daemon.run(&["logs", "--tail", "1", "loud"]).out() == "done\n");
+    verbs_answer(&daemon, "loud");
+    drop(readers);
+    watch.end().unwrap();
+}
+
+#[test]
+fn a_signal_that_is_ignored_holds_only_who_waits_for_it() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    let ignore = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
+    let _ = daemon.run(&["run", "-d", "--name", "stubborn", "busybox", "sh", "-c", ignore]).ok();
+    until("the trap to be set", || daemon.run(&["logs", "stubborn"]).out().contains("ready"));
+    let stopping = daemon.spawn(&["stop", "-t", "600", "stubborn"]);
+    until("the signal to be sent", || {
+        let told = daemon.run(&["events", "--since", "1h", "--until", "0s", "--format", "{{.Action}}"]);
+        told.out().lines().any(|action| action == "kill")
+    });
+    verbs_answer(&daemon, "stubborn");
+    let _ = stopping.finish(PATIENCE).unwrap();
+    watch.end().unwrap();
+}
+
+#[test]
+fn a_check_that_never_ends_holds_nobody_up() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    let flags = ["--health-cmd", "trap '' TERM; while :; do sleep 1; done", "--health-interval", "50ms"];
+    let line = [&["run", "-d", "--name", "checked"], &flags[..], &["busybox", "sleep", "1000"]].concat();
+    let _ = daemon.run(&line).ok();
+    until("the check to run", || daemon.inspect("checked", "{{len .ExecIDs}}") == "1");
+    let begun = Instant::now();
+    let stopped = daemon.api("POST", "/containers/checked/stop?t=0", None);
+    assert_eq!((stopped.status, begun.elapsed() < PATIENCE), (204, true), "{}", json!(stopped.head));
+    let _ = in_time(&daemon, &["start", "checked"]).ok();
+    until("the check to run again", || daemon.inspect("checked", "{{len .ExecIDs}}") == "1");
+    let _ = in_time(&daemon, &["pause", "checked"]).ok();
+    let _ = in_time(&daemon, &["unpause", "checked"]).ok();
+    verbs_answer(&daemon, "checked");
+    watch.end().unwrap();
+}
