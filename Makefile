@@ -6,7 +6,7 @@ PROGRAMS := $(addprefix -p ,ferry-cli ferry-daemon ferry-shim ferry-network ferr
 # Extra arguments for the test programs, such as a name: make test ARGS=leak
 ARGS ?=
 
-.PHONY: hello build test test-vm record-oracle bench clean
+.PHONY: hello build test test-map test-vm record-oracle bench clean
 
 ## hello: install what apt must give, build the release and say hello
 hello: build
@@ -25,9 +25,17 @@ build:
 ## test: everything the tests need, then all tests (end-to-end ones need root and are skipped loudly without)
 test:
 	@scripts/packages build test
+	@scripts/python-clients
 	cargo build --workspace --bins
 	FERRY_TEST_REQUIRE_ALL=$${FERRY_TEST_REQUIRE_ALL-$$([[ $$EUID == 0 ]] && echo 1)} \
 	    cargo test --workspace --no-fail-fast -- $(ARGS)
+
+## test-map: proves for every flag, endpoint and query parameter that a test fails when it is ignored
+test-map:
+	@scripts/packages build test
+	@scripts/python-clients
+	cargo build --workspace --bins
+	FERRY_TEST_MAP=$${FERRY_TEST_MAP-all} cargo test -p ferry-testkit --test it -- map::
 
 ## test-vm: the same binaries in a virtual machine: stock kernel, cgroup v2 only, systemd, AppArmor
 test-vm:

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::strip::Strip;
+
 /// A whole answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -36,11 +38,30 @@ impl Answer {
     }
 }
 
+/// Percent-encodes what no request line may hold, so that filters can be written as JSON.
+#[must_use]
+pub fn encode(target: &str) -> String {
+    let mut out = String::new();
+    for byte in target.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
 /// Sends one request on a connection of its own.
 ///
 /// # Errors
 /// When nobody listens or the answer is no HTTP.
 pub fn request(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
+    let strip = Strip::asked();
+    if strip.as_ref().is_some_and(|strip| strip.is_endpoint(method, path)) {
+        return Ok(Answer { status: 404, head: "HTTP/1.1 404 Not Found".to_owned(), body: Vec::new() });
+    }
+    let path = strip.map_or_else(|| path.to_owned(), |strip| strip.target(method, path));
     let bytes = body.map(ToString::to_string).unwrap_or_default();
     let kind = if body.is_some() { "Content-Type: application/json\r\n" } else { "" };
     let head = format!(
@@ -61,6 +82,52 @@ pub fn raw(socket: &Path, bytes: &[u8]) -> Result<Answer> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).context("read the answer")?;
     parse(&answer)
+}
+
+/// Attaches to what `target` names, types once that is granted, and reads to the end.
+///
+/// # Errors
+/// When nobody listens, the answer is no HTTP or the stream does not end in time.
+pub fn attach(socket: &Path, target: &str, typed: &[u8]) -> Result<Answer> {
+    let target = Strip::asked().map_or_else(|| target.to_owned(), |strip| strip.target("POST", target));
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: ferry\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
+    );
+    upgraded(socket, head.as_bytes(), typed)
+}
+
+/// Sends the head of a request for a connection of its own, then `typed` once that is granted, and
+/// reads to the end.
+///
+/// # Errors
+/// When nobody listens or the answer is no HTTP.
+pub fn upgraded(socket: &Path, head: &[u8], typed: &[u8]) -> Result<Answer> {
+    let mut stream = UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.write_all(head)?;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut granted = false;
+    loop {
+        let read = stream.read(&mut buffer).context("read the answer")?;
+        answer.extend_from_slice(&buffer[..read]);
+        if read == 0 {
+            return parse(&answer);
+        }
+        let Ok(parsed) = parse(&answer) else { continue };
+        if parsed.status == 101 {
+            if !granted {
+                stream.write_all(typed)?;
+                granted = true;
+            }
+            continue;
+        }
+        // Refused: the connection stays open for the next request.
+        let length = parsed.header("content-length").and_then(|length| length.parse().ok());
+        if length.is_some_and(|length: usize| parsed.body.len() >= length) || answer.ends_with(b"0\r\n\r\n") {
+            return Ok(parsed);
+        }
+    }
 }
 
 fn parse(answer: &[u8]) -> Result<Answer> {

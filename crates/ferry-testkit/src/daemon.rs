@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::api::{self, Answer};
 use crate::command::{self, Outcome, Running};
 use crate::material::Material;
+use crate::strip::{self, Strip};
 use crate::{Sandbox, programs, wait};
 
 /// How long a daemon may take to listen, or to end after SIGTERM.
@@ -120,7 +121,9 @@ impl Daemon {
         format!("unix:///run/{}.sock", self.name)
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Returns the socket as this process reaches it.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
         self.sandbox.host_path(format!("/run/{}.sock", self.name))
     }
 
@@ -200,7 +203,15 @@ impl Daemon {
     /// Returns a command with the daemon as `DOCKER_HOST`.
     #[must_use]
     pub fn client(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = self.sandbox.command(program);
+        let strip = Strip::asked().filter(|_| Path::new(program.as_ref()).ends_with("ferry"));
+        let mut command = match strip::program(strip.as_ref()).expect("stripped-client is built") {
+            Some(before) => {
+                let mut command = self.sandbox.command(before);
+                command.arg(program.as_ref()).env(strip::VARIABLE, strip.expect("it has a program").to_string());
+                command
+            }
+            None => self.sandbox.command(program),
+        };
         command.env("DOCKER_HOST", self.host());
         command
     }

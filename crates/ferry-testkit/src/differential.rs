@@ -13,5 +13,6 @@ pub mod compare;
 pub mod normalise;
 pub mod pool;
 pub mod record;
+pub mod request;
 pub mod run;
 pub mod table;

@@ -22,6 +22,8 @@ pub mod oracle;
 pub mod programs;
 pub mod registry;
 pub mod sandbox;
+pub mod strip;
+pub mod surface;
 pub mod terminal;
 pub mod wait;
 

@@ -10,17 +10,23 @@ use anyhow::{Context, Result};
 use crate::daemon::Daemon;
 use crate::differential::normalise::Places;
 use crate::differential::record::Oracle;
+use crate::differential::request::Api;
 use crate::differential::run::Runner;
 use crate::material::Material;
+use crate::strip::{self, Strip};
 use crate::{Sandbox, command, programs, wait};
 
 /// API version that the older oracle speaks at most.
 pub const OLDER_API: &str = "1.41";
+/// What stands before paths of requests at the older and the newest oracle.
+const PREFIXES: [&str; 2] = ["/v1.41", "/v1.55"];
 
 /// A daemon with the images of the table, and the client that talks to it.
 #[derive(Debug)]
 pub struct Engine {
     daemon: Daemon,
+    /// The client's program.
+    program: PathBuf,
     /// Line that defines `docker` for a shell.
     client: String,
     says_ferry: bool,
@@ -69,12 +75,13 @@ impl Engine {
         let sandbox = Sandbox::new()?;
         let ferry = programs::binary("ferry")?;
         let daemon = Daemon::ferry(&sandbox, "f");
-        Self { daemon, client: client(&ferry), says_ferry: true, older: false, companion: None }.started(material)
+        Self { daemon, client: client(&ferry), program: ferry, says_ferry: true, older: false, companion: None }
+            .started(material)
     }
 
     fn with_docker_cli(daemon: Daemon, older: bool, companion: Option<Child>, material: &Material) -> Result<Self> {
         let docker = programs::docker().context("there is no Docker CLI")?;
-        Self { daemon, client: client(&docker), says_ferry: false, older, companion }.started(material)
+        Self { daemon, client: client(&docker), program: docker, says_ferry: false, older, companion }.started(material)
     }
 
     fn started(self, material: &Material) -> Result<Self> {
@@ -126,6 +133,24 @@ impl Engine {
         }
     }
 
+    /// Returns what runs cases on this engine with something taken away.
+    ///
+    /// # Errors
+    /// When the program that does it is not built.
+    pub fn runner_without(&self, strip: &Strip) -> Result<Runner<'_>> {
+        let mut runner = self.runner();
+        if let Some(before) = strip::program(Some(strip))? {
+            runner.client = format!(
+                "docker() {{ {}='{strip}' '{}' '{}' \"$@\"; }}",
+                strip::VARIABLE,
+                before.display(),
+                self.program.display()
+            );
+        }
+        runner.strip = Some(strip.clone());
+        Ok(runner)
+    }
+
     /// Returns what runs cases on this engine.
     #[must_use]
     pub fn runner(&self) -> Runner<'_> {
@@ -142,8 +167,11 @@ impl Engine {
                 shell
             }),
             client: self.client.clone(),
+            cleaner: self.client.clone(),
             says_ferry: self.says_ferry,
             places: Places { replacements },
+            api: Some(Api { socket: self.daemon.socket(), prefix: PREFIXES[usize::from(!self.older)] }),
+            strip: None,
         }
     }
 }

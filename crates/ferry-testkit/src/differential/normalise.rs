@@ -52,6 +52,13 @@ pub fn json(value: &Value, places: &Places) -> Value {
     }
 }
 
+/// Normalises the value at a dotted path: its last key decides about process ids.
+#[must_use]
+pub fn field(path: &str, value: &Value, places: &Places) -> Value {
+    let key = path.rsplit('.').next().unwrap_or_default();
+    json(&serde_json::json!({ key: value }), places)[key].clone()
+}
+
 fn spaces(line: &str) -> String {
     let mut out = String::new();
     let mut run = 0;
@@ -140,6 +147,10 @@ fn tokens(line: &str) -> String {
 }
 
 fn token(word: &str) -> String {
+    // What ends a sentence is no part of it.
+    if let Some(bare) = word.strip_suffix('.').filter(|bare| !bare.is_empty()) {
+        return format!("{}.", token(bare));
+    }
     if shaped(word, "dddd-dd-ddTdd:dd:dd") && !word.starts_with("0001-") {
         return "<time>".to_owned();
     }
@@ -205,6 +216,7 @@ mod tests {
         check(&format!("sha256:{id} {id} {}", &id[..12]), "sha256:<id> <id> <id12>");
         check(&format!("/tmp/x/data/containers/{id}/{id}-json.log"), "<root>/containers/<id>/<id>-json.log");
         check("abcdef 0123456789abcdef", "abcdef 0123456789abcdef");
+        check(&format!("container {id}. Stop"), "container <id>. Stop");
     }
 
     #[test]

@@ -7,9 +7,11 @@ use serde_json::Value;
 
 use super::normalise::{self, Places};
 use super::record::Answer;
+use super::request::Api;
 use super::table::{Case, Step};
 use crate::Outcome;
 use crate::command;
+use crate::strip::Strip;
 
 /// Takes away what earlier cases left; `docker` is the client under test.
 const CLEAN: &str = "docker ps -aq | xargs -r docker rm -f -v >/dev/null 2>&1
@@ -24,10 +26,16 @@ pub struct Runner<'a> {
     pub shell: Box<dyn Fn() -> Command + 'a>,
     /// Defines `docker` as the client under test (a shell function).
     pub client: String,
+    /// Takes away what earlier cases left; the client under test, whole, unless something is stripped.
+    pub cleaner: String,
     /// Whether the client under test is `ferry`, which names itself in hints.
     pub says_ferry: bool,
     /// Places of the engine.
     pub places: Places,
+    /// Where steps that speak the API go.
+    pub api: Option<Api>,
+    /// What is taken away from every step, to see whether the case notices.
+    pub strip: Option<Strip>,
 }
 
 impl std::fmt::Debug for Runner<'_> {
@@ -37,10 +45,10 @@ impl std::fmt::Debug for Runner<'_> {
 }
 
 impl Runner<'_> {
-    fn line(&self, line: &str) -> Outcome {
+    fn line(&self, client: &str, line: &str) -> Outcome {
         let mut shell = (self.shell)();
         // A fixed descriptor 0 keeps a client from waiting for a terminal that is not there.
-        shell.args(["-c", &format!("{}\n{line}", self.client)]);
+        shell.args(["-c", &format!("{client}\n{line}")]);
         command::run(shell).unwrap_or_else(|error| Outcome {
             code: -1,
             stdout: Vec::new(),
@@ -51,14 +59,31 @@ impl Runner<'_> {
     /// Runs one case from a clean start.
     #[must_use]
     pub fn case(&self, case: &Case) -> Vec<Answer> {
-        let _ = self.line(CLEAN);
-        case.steps.iter().map(|step| self.step(step)).collect()
+        self.case_beside(case, &[])
     }
 
-    fn step(&self, step: &Step) -> Answer {
+    /// Runs one case from a clean start. Where an endpoint is taken away that changes something, what was
+    /// `recorded` of a request to it is believed.
+    #[must_use]
+    pub fn case_beside(&self, case: &Case, recorded: &[Answer]) -> Vec<Answer> {
+        let _ = self.line(&self.cleaner, CLEAN);
+        let mut ids = BTreeMap::new();
+        case.steps.iter().enumerate().map(|(at, step)| self.step(step, recorded.get(at), &mut ids)).collect()
+    }
+
+    fn step(&self, step: &Step, recorded: Option<&Answer>, ids: &mut BTreeMap<String, String>) -> Answer {
         match step {
+            Step::Api(request) => {
+                let ignored =
+                    self.strip.as_ref().is_some_and(|strip| strip.is_endpoint(&request.method, &request.target));
+                match (&self.api, recorded) {
+                    (Some(_), recorded) if ignored => request.ignored(recorded),
+                    (Some(api), _) => request.run(api, ids, self.strip.as_ref(), &self.places),
+                    (None, _) => request.ignored(None),
+                }
+            }
             Step::Line(line) => {
-                let outcome = self.line(line);
+                let outcome = self.line(&self.client, line);
                 Answer {
                     step: step.text(),
                     code: outcome.code,
@@ -68,7 +93,7 @@ impl Runner<'_> {
                 }
             }
             Step::Inspect { object, paths } => {
-                let outcome = self.line(&format!("docker inspect {object}"));
+                let outcome = self.line(&self.cleaner, &format!("docker inspect {object}"));
                 let parsed: Value = serde_json::from_slice(&outcome.stdout).unwrap_or_default();
                 let fields = self.fields(&parsed[0], paths);
                 Answer { step: step.text(), code: outcome.code, stdout: vec![], stderr: vec![], fields: Some(fields) }
@@ -84,19 +109,12 @@ impl Runner<'_> {
 
     fn fields(&self, object: &Value, paths: &[String]) -> BTreeMap<String, Value> {
         let found = paths.iter().filter_map(|path| Some((path.clone(), walk(object, path)?)));
-        // A path's last key decides about process ids, so it is normalised with its key.
-        found
-            .map(|(path, value)| {
-                let key = path.rsplit('.').next().unwrap_or_default().to_owned();
-                let normal = normalise::json(&serde_json::json!({ &key: value }), &self.places);
-                (path, normal[&key].clone())
-            })
-            .collect()
+        found.map(|(path, value)| (path.clone(), normalise::field(&path, value, &self.places))).collect()
     }
 }
 
 /// Follows a dotted path; array elements by number. None where a key is absent.
-fn walk<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+pub(super) fn walk<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(object, |value, key| match key.parse::<usize>() {
         Ok(index) if value.is_array() => value.get(index),
         _ => value.get(key),

@@ -9,11 +9,14 @@
 //! only: newest                     not asked of the older oracle
 //! docker run --rm busybox sh -c 'exit 3'
 //! @inspect name HostConfig.Memory  compares these fields of `docker inspect name`
+//! @api GET /containers/json?all=1  speaks the API itself, see `request`
 //! ```
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use super::request::Request;
 
 /// One line of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub enum Step {
         /// Paths such as `HostConfig.Memory`.
         paths: Vec<String>,
     },
+    /// A request.
+    Api(Request),
 }
 
 impl Step {
@@ -36,6 +41,7 @@ impl Step {
         match self {
             Self::Line(line) => line.clone(),
             Self::Inspect { object, paths } => format!("@inspect {object} {}", paths.join(" ")),
+            Self::Api(request) => request.text().to_owned(),
         }
     }
 }
@@ -157,6 +163,9 @@ fn mark(line: &str) -> Option<Result<Mark>> {
 }
 
 fn step(line: &str, number: usize) -> Result<Step> {
+    if line.starts_with("@api ") {
+        return Request::parse(line).map(Step::Api).with_context(|| format!("line {number}"));
+    }
     let Some(rest) = line.strip_prefix("@inspect ") else { return Ok(Step::Line(line.to_owned())) };
     let mut words = rest.split_whitespace().map(str::to_owned);
     let (object, paths) = (words.next(), words.collect::<Vec<_>>());

@@ -1,0 +1,266 @@
+//! What a test is checked with: the same test with one flag, query parameter or endpoint taken away
+//! has to fail, or it does not test it.
+//!
+//! Owns the words for what is taken away ([`Strip`]) and the ways it is: from a command line (the
+//! program `stripped-client` stands before the real one), and from a request.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::surface::{self, Flag};
+
+/// Names in the environment what is to be taken away, as [`Strip::parse`] reads it.
+pub const VARIABLE: &str = "FERRY_TEST_STRIP";
+
+/// What is taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Strip {
+    /// A flag of a command: `run --cpus`.
+    Flag {
+        /// The command without `container`.
+        command: String,
+        /// With its dashes.
+        flag: String,
+    },
+    /// A query parameter: `GET /containers/json?all`.
+    Query {
+        /// GET and so on.
+        method: String,
+        /// With `{id}` for what stands there.
+        path: String,
+        /// Its name.
+        parameter: String,
+    },
+    /// A whole endpoint: `POST /containers/{id}/kill`.
+    Endpoint {
+        /// GET and so on.
+        method: String,
+        /// With `{id}` for what stands there.
+        path: String,
+    },
+}
+
+impl Strip {
+    /// Reads the words of the map.
+    ///
+    /// # Errors
+    /// When they are none of the three.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (first, second) = text.split_once(' ').with_context(|| format!("`{text}` names nothing to take away"))?;
+        let (first, second) = (first.to_owned(), second.to_owned());
+        Ok(match second.split_once('?') {
+            _ if second.starts_with("--") => Self::Flag { command: first, flag: second },
+            Some((path, parameter)) => {
+                Self::Query { method: first, path: path.to_owned(), parameter: parameter.to_owned() }
+            }
+            None => Self::Endpoint { method: first, path: second },
+        })
+    }
+
+    /// Reads the environment.
+    #[must_use]
+    pub fn asked() -> Option<Self> {
+        Self::parse(&std::env::var(VARIABLE).ok()?).ok()
+    }
+
+    /// Returns a request's path and query without what is taken away.
+    #[must_use]
+    pub fn target(&self, method: &str, target: &str) -> String {
+        let Self::Query { method: of, path: template, parameter } = self else { return target.to_owned() };
+        let Some((path, query)) = target.split_once('?').filter(|(path, _)| of == method && matches(template, path))
+        else {
+            return target.to_owned();
+        };
+        let kept: Vec<&str> = query.split('&').filter(|pair| pair.split('=').next() != Some(parameter)).collect();
+        if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
+    }
+
+    /// Says whether a request is to the endpoint that is taken away.
+    #[must_use]
+    pub fn is_endpoint(&self, method: &str, target: &str) -> bool {
+        let Self::Endpoint { method: of, path } = self else { return false };
+        of == method && matches(path, target.split('?').next().unwrap_or_default())
+    }
+
+    /// Returns a client's arguments without what is taken away.
+    #[must_use]
+    pub fn arguments(&self, arguments: &[String]) -> Vec<String> {
+        let Self::Flag { command, flag } = self else { return arguments.to_vec() };
+        let start = command_length(arguments, command);
+        if start == 0 {
+            return arguments.to_vec();
+        }
+        let known = surface::flags();
+        let of_command: Vec<&Flag> = known.iter().filter(|one| one.command == *command).collect();
+        let mut kept = arguments[..start].to_vec();
+        kept.extend(without(&arguments[start..], flag, &of_command));
+        kept
+    }
+}
+
+/// Compares a path, with or without an API version before it, with a template.
+fn matches(template: &str, path: &str) -> bool {
+    let path = match path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')) {
+        Some((_, rest)) => rest,
+        None => path.trim_start_matches('/'),
+    };
+    let (mut wanted, mut found) = (template.trim_start_matches('/').split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), found.next()) {
+            (None, None) => return true,
+            (Some(wanted), Some(found)) if wanted == found || (wanted.starts_with('{') && !found.is_empty()) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Returns how many arguments name the command: `run`, `container run`, `ps` for `ls`; 0 for another command.
+fn command_length(arguments: &[String], command: &str) -> usize {
+    let names = |word: &str| match command {
+        "ls" => matches!(word, "ls" | "list" | "ps"),
+        "rm" => matches!(word, "rm" | "remove"),
+        _ => word == command,
+    };
+    match arguments {
+        [first, second, ..] if first == "container" && names(second) => 2,
+        // `inspect`, `ls` and `prune` alone are other commands, but for `ps`.
+        [first, ..] if names(first) && !matches!(first.as_str(), "ls" | "list" | "prune") => 1,
+        _ => 0,
+    }
+}
+
+fn without(arguments: &[String], flag: &str, known: &[&Flag]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        if argument == "--" || !argument.starts_with('-') || argument == "-" {
+            // Flags end with the first word that is none; where a command takes them later too, they come later.
+            kept.push(argument.clone());
+            if argument == "--"
+                || matches!(known.first().map(|one| one.command.as_str()), Some("run" | "create" | "exec"))
+            {
+                kept.extend(rest.cloned());
+                break;
+            }
+        } else if let Some(name) = argument.strip_prefix("--") {
+            long(name, flag, known, argument, &mut rest, &mut kept);
+        } else {
+            short(argument, flag, known, &mut rest, &mut kept);
+        }
+    }
+    kept
+}
+
+fn long(
+    name: &str,
+    flag: &str,
+    known: &[&Flag],
+    argument: &str,
+    rest: &mut std::slice::Iter<'_, String>,
+    kept: &mut Vec<String>,
+) {
+    let (name, attached) = name.split_once('=').map_or((name, false), |(name, _)| (name, true));
+    let takes = known.iter().any(|one| one.flag == format!("--{name}") && one.takes_value);
+    let value = if takes && !attached { rest.next() } else { None };
+    if format!("--{name}") != flag {
+        kept.push(argument.to_owned());
+        kept.extend(value.cloned());
+    }
+}
+
+fn short(argument: &str, flag: &str, known: &[&Flag], rest: &mut std::slice::Iter<'_, String>, kept: &mut Vec<String>) {
+    let letters = &argument[1..];
+    let mut cluster = String::from("-");
+    for (at, letter) in letters.char_indices() {
+        let found = known.iter().find(|one| one.shorthand == Some(letter));
+        let ours = found.is_some_and(|one| one.flag == flag);
+        if !ours {
+            cluster.push(letter);
+        }
+        if found.is_some_and(|one| one.takes_value) {
+            let attached = &letters[at + letter.len_utf8()..];
+            let value = if attached.is_empty() { rest.next().cloned() } else { None };
+            if !ours {
+                cluster.push_str(attached);
+                kept.push(cluster);
+                kept.extend(value);
+                return;
+            }
+            break;
+        }
+    }
+    if cluster != "-" {
+        kept.push(cluster);
+    }
+}
+
+/// Returns the program that stands before a client to take flags away, when a flag is to be.
+///
+/// # Errors
+/// When it is not built.
+pub fn program(strip: Option<&Strip>) -> Result<Option<PathBuf>> {
+    match strip {
+        Some(Strip::Flag { .. }) => crate::programs::binary("stripped-client").map(Some),
+        _ => Ok(None),
+    }
+}
+
+impl std::fmt::Display for Strip {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag { command, flag } => write!(formatter, "{command} {flag}"),
+            Self::Query { method, path, parameter } => write!(formatter, "{method} {path}?{parameter}"),
+            Self::Endpoint { method, path } => write!(formatter, "{method} {path}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stripped(strip: &str, line: &str) -> String {
+        let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        Strip::parse(strip).unwrap().arguments(&arguments).join(" ")
+    }
+
+    #[test]
+    fn a_flag_goes_in_every_form() {
+        for (strip, line, wanted) in [
+            ("run --cpus", "run --rm --cpus 2 busybox --cpus 3", "run --rm busybox --cpus 3"),
+            ("run --cpus", "container run --cpus=2 busybox", "container run busybox"),
+            ("run --memory", "run -d -m 64m busybox", "run -d busybox"),
+            ("run --memory", "run -dm64m busybox", "run -d busybox"),
+            ("run --tty", "run -it --name -t busybox sh -t", "run -i --name -t busybox sh -t"),
+            ("run --interactive", "run -i busybox", "run busybox"),
+            ("run --detach", "run -dp 80:80 busybox", "run -p 80:80 busybox"),
+            ("run --publish", "run -dp 80:80 busybox", "run -d busybox"),
+            ("ls --all", "ps -a --filter name=x", "ps --filter name=x"),
+            ("ls --filter", "ps -a --filter name=x", "ps -a"),
+            ("logs --follow", "logs name -f", "logs name"),
+            ("run --cpus", "create --cpus 2 busybox", "create --cpus 2 busybox"),
+            ("prune --force", "system prune --force", "system prune --force"),
+            ("prune --force", "container prune -f", "container prune"),
+        ] {
+            assert_eq!(stripped(strip, line), wanted, "{strip}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_query_parameter_goes_at_its_endpoint_alone() {
+        let strip = Strip::parse("GET /containers/{id}/logs?tail").unwrap();
+        assert_eq!(strip.target("GET", "/containers/a/logs?stdout=1&tail=2"), "/containers/a/logs?stdout=1");
+        assert_eq!(strip.target("GET", "/v1.41/containers/a/logs?tail=2"), "/v1.41/containers/a/logs");
+        assert_eq!(strip.target("POST", "/containers/a/logs?tail=2"), "/containers/a/logs?tail=2");
+        assert_eq!(strip.target("GET", "/containers/a/top?tail=2"), "/containers/a/top?tail=2");
+    }
+
+    #[test]
+    fn an_endpoint_is_known_by_its_template() {
+        let strip = Strip::parse("POST /containers/{id}/kill").unwrap();
+        assert!(strip.is_endpoint("POST", "/v1.50/containers/a/kill?signal=9"));
+        assert!(!strip.is_endpoint("POST", "/containers/a/kill/x"));
+        assert_eq!(strip.to_string(), "POST /containers/{id}/kill");
+    }
+}

@@ -1,0 +1,81 @@
+//! Flags and parameters that only a running client shows: signals, detach keys, what goes on until it is ended.
+
+use std::time::Duration;
+
+use ferry_testkit::terminal::Terminal;
+use ferry_testkit::{Daemon, api, programs};
+use rustix::process::Signal;
+
+use crate::until;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[test]
+fn signals_stay_with_the_client_where_that_is_asked_for() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let script = "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done";
+    let run = daemon.spawn(&["run", "--sig-proxy=false", "--name", "box", "busybox", "sh", "-c", script]);
+    until("it to be up", || daemon.run(&["logs", "box"]).out() == "up\n");
+    run.signal(Signal::TERM).unwrap();
+    assert_ne!(run.finish(LIMIT).unwrap().code, 9);
+    assert_eq!(daemon.inspect("box", "{{.State.Status}}"), "running");
+    let attach = daemon.spawn(&["attach", "--sig-proxy=false", "box"]);
+    attached(&daemon);
+    attach.signal(Signal::TERM).unwrap();
+    assert_ne!(attach.finish(LIMIT).unwrap().code, 9);
+    assert_eq!(daemon.inspect("box", "{{.State.Status}}"), "running");
+    let attach = daemon.spawn(&["attach", "box"]);
+    attached(&daemon);
+    attach.signal(Signal::TERM).unwrap();
+    assert_eq!(attach.finish(LIMIT).unwrap().code, 9);
+}
+
+/// Waits until a client is attached: a container's attach holds one connection.
+fn attached(daemon: &Daemon) {
+    until("a client to be attached", || {
+        let table = std::fs::read_to_string(format!("/proc/{}/net/unix", daemon.sandbox().init())).unwrap_or_default();
+        // Column 6 (state): 03 is connected. The attach and the `wait` beside it are two.
+        let connected = |line: &&str| line.contains("/a.sock") && line.split_whitespace().nth(5) == Some("03");
+        table.lines().filter(connected).count() >= 2
+    });
+}
+
+#[test]
+fn every_command_that_attaches_takes_detach_keys() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let keys = ["--detach-keys", "ctrl-a,x"];
+    let detached = |args: &[&str]| {
+        let mut command = daemon.client(programs::binary("ferry").unwrap());
+        command.args(args);
+        let mut terminal = Terminal::start(&command).unwrap();
+        terminal.keys("echo in-$((40+2))\n").unwrap();
+        terminal.expect("in-42").unwrap();
+        terminal.keys("\u{1}x").unwrap();
+        terminal.finish().unwrap();
+        assert_eq!(daemon.inspect("box", "{{.State.Status}}"), "running", "{args:?}");
+    };
+    detached(&["run", keys[0], keys[1], "-it", "--name", "box", "busybox", "sh"]);
+    detached(&["attach", keys[0], keys[1], "box"]);
+    detached(&["exec", keys[0], keys[1], "-it", "box", "sh"]);
+    let _ = daemon.run(&["kill", "box"]).ok();
+    detached(&["start", keys[0], keys[1], "-ai", "box"]);
+}
+
+#[test]
+fn detach_keys_of_a_request_end_its_attach() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let _ = daemon.run(&["run", "-dit", "--name", "box", "busybox", "sh"]).ok();
+    let target = "/containers/box/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,x";
+    let answer = api::attach(&daemon.socket(), target, b"\x01x").unwrap();
+    assert_eq!(answer.status, 101);
+    assert_eq!(daemon.inspect("box", "{{.State.Status}}"), "running");
+}
