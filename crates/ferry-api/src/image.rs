@@ -355,6 +355,33 @@ impl std::fmt::Debug for AuthConfig {
     }
 }
 
+/// Answer to `GET /distribution/{name}/json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DistributionInspect {
+    /// What the name means.
+    pub descriptor: Descriptor,
+    /// What it runs on; `null` when nothing says so.
+    #[serde(default)]
+    pub platforms: Option<Vec<Platform>>,
+}
+
+/// One line of `GET /images/search`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SearchResult {
+    /// Stars.
+    pub star_count: i64,
+    /// Docker looks after it.
+    pub is_official: bool,
+    /// Repository.
+    pub name: String,
+    /// Always false: what the Hub says about it cannot be relied upon.
+    pub is_automated: bool,
+    /// What it says about itself.
+    pub description: String,
+}
+
 /// Answer to `POST /auth`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

@@ -65,10 +65,21 @@ impl<'a> Display<'a> {
     ///
     /// # Errors
     /// The error that the stream reports, or its break.
-    pub(crate) async fn show(&mut self, mut stream: ByteStream) -> Result<()> {
+    pub(crate) async fn show(&mut self, stream: ByteStream) -> Result<()> {
+        self.show_with(stream, &mut |_| {}).await
+    }
+
+    /// As [`Display::show`]; messages for programs go to `aux` and are not shown.
+    ///
+    /// # Errors
+    /// As [`Display::show`].
+    pub(crate) async fn show_with(&mut self, mut stream: ByteStream, aux: &mut dyn FnMut(&JsonMessage)) -> Result<()> {
         let mut documents = Documents::default();
         while let Some(bytes) = stream.next().await? {
             for message in documents.feed::<JsonMessage>(&bytes)? {
+                if message.aux.is_some() {
+                    aux(&message);
+                }
                 self.message(&message)?;
             }
         }

@@ -65,6 +65,11 @@ impl Error {
         }
     }
 
+    /// The credentials are not good enough.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Api { status: 401, .. })
+    }
+
     /// The daemon does not know the object.
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(404)

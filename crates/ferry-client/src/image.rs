@@ -4,9 +4,13 @@ use std::io;
 
 use bytes::Bytes;
 use ferry_api::filters::Filters;
-use ferry_api::image::{DeleteItem, HistoryItem, ImportOptions, PruneReport, Summary};
+use ferry_api::image::{
+    AuthConfig, AuthResponse, DeleteItem, DistributionInspect, HistoryItem, ImportOptions, PruneReport, SearchResult,
+    Summary,
+};
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method};
+use serde::de::DeserializeOwned;
 
 use crate::connection::{Client, Raw, decode};
 use crate::error::{Error, Result};
@@ -20,12 +24,61 @@ impl Client {
     /// 404 for an unknown image, 500 for a registry that cannot be reached.
     pub async fn image_pull(&self, repository: &str, tag: &str, platform: &str, auth: &str) -> Result<ByteStream> {
         let query = Query::new().with("fromImage", repository).with_text("tag", tag).with_text("platform", platform);
-        let mut headers = HeaderMap::new();
-        if !auth.is_empty() {
-            let value = HeaderValue::from_str(auth).map_err(|error| Error::Decode(error.to_string()))?;
-            headers.insert("x-registry-auth", value);
+        self.stream(Method::POST, "/images/create", &query, auth_header(auth)?, Payload::empty()).await
+    }
+
+    /// API: `POST /images/{name}/push`; without a tag every tag is pushed. `auth` is the ready `X-Registry-Auth` value.
+    ///
+    /// # Errors
+    /// 400 for the name; everything later is told in the stream.
+    pub async fn image_push(&self, repository: &str, tag: &str, platform: &str, auth: &str) -> Result<ByteStream> {
+        let query = Query::new().with("tag", tag).with_text("platform", platform);
+        let path = format!("/images/{}/push", segment(repository));
+        self.stream(Method::POST, &path, &query, auth_header(auth)?, Payload::empty()).await
+    }
+
+    /// API: `GET /images/search`
+    ///
+    /// # Errors
+    /// 400 for a filter or the limit.
+    pub async fn image_search(
+        &self,
+        term: &str,
+        limit: i64,
+        filters: &Filters,
+        auth: &str,
+    ) -> Result<Vec<SearchResult>> {
+        let mut query = Query::new().with("term", term).with_text("filters", &filters.to_parameter());
+        if limit != 0 {
+            query = query.with("limit", limit.to_string());
         }
-        self.stream(Method::POST, "/images/create", &query, headers, Payload::empty()).await
+        self.get_with_headers("/images/search", &query, auth_header(auth)?).await
+    }
+
+    /// API: `POST /auth`
+    ///
+    /// # Errors
+    /// 401 for credentials that are not good enough.
+    pub async fn login(&self, auth: &AuthConfig) -> Result<AuthResponse> {
+        self.post_json("/auth", &Query::new(), auth).await
+    }
+
+    /// API: `GET /distribution/{name}/json`
+    ///
+    /// # Errors
+    /// 404 for an unknown image, 401 for one that needs credentials.
+    pub async fn distribution_inspect(&self, name: &str, auth: &str) -> Result<DistributionInspect> {
+        let path = format!("/distribution/{}/json", segment(name));
+        self.get_with_headers(&path, &Query::new(), auth_header(auth)?).await
+    }
+
+    async fn get_with_headers<T: DeserializeOwned>(&self, path: &str, query: &Query, headers: HeaderMap) -> Result<T> {
+        let mut answer = self.stream(Method::GET, path, query, headers, Payload::empty()).await?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = answer.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        decode(&bytes)
     }
 
     /// API: `POST /images/create`, an import; the body is ignored for a URL.
@@ -146,4 +199,13 @@ impl Client {
         let query = Query::new().with("repo", repository).with_text("tag", tag);
         self.post_empty(&format!("/images/{}/tag", segment(name)), &query).await
     }
+}
+
+fn auth_header(auth: &str) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    if !auth.is_empty() {
+        let value = HeaderValue::from_str(auth).map_err(|error| Error::Decode(error.to_string()))?;
+        headers.insert("x-registry-auth", value);
+    }
+    Ok(headers)
 }

@@ -56,6 +56,8 @@ pub struct EngineConfig {
     pub labels: Vec<String>,
     /// `max-concurrent-downloads`.
     pub max_concurrent_downloads: usize,
+    /// `max-concurrent-uploads`.
+    pub max_concurrent_uploads: usize,
     /// `debug`.
     pub debug: bool,
     /// File the daemon logs to, named in `info`.

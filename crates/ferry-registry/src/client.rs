@@ -16,8 +16,8 @@ use crate::{ClientConfig, Credentials, RetryPolicy};
 /// Speaks to registries; cheap to clone. Connections are kept and shared between all repositories.
 #[derive(Clone)]
 pub struct Client {
-    transport: Arc<Transport>,
-    insecure: Arc<[Insecure]>,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) insecure: Arc<[Insecure]>,
 }
 
 impl Client {
@@ -41,9 +41,20 @@ impl Client {
     /// # Errors
     /// [`Error::Configuration`] when the registry or a mirror of it cannot be a host.
     pub fn repository(&self, reference: &Reference, credentials: Option<Credentials>) -> Result<Repository> {
+        self.open(reference, credentials, format!("repository:{}:pull", reference.path()), true)
+    }
+
+    /// Opens a repository; without mirrors the registry itself is the only host.
+    pub(crate) fn open(
+        &self,
+        reference: &Reference,
+        credentials: Option<Credentials>,
+        scope: String,
+        with_mirrors: bool,
+    ) -> Result<Repository> {
         let registry = reference.domain();
-        let scope = format!("repository:{}:pull", reference.path());
-        let hosts = endpoints(registry, &self.transport.config.mirrors, &self.insecure)?
+        let mirrors: &[String] = if with_mirrors { &self.transport.config.mirrors } else { &[] };
+        let hosts = endpoints(registry, mirrors, &self.insecure)?
             .into_iter()
             .map(|endpoint| {
                 // A mirror is another host: what the user stored for the registry is none of its business.

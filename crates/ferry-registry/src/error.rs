@@ -43,6 +43,29 @@ pub enum Error {
         "pull access denied, repository does not exist or may require authorization: authorization failed: no basic auth credentials"
     )]
     NoCredentials,
+    /// The registry does not let this user write.
+    #[error("push access denied, repository does not exist or may require authorization: {message}")]
+    PushDenied {
+        /// What the registry says.
+        message: String,
+    },
+    /// The registry does not take these credentials.
+    #[error("login attempt to {url} failed with status: {status}")]
+    Login {
+        /// Where they were shown.
+        url: String,
+        /// What it answered.
+        status: http::StatusCode,
+    },
+    /// The token server of a registry does not take these credentials.
+    #[error("Get {url:?}: {}", login_reason(source))]
+    LoginToken {
+        /// The registry.
+        url: String,
+        /// What the token server answered.
+        #[source]
+        source: Box<Error>,
+    },
     /// Another status than hoped for.
     #[error("unexpected status from {method} request to {url}: {status}{}", Listed(messages))]
     Status {
@@ -131,6 +154,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A registry that cannot be searched.
+    #[error("{0}")]
+    SearchEndpoint(String),
     /// The client's configuration cannot be used.
     #[error("{0}")]
     Configuration(String),
@@ -233,6 +259,14 @@ impl fmt::Display for RegistryMessage {
     }
 }
 
+/// Repeats what a token server said, or why there is nothing to repeat.
+fn login_reason(source: &Error) -> String {
+    match source.messages() {
+        [] => source.to_string(),
+        messages => messages.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+    }
+}
+
 struct Listed<'a>(&'a [RegistryMessage]);
 
 impl fmt::Display for Listed<'_> {
@@ -286,7 +320,7 @@ impl Error {
     pub fn messages(&self) -> &[RegistryMessage] {
         match self {
             Self::Status { messages, .. } => messages,
-            Self::Token { source, .. } => source.messages(),
+            Self::Token { source, .. } | Self::LoginToken { source, .. } => source.messages(),
             _ => &[],
         }
     }

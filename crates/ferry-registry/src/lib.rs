@@ -4,7 +4,7 @@
 //! proxies, private certificates), authentication, redirects, retries and resuming. Hands out verified manifests and raw blob
 //! streams.
 //!
-//! Leaves out: where bytes are kept, what they mean, and pushing. The digest of a blob is checked by whoever stores it; its
+//! Leaves out: where bytes are kept and what they mean. The digest of a blob is checked by whoever stores it; its
 //! length is checked here.
 //!
 //! Invariants: credentials go to the host they were stored for and to the token realm that this host names, to no other origin
@@ -18,17 +18,23 @@ mod config;
 mod credentials;
 mod endpoint;
 mod error;
+mod login;
 mod manifest;
+mod push;
 mod request;
 mod retry;
+mod search;
 mod tags;
 mod tls;
 mod token;
 mod transport;
+mod upload;
 
 pub use blob::BlobStream;
 pub use client::{Client, Repository};
 pub use config::{ClientConfig, Proxies, Timeouts};
 pub use credentials::Credentials;
 pub use error::{Error, RegistryMessage, RequestFailure, Result};
+pub use push::{BlobSource, Pushed, SentBytes};
 pub use retry::RetryPolicy;
+pub use search::Found;

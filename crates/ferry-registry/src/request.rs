@@ -9,6 +9,7 @@ use crate::client::{Host, Inner};
 use crate::endpoint::same_origin;
 use crate::error::{Error, RequestFailure, Result};
 use crate::transport::{Answer, Ask, shown};
+use crate::upload::Upload;
 
 /// Query parameter that tells a mirror which registry is meant.
 const NAMESPACE: &str = "ns";
@@ -26,14 +27,27 @@ pub(crate) struct Wanted<'a> {
 impl Inner {
     /// Asks `host`, authenticating as it demands. Any status but one for missing authentication is an answer.
     pub(crate) async fn ask(&self, host: &Host, wanted: &Wanted<'_>) -> Result<Answer> {
-        let first = self.ask_as_is(host, wanted).await;
+        self.ask_with(host, wanted, None, None).await
+    }
+
+    /// As [`Inner::ask`], with a body, or at a URL that the host has named. Another host gets no credentials.
+    pub(crate) async fn ask_with(
+        &self,
+        host: &Host,
+        wanted: &Wanted<'_>,
+        upload: Option<Upload>,
+        url: Option<Url>,
+    ) -> Result<Answer> {
+        // Another request may find out meanwhile; what counts is how this one was made.
+        let was_plain = host.plain.load(Ordering::Relaxed);
+        let first = self.ask_as_is(host, wanted, &upload, &url).await;
         let fall_back = match &first {
-            Err(error) => host.may_fall_back(error),
+            Err(error) => url.is_none() && host.may_fall_back(was_plain, error),
             Ok(_) => false,
         };
         let answer = if fall_back {
             host.plain.store(true, Ordering::Relaxed);
-            self.ask_as_is(host, wanted).await
+            self.ask_as_is(host, wanted, &upload, &url).await
         } else {
             first
         };
@@ -43,15 +57,31 @@ impl Inner {
         answer
     }
 
-    async fn ask_as_is(&self, host: &Host, wanted: &Wanted<'_>) -> Result<Answer> {
+    async fn ask_as_is(
+        &self,
+        host: &Host,
+        wanted: &Wanted<'_>,
+        upload: &Option<Upload>,
+        url: &Option<Url>,
+    ) -> Result<Answer> {
         let transport = &self.transport;
+        let home = self.url(host, "")?;
+        let url = match url {
+            Some(url) => url.clone(),
+            None => self.url(host, &wanted.what)?,
+        };
+        let is_home = same_origin(&url, &home);
         let mut ask = Ask {
             method: wanted.method.clone(),
             headers: wanted.headers.clone(),
-            insecure: host.endpoint.insecure,
+            insecure: host.endpoint.insecure && is_home,
             verified_later: wanted.verified_later,
-            ..Ask::get(self.url(host, &wanted.what)?)
+            upload: upload.clone(),
+            ..Ask::get(url)
         };
+        if !is_home {
+            return transport.ask(ask).await;
+        }
         ask.authorization = host.authorizer.authorization(transport).await?;
         let mut refusals = 0;
         loop {
@@ -83,8 +113,8 @@ impl Inner {
 
 impl Host {
     /// Tells whether the next try should be made without TLS: the host is insecure and has nothing that speaks TLS.
-    fn may_fall_back(&self, error: &Error) -> bool {
-        let untried = !self.plain.load(Ordering::Relaxed) && self.endpoint.base.scheme() == "https";
+    fn may_fall_back(&self, was_plain: bool, error: &Error) -> bool {
+        let untried = !was_plain && self.endpoint.base.scheme() == "https";
         // Without a port in its name, plain HTTP would be at another one.
         let closed = self.endpoint.base.port().is_none()
             && matches!(error, Error::Request { failure: RequestFailure::Connect { .. }, .. });

@@ -21,6 +21,8 @@ use crate::transport::{Answer, Ask, Transport};
 
 /// Longest answer of a token server, in bytes.
 const TOKEN_LIMIT: u64 = 1024 * 1024;
+/// What token servers know this program as: the name that they have always heard.
+const CLIENT_ID: &str = "docker";
 /// How long a token is good for when its server does not say.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 
@@ -113,7 +115,8 @@ impl Authorizer {
         self.credentials.as_ref().is_some_and(|given| !given.registry_token.is_empty())
     }
 
-    fn basic(&self) -> Result<HeaderValue> {
+    /// Returns user name and password as a header.
+    pub(crate) fn basic(&self) -> Result<HeaderValue> {
         let given = self.credentials.as_ref().ok_or(Error::NoCredentials)?;
         secret(&basic(given))
     }
@@ -121,22 +124,42 @@ impl Authorizer {
     // The state stays locked while the token server answers: that is what makes the others wait for one answer.
     async fn shared_token(&self, transport: &Transport, bearer: &Bearer, state: &mut State) -> Result<HeaderValue> {
         let scope = self.scope_of(bearer);
-        if let Some(token) = state.tokens.get(scope).filter(|token| token.good_until > Instant::now()) {
+        if let Some(token) = state.tokens.get(&scope).filter(|token| token.good_until > Instant::now()) {
             return Ok(token.header.clone());
         }
         let token = self.fetch(transport, bearer).await?;
-        state.tokens.insert(scope.to_owned(), token.clone());
+        state.tokens.insert(scope, token.clone());
         Ok(token.header)
     }
 
-    fn scope_of<'a>(&'a self, bearer: &'a Bearer) -> &'a str {
-        bearer.scope.as_deref().unwrap_or(&self.scope)
+    /// Returns what is needed and what the host asks for, together.
+    fn scope_of(&self, bearer: &Bearer) -> String {
+        merged_scopes(&self.scope, bearer.scope.as_deref().unwrap_or_default())
+    }
+
+    /// Fetches a token that proves who the user is and allows nothing; returns it with the identity token that the server gives out.
+    pub(crate) async fn log_in(&self, transport: &Transport, bearer: &Bearer) -> Result<(HeaderValue, String)> {
+        let bearer = Bearer { scope: None, ..bearer.clone() };
+        let mut ask = self.token_ask(&bearer)?;
+        match &mut ask.form {
+            Some(form) => form.push_str("&access_type=offline"),
+            None => {
+                ask.url.query_pairs_mut().append_pair("client_id", CLIENT_ID).append_pair("offline_token", "true");
+            }
+        }
+        let body = self.token_body(transport, ask).await?;
+        let token = parse_token(&body)?;
+        Ok((token.header, refresh_token(&body)))
     }
 
     async fn fetch(&self, transport: &Transport, bearer: &Bearer) -> Result<Token> {
-        let kind = if self.credentials.is_some() { "oauth" } else { "anonymous" };
         let ask = self.token_ask(bearer)?;
-        let body = transport
+        parse_token(&self.token_body(transport, ask).await?)
+    }
+
+    async fn token_body(&self, transport: &Transport, ask: Ask) -> Result<Vec<u8>> {
+        let kind = if self.credentials.is_some() { "oauth" } else { "anonymous" };
+        transport
             .config
             .retry
             .run(false, || async {
@@ -148,8 +171,7 @@ impl Authorizer {
                 }
             })
             .await
-            .map_err(|source| Error::Token { kind, source: Box::new(source) })?;
-        parse_token(&body)
+            .map_err(|source| Error::Token { kind, source: Box::new(source) })
     }
 
     fn token_ask(&self, bearer: &Bearer) -> Result<Ask> {
@@ -166,19 +188,21 @@ impl Authorizer {
         let mut fields: Vec<(&str, &str)> = Vec::new();
         fields.extend(bearer.service.as_deref().map(|service| ("service", service)));
         let scope = self.scope_of(bearer);
+        let each_scope = || scope.split(' ').filter(|one| !one.is_empty()).map(|one| ("scope", one));
         let Some(given) = &self.credentials else {
-            fields.push(("scope", scope));
+            fields.extend(each_scope());
             url.query_pairs_mut().extend_pairs(fields);
             return Ok(Ask::get(url));
         };
         if given.identity_token.is_empty() {
-            fields.extend([("account", given.username.as_str()), ("scope", scope)]);
+            fields.push(("account", given.username.as_str()));
+            fields.extend(each_scope());
             url.query_pairs_mut().extend_pairs(fields);
             return Ok(Ask { authorization: Some(secret(&basic(given))?), ..Ask::get(url) });
         }
         fields.extend([
-            ("scope", scope),
-            ("client_id", "ferry"),
+            ("scope", scope.as_str()),
+            ("client_id", CLIENT_ID),
             ("grant_type", "refresh_token"),
             ("refresh_token", given.identity_token.as_str()),
         ]);
@@ -188,6 +212,36 @@ impl Authorizer {
         form.query_pairs_mut().extend_pairs(fields);
         Ok(Ask { method: Method::POST, form: form.query().map(str::to_owned), ..Ask::get(url) })
     }
+}
+
+/// Joins lists of `type:name:actions`, each thing once with all its actions.
+fn merged_scopes(own: &str, asked: &str) -> String {
+    let mut merged: Vec<(&str, Vec<&str>)> = Vec::new();
+    for scope in own.split(' ').chain(asked.split(' ')).filter(|scope| !scope.is_empty()) {
+        let (thing, actions) = scope.rsplit_once(':').unwrap_or((scope, ""));
+        let at = merged.iter().position(|(known, _)| *known == thing).unwrap_or_else(|| {
+            merged.push((thing, Vec::new()));
+            merged.len() - 1
+        });
+        for action in actions.split(',') {
+            if !action.is_empty() && !merged[at].1.contains(&action) {
+                merged[at].1.push(action);
+            }
+        }
+    }
+    let write = |(thing, actions): &(&str, Vec<&str>)| match &actions[..] {
+        [] => (*thing).to_owned(),
+        actions => format!("{thing}:{}", actions.join(",")),
+    };
+    merged.iter().map(write).collect::<Vec<_>>().join(" ")
+}
+
+fn refresh_token(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Body {
+        refresh_token: Option<String>,
+    }
+    serde_json::from_slice::<Body>(body).ok().and_then(|body| body.refresh_token).unwrap_or_default()
 }
 
 fn basic(given: &Credentials) -> String {
@@ -233,6 +287,19 @@ mod tests {
         }
         assert!(parse_token(b"{}").is_err());
         assert!(parse_token(b"<html>").is_err());
+    }
+
+    #[test]
+    fn scopes_are_joined() {
+        for (own, asked, expected) in [
+            ("repository:a:pull", "", "repository:a:pull"),
+            ("repository:a:pull", "repository:a:pull", "repository:a:pull"),
+            ("repository:a:pull,push", "repository:a:pull", "repository:a:pull,push"),
+            ("repository:h:5/a:pull", "repository:b:pull,push", "repository:h:5/a:pull repository:b:pull,push"),
+            ("", "", ""),
+        ] {
+            assert_eq!(merged_scopes(own, asked), expected);
+        }
     }
 
     #[test]

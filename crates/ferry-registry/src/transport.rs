@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, LOCATION};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use reqwest::Url;
@@ -20,6 +21,7 @@ use crate::endpoint::{authority, is_loopback, same_origin};
 use crate::error::{Error, NameLookupError, RegistryMessage, RequestFailure, Result};
 use crate::retry::retry_after;
 use crate::tls;
+use crate::upload::Upload;
 
 /// Most redirects that one request follows.
 const REDIRECT_LIMIT: usize = 10;
@@ -38,6 +40,8 @@ pub(crate) struct Ask {
     pub(crate) authorization: Option<HeaderValue>,
     /// A form, for token servers.
     pub(crate) form: Option<String>,
+    /// Bytes to send.
+    pub(crate) upload: Option<Upload>,
     /// Whether any certificate of `url`'s host will do.
     pub(crate) insecure: bool,
     /// Whether a digest vouches for the answer, so that it may come over plain HTTP.
@@ -53,6 +57,7 @@ impl Ask {
             headers: HeaderMap::new(),
             authorization: None,
             form: None,
+            upload: None,
             insecure: false,
             verified_later: false,
         }
@@ -179,8 +184,11 @@ impl Transport {
         if let Some(form) = &ask.form {
             request = request.header("content-type", "application/x-www-form-urlencoded").body(form.clone());
         }
+        if let Some(upload) = &ask.upload {
+            request = request.header(CONTENT_LENGTH, upload.length).body(upload.body());
+        }
         let stall = self.config.timeouts.stall;
-        let response = match tokio::time::timeout(stall, request.send()).await {
+        let response = match while_it_moves(stall, ask.upload.as_ref(), request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let host = ask.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
@@ -251,6 +259,23 @@ impl Transport {
     }
 }
 
+/// Waits for an answer as long as `upload` gets on; without one, no longer than `stall`.
+async fn while_it_moves<T>(
+    stall: Duration,
+    upload: Option<&Upload>,
+    work: impl Future<Output = T>,
+) -> Result<T, tokio::time::error::Elapsed> {
+    let taken = || upload.map_or(0, Upload::taken);
+    let mut work = std::pin::pin!(work);
+    loop {
+        let before = taken();
+        match tokio::time::timeout(stall, &mut work).await {
+            Err(_) if taken() != before => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 fn redirect_target(answer: &Answer, verified_later: bool) -> Result<Url> {
     let refused = |reason: String| Error::Redirect { url: shown(answer.url()), reason };
     let location = answer
@@ -282,7 +307,12 @@ pub(crate) fn shown(url: &Url) -> String {
 }
 
 fn shouted(method: &Method) -> &'static str {
-    if *method == Method::POST { "POST" } else { "GET" }
+    match method.as_str() {
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        _ => "GET",
+    }
 }
 
 fn failed(method: &Method, url: &Url, failure: RequestFailure) -> Error {
@@ -290,6 +320,8 @@ fn failed(method: &Method, url: &Url, failure: RequestFailure) -> Error {
     let method = match method.as_str() {
         "HEAD" => "Head",
         "POST" => "Post",
+        "PUT" => "Put",
+        "PATCH" => "Patch",
         _ => "Get",
     };
     Error::Request { method, url: shown(url), failure }

@@ -89,6 +89,18 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
 }
 
+/// Whom a registry lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Everybody.
+    None,
+    /// The user `tester` with the password `secret`.
+    Basic,
+}
+
+/// `tester:secret` in the form of `htpasswd -B`.
+const HTPASSWD: &str = "tester:$2y$04$9A/t4ljPx.EKqtRHdUxUnuaCUtSHMK0UTJDtvif41QV/uHRI3ttQm\n";
+
 /// A registry serving in a sandbox, on `127.0.0.1:5000`.
 #[derive(Debug)]
 pub struct Registry {
@@ -104,12 +116,29 @@ impl Registry {
     /// # Errors
     /// When the program is missing or does not listen in time.
     pub fn start(sandbox: &Arc<Sandbox>, storage: &Storage) -> Result<Self> {
+        Self::serve(sandbox, storage, true, Auth::None)
+    }
+
+    /// Starts a registry over `storage` that takes pushes.
+    ///
+    /// # Errors
+    /// When the program is missing or does not listen in time.
+    pub fn writable(sandbox: &Arc<Sandbox>, storage: &Storage, auth: Auth) -> Result<Self> {
+        Self::serve(sandbox, storage, false, auth)
+    }
+
+    fn serve(sandbox: &Arc<Sandbox>, storage: &Storage, read_only: bool, auth: Auth) -> Result<Self> {
         let config = sandbox.dir().join("registry.yml");
-        let text = format!(
+        let mut text = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
-             maintenance: {{readonly: {{enabled: true}}, uploadpurging: {{enabled: false}}}}\nhttp: {{addr: '{ADDRESS}'}}\n",
+             maintenance: {{readonly: {{enabled: {read_only}}}, uploadpurging: {{enabled: false}}}}\nhttp: {{addr: '{ADDRESS}'}}\n",
             storage.root.display()
         );
+        if auth == Auth::Basic {
+            let users = sandbox.dir().join("htpasswd");
+            std::fs::write(&users, HTPASSWD).context("write the registry's users")?;
+            text.push_str(&format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display()));
+        }
         std::fs::write(&config, text).context("write the registry's configuration")?;
         let log = std::fs::File::create(sandbox.dir().join("registry.log")).context("make the registry's log")?;
         let mut command = sandbox.command("docker-registry");

@@ -6,6 +6,7 @@ mod image;
 mod inspect;
 mod lists;
 mod network;
+mod registry;
 mod system;
 pub(crate) mod version;
 mod volume;
@@ -49,12 +50,16 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "image ls" => image::list::run(parsed, context).await,
         "image prune" => image::prune::run(parsed, context).await,
         "image pull" => image::pull::run(parsed, context).await,
+        "image push" => image::push::run(parsed, context).await,
         "image rm" => image::remove::run(parsed, context).await,
         "image save" => image::save::run(parsed, context).await,
         "image tag" => image::tag::run(parsed, context).await,
         "inspect" => inspect::run(parsed, context).await,
+        "login" => registry::login::run(parsed, context).await,
+        "logout" => registry::logout::run(parsed, context),
         "network inspect" => inspect::run_kind("network", parsed, context).await,
         "network ls" => network::list::run(parsed, context).await,
+        "search" => registry::search::run(parsed, context).await,
         "system events" => system::events::run(parsed, context).await,
         "system info" => system::info::run(parsed, context).await,
         "version" => version::run(parsed, context).await,

@@ -2,6 +2,7 @@
 
 pub(crate) mod contexts;
 pub(crate) mod credentials;
+mod file;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

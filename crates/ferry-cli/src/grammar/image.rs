@@ -162,6 +162,29 @@ pub(crate) static IMAGE_PULL: Command = Command {
     ],
 };
 
+/// `image push`
+pub(crate) static IMAGE_PUSH: Command = Command {
+    path: "image push",
+    paths: &["image push", "push"],
+    tail: "[OPTIONS] NAME[:TAG]",
+    short: "Upload an image to a registry",
+    long: "",
+    args: Args::Exactly(1),
+    options_first: false,
+    flags: &[
+        flag("all-tags", 'a', Bool, "", "Push all tags of an image to the repository"),
+        flag("disable-content-trust", '\0', Bool, "", "Skip image signing (default true)"),
+        flag(
+            "platform",
+            '\0',
+            Text,
+            "string",
+            "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+        ),
+        flag("quiet", 'q', Bool, "", "Suppress verbose output"),
+    ],
+};
+
 /// `image rm`
 pub(crate) static IMAGE_RM: Command = Command {
     path: "image rm",
@@ -226,6 +249,7 @@ pub(super) static ALL: &[&Command] = &[
     &IMAGE_LS,
     &IMAGE_PRUNE,
     &IMAGE_PULL,
+    &IMAGE_PUSH,
     &IMAGE_RM,
     &IMAGE_SAVE,
     &IMAGE_TAG,

@@ -9,6 +9,7 @@ mod container_run;
 mod context;
 mod image;
 mod network;
+mod registry;
 mod root;
 mod system;
 mod volume;
@@ -141,10 +142,19 @@ pub(crate) enum Found {
 
 /// All commands, each once.
 pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
-    [container_run::ALL, container::ALL, image::ALL, volume::ALL, network::ALL, system::ALL, context::ALL]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        container_run::ALL,
+        container::ALL,
+        image::ALL,
+        volume::ALL,
+        network::ALL,
+        system::ALL,
+        context::ALL,
+        registry::ALL,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// Looks a command up by the words typed after the global options.

@@ -378,13 +378,12 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "int",
         "Set the max concurrent downloads (default 3)",
     ),
-    unbuilt(
+    built(
         "max-concurrent-uploads",
         "max-concurrent-uploads",
         Kind::Int,
         "int",
-        &["5"],
-        "Set the max concurrent uploads",
+        "Set the max concurrent uploads (default 5)",
     ),
     unbuilt(
         "max-download-attempts",

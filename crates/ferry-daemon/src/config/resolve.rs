@@ -85,6 +85,7 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         default_shm_size_bytes: read.bytes("default-shm-size", 64 << 20)?,
         labels: read.labels()?,
         max_concurrent_downloads: read.positive("max-concurrent-downloads", 3)?,
+        max_concurrent_uploads: read.positive("max-concurrent-uploads", 5)?,
         debug,
         log_file: log_file(),
         server_version: crate::app::SERVER_VERSION.to_owned(),

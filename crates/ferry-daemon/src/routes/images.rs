@@ -10,7 +10,7 @@ use ferry_api::image::AuthConfig;
 use ferry_api::json;
 use ferry_api::stream::JsonMessage;
 use ferry_api::version::Reply;
-use ferry_engine::images::{Credentials, ImportRequest, JsonMessageStream, ListOptions, PullRequest};
+use ferry_engine::images::{Credentials, ImportRequest, JsonMessageStream, ListOptions, PullRequest, PushRequest};
 use ferry_spec::Platform;
 use futures_util::{Stream, TryStreamExt};
 use http_body_util::BodyDataStream;
@@ -35,14 +35,18 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/images/json", list),
         post("/images/create", create),
+        get("/images/search", search),
         get("/images/get", save),
         post("/images/load", load),
         post("/images/prune", prune),
         get("/images/{name:.*}/json", inspect),
         get("/images/{name:.*}/get", save),
         get("/images/{name:.*}/history", history),
+        post("/images/{name:.*}/push", push),
         post("/images/{name:.*}/tag", tag),
         delete("/images/{name:.*}", remove),
+        post("/auth", login),
+        get("/distribution/{name:.*}/json", distribution),
     ]
 }
 
@@ -188,6 +192,42 @@ async fn history(call: Call) -> Outcome {
     reply::json(StatusCode::OK, &call.app.engine.images.history(call.value("name"), platform.as_ref()).await?)
 }
 
+async fn push(call: Call) -> Outcome {
+    // Older clients could send it, and older engines left it alone.
+    let platform = if call.at_least(46) { platform_by_json(call.query.get("platform"))? } else { None };
+    let request = PushRequest {
+        reference: call.value("name").to_owned(),
+        tag: call.query.get("tag").to_owned(),
+        platform,
+        auth: credentials(call.header("x-registry-auth")),
+    };
+    let progress = call.app.engine.images.push(request).await?;
+    Ok(progress_stream(call, progress))
+}
+
+async fn login(mut call: Call) -> Outcome {
+    let auth: AuthConfig = call.json().await?;
+    let credentials = from_auth(auth).unwrap_or_default();
+    reply::json(StatusCode::OK, &call.app.engine.images.login(&credentials).await?)
+}
+
+async fn distribution(call: Call) -> Outcome {
+    let auth = credentials(call.header("x-registry-auth"));
+    reply::json(StatusCode::OK, &call.app.engine.images.distribution(call.value("name"), auth).await?)
+}
+
+async fn search(call: Call) -> Outcome {
+    let filters = call.filters()?;
+    let limit = match call.query.non_empty("limit") {
+        None => 0,
+        Some(text) => {
+            text.parse().map_err(|_| ApiError::invalid(format!("strconv.Atoi: parsing {text:?}: invalid syntax")))?
+        }
+    };
+    let auth = credentials(call.header("x-registry-auth"));
+    reply::json(StatusCode::OK, &call.app.engine.images.search(call.query.get("term"), limit, &filters, auth).await?)
+}
+
 async fn tag(call: Call) -> Outcome {
     call.app.engine.images.tag(call.value("name"), call.query.get("repo"), call.query.get("tag")).await?;
     Ok(reply::status(StatusCode::CREATED))
@@ -234,7 +274,10 @@ fn platform_by_json(text: &str) -> Result<Option<Platform>, ApiError> {
 /// Reads `X-Registry-Auth`. Docker takes what it cannot read as nobody, and so does this.
 fn credentials(header: &str) -> Option<Credentials> {
     let bytes = BASE64.decode(header.trim()).ok()?;
-    let auth: AuthConfig = json::from_slice(&bytes).ok()?;
+    from_auth(json::from_slice(&bytes).ok()?)
+}
+
+fn from_auth(auth: AuthConfig) -> Option<Credentials> {
     let (mut username, mut password) = (auth.username, auth.password);
     if username.is_empty() && !auth.auth.is_empty() {
         let decoded = base64::engine::general_purpose::STANDARD.decode(&auth.auth).ok()?;

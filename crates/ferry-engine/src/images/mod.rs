@@ -22,6 +22,8 @@ mod load;
 mod names;
 mod progress;
 mod pull;
+mod push;
+mod remote;
 mod remove;
 mod resolve;
 mod save;
@@ -52,6 +54,7 @@ pub use list::ListOptions;
 pub(crate) use list::parse_moment;
 pub use progress::JsonMessageStream;
 pub use pull::PullRequest;
+pub use push::PushRequest;
 pub use resolve::ResolvedImage;
 pub use save::ArchiveStream;
 
@@ -76,6 +79,8 @@ pub(crate) struct Inner {
     /// One lock per blob on its way in, so that it is fetched once.
     blobs: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     downloads: Semaphore,
+    /// Blobs that one push sends at a time.
+    uploads: usize,
     unpacks: Semaphore,
 }
 
@@ -102,11 +107,17 @@ impl Images {
             },
             ..ClientConfig::default()
         });
-        Self::with_client(store, client, events, config.max_concurrent_downloads)
+        Self::with_client(store, client, events, config.max_concurrent_downloads, config.max_concurrent_uploads)
     }
 
     /// As [`Images::open`], with a client made elsewhere.
-    pub(crate) fn with_client(store: Store, client: Client, events: Events, downloads: usize) -> Result<Self> {
+    pub(crate) fn with_client(
+        store: Store,
+        client: Client,
+        events: Events,
+        downloads: usize,
+        uploads: usize,
+    ) -> Result<Self> {
         let records = store.images().context("cannot read image names")?;
         let names = records.into_iter().map(|record| (record.reference.clone(), record)).collect();
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -121,6 +132,7 @@ impl Images {
             transfers: Mutex::default(),
             blobs: Mutex::default(),
             downloads: Semaphore::new(downloads.max(1)),
+            uploads: uploads.max(1),
             unpacks: Semaphore::new(cores.max(2)),
         };
         Ok(Self { inner: Arc::new(inner) })

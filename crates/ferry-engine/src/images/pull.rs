@@ -361,7 +361,7 @@ pub(super) fn fetch_failed(error: ferry_registry::Error) -> Error {
 }
 
 /// Repeats what the registry said.
-fn from_registry(error: &ferry_registry::Error) -> Error {
+pub(super) fn from_registry(error: &ferry_registry::Error) -> Error {
     let kind = match error.messages().first().map(|message| message.code.as_str()) {
         Some("UNAUTHORIZED") => ErrorKind::Unauthorized,
         Some("DENIED") => ErrorKind::Forbidden,

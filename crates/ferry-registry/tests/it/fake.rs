@@ -42,6 +42,8 @@ pub(crate) struct Seen {
     pub(crate) cookie: bool,
     pub(crate) range: Option<String>,
     pub(crate) body: String,
+    pub(crate) bytes: Bytes,
+    pub(crate) content_range: Option<String>,
 }
 
 /// What goes wrong, and how often.
@@ -79,6 +81,16 @@ pub(crate) struct Faults {
     pub(crate) no_head: bool,
     /// User and password must be sent with every request.
     pub(crate) basic: bool,
+    /// Handed out beside tokens, to be kept.
+    pub(crate) refresh_token: Option<&'static str>,
+    /// How many of the next uploads break off after half of what they bring.
+    pub(crate) upload_cuts: u32,
+    /// Uploads that broke off are forgotten.
+    pub(crate) forgetful: bool,
+    /// Statuses of the next requests that begin an upload.
+    pub(crate) uploads: VecDeque<u16>,
+    /// Bytes of an upload go to the storage's origin.
+    pub(crate) uploads_elsewhere: bool,
     /// Blobs wait for this many permits before they are sent.
     pub(crate) hold_blobs: Option<Arc<tokio::sync::Semaphore>>,
 }
@@ -92,6 +104,10 @@ pub(crate) struct State {
     manifests: Mutex<HashMap<String, (String, Bytes)>>,
     blobs: Mutex<HashMap<String, Bytes>>,
     tokens: Mutex<HashMap<String, u32>>,
+    /// `repository/blobs/digest` of everything that was pushed.
+    pushed: Mutex<std::collections::HashSet<String>>,
+    /// Bytes of uploads that go on, by their number.
+    uploads: Mutex<HashMap<usize, Vec<u8>>>,
     addresses: Mutex<Option<[SocketAddr; 3]>>,
 }
 
@@ -162,6 +178,16 @@ impl Fake {
         self.manifest(repository, tag, media_type::OCI_MANIFEST, manifest.to_string())
     }
 
+    /// Tells whether a blob was pushed, or mounted, into a repository.
+    pub(crate) fn has_pushed(&self, repository: &str, digest: &Digest) -> bool {
+        self.state.pushed.lock().unwrap().contains(&format!("{repository}/blobs/{digest}"))
+    }
+
+    /// Returns a manifest by tag or digest.
+    pub(crate) fn pushed_manifest(&self, repository: &str, object: &str) -> Option<(String, Bytes)> {
+        self.state.manifests.lock().unwrap().get(&format!("{repository}/manifests/{object}")).cloned()
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state.log.lock().unwrap().clone()
     }
@@ -198,10 +224,42 @@ async fn answer(origin: Origin, state: Arc<State>, request: Request<Incoming>) -
         cookie: header("cookie").is_some(),
         range: header("range"),
         body: String::new(),
+        bytes: Bytes::new(),
+        content_range: header("content-range"),
     };
-    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    seen.body = String::from_utf8_lossy(&body).into_owned();
+    let is_upload = matches!(seen.method.as_str(), "PUT" | "PATCH") && seen.path.contains("/uploads/");
+    let length: usize = header("content-length").and_then(|text| text.parse().ok()).unwrap_or_default();
+    let mut broken = false;
+    if is_upload && length > 0 {
+        let mut faults = state.faults.lock().unwrap();
+        if faults.upload_cuts > 0 {
+            faults.upload_cuts -= 1;
+            broken = true;
+        }
+    }
+    let mut body = request.into_body();
+    let mut bytes = Vec::new();
+    while !(broken && bytes.len() >= length / 2) {
+        let Some(Ok(frame)) = body.frame().await else { break };
+        bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+    }
+    if broken {
+        bytes.truncate(length / 2);
+    }
+    seen.bytes = bytes.into();
+    seen.body = String::from_utf8_lossy(&seen.bytes).into_owned();
     state.log.lock().unwrap().push(seen.clone());
+    if broken {
+        let forgetful = state.faults.lock().unwrap().forgetful;
+        let id: usize = seen.path.rsplit('/').next().unwrap().parse().unwrap();
+        let mut uploads = state.uploads.lock().unwrap();
+        if forgetful {
+            uploads.remove(&id);
+        } else {
+            uploads.get_mut(&id).unwrap().extend_from_slice(&seen.bytes);
+        }
+        return Ok(Response::builder().status(502).header("connection", "close").body(full("")).unwrap());
+    }
     Ok(match origin {
         Origin::Registry => registry(&state, &seen),
         Origin::Token => token(&state),
@@ -219,6 +277,16 @@ fn registry(state: &State, seen: &Seen) -> Response<Body> {
         return plain(200, "{}");
     }
     let [host, _, storage] = state.addresses.lock().unwrap().unwrap();
+    if let Some((repository, upload)) = path.split_once("/blobs/uploads/") {
+        return uploads(state, &mut faults, seen, repository, upload);
+    }
+    if path.contains("/blobs/") && seen.method == "HEAD" {
+        let there = state.pushed.lock().unwrap().contains(path);
+        return plain(if there { 200 } else { 404 }, "");
+    }
+    if seen.method == "PUT" {
+        return put_manifest(state, seen, path);
+    }
     if let Some((_, digest)) = path.split_once("/blobs/") {
         let target = if faults.redirect_loop {
             format!("http://{host}{}", seen.path)
@@ -254,6 +322,93 @@ fn registry(state: &State, seen: &Seen) -> Response<Body> {
         .header("set-cookie", "tracking=1")
         .body(if seen.method == "HEAD" { full("") } else { full(bytes.clone()) })
         .unwrap()
+}
+
+fn uploads(state: &State, faults: &mut Faults, seen: &Seen, repository: &str, upload: &str) -> Response<Body> {
+    let query: HashMap<String, String> = seen
+        .query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.replace("%3A", ":").replace("%2F", "/")))
+        .collect();
+    let mut all = state.uploads.lock().unwrap();
+    let [host, _, storage] = state.addresses.lock().unwrap().unwrap();
+    let place = |id: usize| {
+        let at = if faults.uploads_elsewhere { storage } else { host };
+        format!("http://{at}/v2/{repository}/blobs/uploads/{id}?_state=x")
+    };
+    if seen.method == "POST" {
+        if let Some(status) = faults.uploads.pop_front() {
+            return plain(
+                status,
+                r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#,
+            );
+        }
+        if let (Some(digest), Some(from)) = (query.get("mount"), query.get("from")) {
+            let mut pushed = state.pushed.lock().unwrap();
+            if pushed.contains(&format!("{from}/blobs/{digest}")) {
+                pushed.insert(format!("{repository}/blobs/{digest}"));
+                return plain(201, "");
+            }
+        }
+        let id = all.len() + 1;
+        all.insert(id, Vec::new());
+        return Response::builder().status(202).header("location", place(id)).body(full("")).unwrap();
+    }
+    let id: usize = upload.parse().unwrap();
+    let Some(bytes) = all.get_mut(&id) else {
+        return plain(
+            404,
+            r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"blob upload unknown to registry"}]}"#,
+        );
+    };
+    if seen.method == "GET" {
+        let range = format!("0-{}", bytes.len().saturating_sub(1));
+        return Response::builder()
+            .status(204)
+            .header("location", place(id))
+            .header("range", range)
+            .body(full(""))
+            .unwrap();
+    }
+    if let Some(range) = &seen.content_range
+        && range.split('-').next().unwrap() != bytes.len().to_string()
+    {
+        return plain(416, "");
+    }
+    bytes.extend_from_slice(&seen.bytes);
+    if seen.method == "PATCH" {
+        return Response::builder().status(202).header("location", place(id)).body(full("")).unwrap();
+    }
+    let bytes = Bytes::from(all.remove(&id).unwrap());
+    let digest = Digest::sha256(&bytes).to_string();
+    if query["digest"] != digest {
+        return plain(
+            400,
+            r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}"#,
+        );
+    }
+    state.pushed.lock().unwrap().insert(format!("{repository}/blobs/{digest}"));
+    state.blobs.lock().unwrap().insert(digest, bytes);
+    plain(201, "")
+}
+
+fn put_manifest(state: &State, seen: &Seen, path: &str) -> Response<Body> {
+    let (repository, _) = path.split_once("/manifests/").unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&seen.bytes).unwrap();
+    let kind = value["mediaType"].as_str().unwrap_or(media_type::OCI_MANIFEST).to_owned();
+    let parts = value["layers"].as_array().into_iter().flatten().chain(value.get("config"));
+    for part in parts {
+        let blob = format!("{repository}/blobs/{}", part["digest"].as_str().unwrap());
+        if !state.pushed.lock().unwrap().contains(&blob) {
+            return plain(404, r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#);
+        }
+    }
+    let digest = Digest::sha256(&seen.bytes);
+    let mut manifests = state.manifests.lock().unwrap();
+    manifests.insert(path.to_owned(), (kind.clone(), seen.bytes.clone()));
+    manifests.insert(format!("{repository}/manifests/{digest}"), (kind, seen.bytes.clone()));
+    plain(201, "")
 }
 
 /// Pages of one tag each.
@@ -303,9 +458,10 @@ fn unauthorized(state: &State, faults: &mut Faults, seen: &Seen) -> Option<Respo
         .split("/tags/")
         .next()
         .unwrap();
+    let actions = if matches!(seen.method.as_str(), "GET" | "HEAD") { "pull" } else { "pull,push" };
     let error = if used.is_some() { r#",error="insufficient_scope""# } else { "" };
     let challenge = format!(
-        r#"Bearer realm="http://{realm}/token",service="registry.fake",scope="repository:{repository}:pull"{error}"#
+        r#"Bearer realm="http://{realm}/token",service="registry.fake",scope="repository:{repository}:{actions}"{error}"#
     );
     let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
     let body = if seen.method == "HEAD" { "" } else { body };
@@ -323,12 +479,18 @@ fn token(state: &State) -> Response<Body> {
     let mut tokens = state.tokens.lock().unwrap();
     let token = format!("token-{}", tokens.len());
     tokens.insert(token.clone(), faults.token_uses.unwrap_or(u32::MAX));
-    plain(200, &format!(r#"{{"token":"{token}","expires_in":300}}"#))
+    let refresh = faults.refresh_token.map(|text| format!(r#","refresh_token":"{text}""#)).unwrap_or_default();
+    plain(200, &format!(r#"{{"token":"{token}","expires_in":300{refresh}}}"#))
 }
 
 async fn storage(state: &State, seen: &Seen) -> Response<Body> {
     if seen.authorization.is_some() || seen.cookie {
         return plain(400, "only one auth mechanism allowed");
+    }
+    if let Some((repository, upload)) =
+        seen.path.strip_prefix("/v2/").and_then(|path| path.split_once("/blobs/uploads/"))
+    {
+        return uploads(state, &mut state.faults.lock().unwrap(), seen, repository, upload);
     }
     let digest = seen.path.trim_start_matches('/');
     let Some(bytes) = state.blobs.lock().unwrap().get(digest).cloned() else { return plain(404, "") };

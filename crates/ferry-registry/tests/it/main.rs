@@ -2,7 +2,9 @@
 
 mod fake;
 mod pull;
+mod push;
 mod trouble;
+mod user;
 
 use std::time::Duration;
 

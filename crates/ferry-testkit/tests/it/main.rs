@@ -16,6 +16,7 @@ mod logs;
 mod map;
 mod ports;
 mod pull;
+mod registry;
 mod restart;
 mod run;
 mod sandbox;

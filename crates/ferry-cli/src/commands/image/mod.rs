@@ -6,6 +6,7 @@ pub(super) mod list;
 pub(super) mod load;
 pub(super) mod prune;
 pub(super) mod pull;
+pub(super) mod push;
 pub(super) mod remove;
 pub(super) mod save;
 pub(super) mod tag;
@@ -13,6 +14,7 @@ pub(super) mod tag;
 use std::io;
 
 use bytes::Bytes;
+use ferry_api::stream::JsonMessage;
 use ferry_client::ByteStream;
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -27,6 +29,17 @@ const CHUNK: usize = 256 * 1024;
 async fn show(stream: ByteStream) -> Result<()> {
     let width = stdout_is_terminal().then(|| stdout_size().map_or(200, |(_, columns)| usize::from(columns)));
     Display::new(&mut io::stdout(), width).show(stream).await
+}
+
+/// Shows a progress stream on standard output, and hands what is said for programs to `aux`.
+async fn show_with(stream: ByteStream, aux: &mut dyn FnMut(&JsonMessage)) -> Result<()> {
+    let width = stdout_is_terminal().then(|| stdout_size().map_or(200, |(_, columns)| usize::from(columns)));
+    Display::new(&mut io::stdout(), width).show_with(stream, aux).await
+}
+
+/// Reads a progress stream for its errors and for what is said for programs.
+async fn show_nothing_with(stream: ByteStream, aux: &mut dyn FnMut(&JsonMessage)) -> Result<()> {
+    Display::new(&mut io::sink(), None).show_with(stream, aux).await
 }
 
 /// Shows a progress stream on standard error.

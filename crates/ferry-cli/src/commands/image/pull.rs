@@ -50,7 +50,7 @@ pub(crate) async fn pull_for_run(
 }
 
 async fn begin(client: &Client, context: &Context, reference: &Reference, platform: &str) -> Result<ByteStream> {
-    let (auth, warning) = registry_auth(&context.config.file, reference.domain());
+    let (auth, warning) = registry_auth(&context.config, reference.domain());
     if let Some(warning) = warning {
         context.printer.note(&warning);
     }

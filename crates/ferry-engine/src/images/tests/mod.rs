@@ -6,6 +6,7 @@ mod fake;
 mod archives;
 mod names;
 mod pulls;
+mod pushes;
 mod saves;
 mod troubles;
 
@@ -49,7 +50,7 @@ fn service_with(config: ClientConfig) -> Service {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let events = Events::open(folder.path()).unwrap();
-    let images = Images::with_client(store.clone(), Client::new(config), events, 3).unwrap();
+    let images = Images::with_client(store.clone(), Client::new(config), events, 3, 5).unwrap();
     Service { images, store, folder }
 }
 

@@ -154,6 +154,7 @@ async fn names_survive_a_restart() {
         ferry_registry::Client::new(super::client_config()),
         crate::events::Events::open(service.folder.path()).unwrap(),
         3,
+        5,
     )
     .unwrap();
     assert_eq!(images.resolve("app:1", None).unwrap().id, id);

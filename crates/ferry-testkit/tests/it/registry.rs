@@ -1,0 +1,161 @@
+//! Registries: pushing, logging in, against Debian's own registry and with other tools.
+
+use ferry_testkit::material::Material;
+use ferry_testkit::registry::{ADDRESS, Auth, Registry, Storage};
+use ferry_testkit::{Daemon, Sandbox, programs};
+
+/// A sandbox with a registry that takes pushes, and a daemon with busybox.
+fn writable(auth: Auth) -> (Daemon, Registry) {
+    let sandbox = Sandbox::new().unwrap();
+    let registry = Registry::writable(&sandbox, &Storage::new(&sandbox.dir().join("pushed")), auth).unwrap();
+    let daemon = Daemon::ferry(&sandbox, "a").args(&["--bridge", "none", "--iptables=false"]);
+    daemon.start().unwrap();
+    daemon.load(&Material::get().busybox());
+    daemon.load(&Material::get().full());
+    (daemon, registry)
+}
+
+#[test]
+fn pushed_images_are_the_same_for_everybody() {
+    if !programs::need_root() || !programs::need("skopeo", programs::on_path("skopeo").is_some()) {
+        return;
+    }
+    let (daemon, _registry) = writable(Auth::None);
+    let name = format!("{ADDRESS}/team/full");
+    let _ = daemon.run(&["tag", "full", &format!("{name}:1")]).ok();
+    let _ = daemon.run(&["tag", "full", &format!("{name}:2")]).ok();
+    let id = daemon.inspect("full", "{{.Id}}");
+    let pushed = daemon.run(&["push", &format!("{name}:1")]).ok();
+    let lines: Vec<&str> = pushed.lines().collect();
+    assert_eq!(lines[0], format!("The push refers to repository [{name}]"));
+    assert!(lines.last().unwrap().starts_with(&format!("1: digest: {id} size: ")), "{pushed}");
+    assert_eq!(lines.iter().filter(|line| line.ends_with(": Pushed")).count(), 2, "{pushed}");
+    let all = daemon.run(&["push", "-a", &name]).ok();
+    assert!(all.contains(": Layer already exists") && all.contains("\n2: digest: sha256:"), "{all}");
+    let other = format!("{ADDRESS}/other:1");
+    let _ = daemon.run(&["tag", "full", &other]).ok();
+    let mounted = daemon.run(&["push", &other]).ok();
+    assert_eq!(mounted.matches(": Mounted from team/full").count(), 2, "{mounted}");
+    assert_eq!(daemon.run(&["push", "-q", &other]).ok(), other);
+
+    let inspected =
+        daemon.sh(&format!("skopeo inspect --tls-verify=false --format '{{{{.Digest}}}}' docker://{name}:1"));
+    assert_eq!(inspected.ok(), id);
+    let _ = daemon.run(&["rmi", "-f", &id]).ok();
+    let pulled = daemon.run(&["pull", &other]).ok();
+    assert!(pulled.contains(&format!("Digest: {id}")), "{pulled}");
+    let answer = daemon.api("GET", &format!("/v1.51/distribution/{other}/json"), None);
+    assert_eq!(answer.status, 200);
+    let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(json["Descriptor"]["digest"], id.as_str());
+    assert_eq!(json["Platforms"][0]["architecture"], "amd64");
+
+    let missing = daemon.run(&["push", &format!("{name}:none")]);
+    assert_eq!(missing.fails_with(1).lines().last(), Some(format!("tag does not exist: {name}:none").as_str()));
+    let missing = daemon.run(&["push", "-a", &format!("{name}:1")]);
+    assert_eq!(missing.fails_with(1), "tag can't be used with --all-tags/-a");
+}
+
+#[test]
+fn older_docker_pulls_what_was_pushed_and_the_other_way_round() {
+    let dockerd = programs::on_path("dockerd");
+    if !programs::need_root() || !programs::need_docker_cli() || !programs::need("dockerd", dockerd.is_some()) {
+        return;
+    }
+    let (daemon, _registry) = writable(Auth::None);
+    let docker = Daemon::new(daemon.sandbox(), "o", dockerd.unwrap()).args(&["--bridge", "none", "--iptables=false"]);
+    docker.start().unwrap();
+    let ours = format!("{ADDRESS}/ours:1");
+    let theirs = format!("{ADDRESS}/theirs:1");
+    let _ = daemon.run(&["tag", "full", &ours]).ok();
+    let _ = daemon.run(&["push", "-q", &ours]).ok();
+    let pulled = docker.docker(&["pull", &ours]).ok();
+    let id = daemon.inspect("full", "{{.Id}}");
+    assert!(pulled.contains(&format!("Digest: {id}")), "{pulled}");
+    let _ = docker.docker(&["tag", &ours, &theirs]).ok();
+    let pushed = docker.docker(&["push", &theirs]).ok();
+    let pulled = daemon.run(&["pull", &theirs]).ok();
+    let digest = pulled.lines().find_map(|line| line.strip_prefix("Digest: ")).unwrap();
+    assert!(pushed.contains(digest), "{pushed}\n{pulled}");
+    let layers = |name: &str| daemon.inspect(name, "{{json .RootFS.Layers}}");
+    assert_eq!(layers(&theirs), layers(&ours));
+}
+
+#[test]
+fn credentials_are_asked_for_kept_and_forgotten() {
+    if !programs::need_root() {
+        return;
+    }
+    let (daemon, _registry) = writable(Auth::Basic);
+    let home = daemon.sandbox().dir().join("client");
+    let config = home.join("config.json");
+    let ferry = |args: &[&str], input: &[u8]| {
+        let mut whole = vec!["--config", home.to_str().unwrap()];
+        whole.extend_from_slice(args);
+        daemon.run_with_input(&whole, input)
+    };
+    let name = format!("{ADDRESS}/private:1");
+    let _ = ferry(&["tag", "busybox", &name], b"").ok();
+    let refused = ferry(&["push", &name], b"");
+    let text = "push access denied, repository does not exist or may require authorization: authorization failed: no basic auth credentials";
+    assert_eq!(refused.fails_with(1).lines().last(), Some(text));
+    let wrong = ferry(&["login", "-u", "tester", "--password-stdin", ADDRESS], b"nonsense\n");
+    let expected = format!(
+        "Error response from daemon: login attempt to http://{ADDRESS}/v2/ failed with status: 401 Unauthorized"
+    );
+    assert_eq!(wrong.fails_with(1), expected);
+    assert!(!config.exists());
+    let login = ferry(&["login", "-u", "tester", "--password-stdin", ADDRESS], b"secret\n");
+    assert_eq!(login.ok(), "Login Succeeded");
+    assert!(login.err().contains("WARNING! Your credentials are stored unencrypted in '"), "{login}");
+    let stored = std::fs::read_to_string(&config).unwrap();
+    assert_eq!(
+        stored,
+        "{\n\t\"auths\": {\n\t\t\"127.0.0.1:5000\": {\n\t\t\t\"auth\": \"dGVzdGVyOnNlY3JldA==\"\n\t\t}\n\t}\n}"
+    );
+    assert!(ferry(&["push", &name], b"").ok().contains("1: digest: sha256:"));
+    let again = ferry(&["login", ADDRESS], b"");
+    assert!(again.err().starts_with("Authenticating with existing credentials... [Username: tester]"), "{again}");
+    assert_eq!(again.ok(), "Login Succeeded");
+    assert_eq!(ferry(&["logout", ADDRESS], b"").ok(), format!("Removing login credentials for {ADDRESS}"));
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), "{\n\t\"auths\": {}\n}");
+    let terminal = ferry(&["login", ADDRESS], b"");
+    assert_eq!(terminal.fails_with(1), "error: cannot perform an interactive login from a non-TTY device");
+}
+
+#[test]
+fn helpers_keep_credentials_by_their_protocol() {
+    if !programs::need_root() {
+        return;
+    }
+    let (daemon, _registry) = writable(Auth::Basic);
+    let dir = daemon.sandbox().dir();
+    let (home, bin, kept) = (dir.join("client"), dir.join("bin"), dir.join("kept"));
+    std::fs::create_dir_all(&home).unwrap();
+    std::fs::create_dir_all(&bin).unwrap();
+    std::fs::write(home.join("config.json"), r#"{"credsStore":"none","credHelpers":{"127.0.0.1:5000":"test"}}"#)
+        .unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase $1 in\nstore) cat >{0};;\nget) if test -e {0}; then cat {0}; else echo 'credentials not found in native keychain'; \
+         exit 1; fi;;\nerase) cat >/dev/null; rm -f {0};;\nesac\n",
+        kept.display()
+    );
+    let helper = bin.join("docker-credential-test");
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let line = |line: &str| {
+        daemon.sh(&format!("export PATH={}:$PATH DOCKER_CONFIG={}; {line}", bin.display(), home.display()))
+    };
+    let said = line(&format!(
+        "echo secret | docker login -u tester --password-stdin {ADDRESS} && docker tag busybox {ADDRESS}/p:1 && \
+         docker push -q {ADDRESS}/p:1"
+    ));
+    assert_eq!(said.ok(), format!("Login Succeeded\n{ADDRESS}/p:1"));
+    let stored: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&kept).unwrap()).unwrap();
+    assert_eq!(stored, serde_json::json!({"ServerURL": ADDRESS, "Username": "tester", "Secret": "secret"}));
+    let config = std::fs::read_to_string(home.join("config.json")).unwrap();
+    assert!(config.contains("\"127.0.0.1:5000\": {}") && !config.contains("secret"), "{config}");
+    let _ = line(&format!("docker logout {ADDRESS}")).ok();
+    assert!(!kept.exists());
+    assert!(line(&format!("docker push -q {ADDRESS}/p:1")).err().contains("no basic auth credentials"));
+}
