@@ -42,6 +42,10 @@ pub struct EngineConfig {
     pub runtimes: IndexMap<String, ForeignRuntime>,
     /// `cgroup-parent`; `None` is `/ferry-<instance>`.
     pub cgroup_parent: Option<String>,
+    /// `seccomp-profile`.
+    pub seccomp: SeccompDefault,
+    /// `no-new-privileges` for containers that do not say.
+    pub no_new_privileges: bool,
     /// `dns`.
     pub dns: Vec<IpAddr>,
     /// `dns-search`.
@@ -64,6 +68,34 @@ pub struct EngineConfig {
     pub log_file: Option<PathBuf>,
     /// Docker-like version told to clients, for `info`.
     pub server_version: String,
+}
+
+/// What filters the system calls of containers that name no profile of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SeccompDefault {
+    /// Docker's default.
+    #[default]
+    Builtin,
+    /// Nothing.
+    Unconfined,
+    /// A profile in Docker's format.
+    Custom {
+        /// Where it was read, for `info`.
+        path: String,
+        /// Its JSON.
+        text: String,
+    },
+}
+
+impl SeccompDefault {
+    /// What `info` calls it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Builtin => "builtin",
+            Self::Unconfined => "unconfined",
+            Self::Custom { path, .. } => path,
+        }
+    }
 }
 
 /// Settings of the default bridge and of the firewall.

@@ -70,6 +70,7 @@ impl Engine {
         check_format(&config.data_root)?;
         let instance = instance_id(&config.data_root)?;
         write_init_program(&config.exec_root)?;
+        load_apparmor_profile();
         let syncer = Syncer::start().context("cannot start the thread that syncs records")?;
         let id = engine_id(&config.data_root)?;
 
@@ -175,6 +176,17 @@ fn write_init_program(exec_root: &Path) -> Result<()> {
         .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(0o555)))
         .and_then(|()| fs::rename(&new, &path))
         .context(format!("cannot write {}", path.display()))
+}
+
+/// Puts this version's profile in the place of an older one, aside: nobody waits for it, and a container that is quicker loads it itself.
+fn load_apparmor_profile() {
+    if crate::containers::confinement::apparmor::is_enabled() {
+        tokio::task::spawn_blocking(|| {
+            if let Err(error) = crate::containers::confinement::apparmor::install() {
+                tracing::warn!(%error, "containers will not start under the default profile");
+            }
+        });
+    }
 }
 
 /// Made once per data root.

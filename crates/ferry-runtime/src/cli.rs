@@ -75,7 +75,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return fail(None, &error),
     };
-    let log = Log::new(&global);
+    let log = LOG.get_or_init(|| Log::new(&global));
     match dispatch(&global, &rest) {
         Ok(code) => code,
         Err(error) => fail(log.as_ref(), &error),
@@ -125,7 +125,10 @@ fn dispatch(global: &Arguments, rest: &[String]) -> Result<ExitCode, Error> {
     }
 }
 
-/// Where errors go besides stderr, in the form engines parse.
+/// Where this command's errors go besides stderr.
+static LOG: std::sync::OnceLock<std::option::Option<Log>> = std::sync::OnceLock::new();
+
+/// A log in the form that engines parse.
 struct Log {
     path: PathBuf,
     json: bool,
@@ -137,12 +140,12 @@ impl Log {
         Some(Log { path: path.into(), json: global.get("log-format") == Some("json") })
     }
 
-    fn write(&self, message: &str) -> std::io::Result<()> {
+    fn write(&self, level: &str, message: &str) -> std::io::Result<()> {
         let time = lifecycle::now();
         let line = if self.json {
-            format!("{}\n", serde_json::json!({"level": "error", "msg": message, "time": time}))
+            format!("{}\n", serde_json::json!({"level": level, "msg": message, "time": time}))
         } else {
-            format!("time={time:?} level=error msg={message:?}\n")
+            format!("time={time:?} level={level} msg={message:?}\n")
         };
         std::fs::OpenOptions::new().append(true).create(true).open(&self.path)?.write_all(line.as_bytes())
     }
@@ -150,11 +153,19 @@ impl Log {
 
 fn fail(log: std::option::Option<&Log>, error: &Error) -> ExitCode {
     let message = error.to_string();
-    if let Some(Err(failure)) = log.map(|log| log.write(&message)) {
+    if let Some(Err(failure)) = log.map(|log| log.write("error", &message)) {
         complain(&format!("cannot write the log: {failure}"));
     }
     complain(&message);
     ExitCode::from(1)
+}
+
+/// Says what is odd but no failure: in the log where there is one, since stderr is the container's, too.
+pub(crate) fn warn(message: &str) {
+    match LOG.get() {
+        Some(Some(log)) if log.write("warning", message).is_ok() => {}
+        _ => complain(message),
+    }
 }
 
 /// Says something on stderr; there is nobody to tell when that fails.

@@ -418,12 +418,11 @@ pub(crate) const OPTIONS: &[Spec] = &[
         &["0"],
         "TCP port number of the network diagnostic server",
     ),
-    unbuilt(
+    built(
         "no-new-privileges",
         "no-new-privileges",
         Kind::Bool,
         "",
-        &["false"],
         "Set no-new-privileges by default for new containers",
     ),
     built(
@@ -473,12 +472,11 @@ pub(crate) const OPTIONS: &[Spec] = &[
         ),
     ),
     unbuilt("rootless", "rootless", Kind::Bool, "", &["false"], "Enable rootless mode"),
-    unbuilt(
+    built(
         "seccomp-profile",
         "seccomp-profile",
         Kind::Text,
         "string",
-        &["builtin"],
         "Path to seccomp profile. Set to \"unconfined\" to disable the default seccomp profile",
     ),
     unbuilt("selinux-enabled", "selinux-enabled", Kind::Bool, "", &["false"], "Enable selinux support"),

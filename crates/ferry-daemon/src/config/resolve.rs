@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use ferry_engine::EngineConfig;
-use ferry_engine::config::{BridgeConfig, ProxyConfig};
+use ferry_engine::config::{BridgeConfig, ProxyConfig, SeccompDefault};
 use ferry_shim::protocol::ForeignRuntime;
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -78,6 +78,8 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         default_runtime,
         runtimes,
         cgroup_parent: read.optional("cgroup-parent"),
+        seccomp: read.seccomp()?,
+        no_new_privileges: read.flag("no-new-privileges", false),
         dns: read.parsed_list("dns")?,
         dns_search: read.list("dns-search"),
         dns_options: read.list("dns-opt"),
@@ -280,6 +282,21 @@ impl Reader<'_> {
                 })
                 .collect(),
             _ => Ok(IndexMap::new()),
+        }
+    }
+
+    fn seccomp(&self) -> Result<SeccompDefault, ConfigError> {
+        let path = self.text("seccomp-profile", "builtin");
+        match path.as_str() {
+            // `default` is what Docker said before version 22.
+            "builtin" | "default" => Ok(SeccompDefault::Builtin),
+            "unconfined" => Ok(SeccompDefault::Unconfined),
+            _ => {
+                let text = std::fs::read_to_string(&path).map_err(|error| {
+                    bad("seccomp-profile", &path, format!("opening seccomp profile ({path}) failed: {error}"))
+                })?;
+                Ok(SeccompDefault::Custom { path, text })
+            }
         }
     }
 

@@ -8,7 +8,9 @@ use ferry_spec::runtime::{
     LinuxNamespaceKind, LinuxPids, LinuxResources, Mount, OCI_VERSION, Process, Rlimit, Root, Spec, User, defaults,
 };
 
+use super::confinement::{self, Kernel, SecurityOptions, Wanted, apparmor};
 use super::record::{MountKind, MountRecord, Record};
+use crate::config::SeccompDefault;
 use crate::error::{Error, Result};
 
 /// What the host adds.
@@ -32,8 +34,16 @@ pub(super) struct Host {
     pub(super) network_given: bool,
     /// Devices asked for, resolved.
     pub(super) devices: Vec<(LinuxDevice, String)>,
-    /// Seccomp profile given by its text.
-    pub(super) seccomp_profile: Option<String>,
+    /// What system calls are filtered by when the container does not say.
+    pub(super) seccomp: SeccompDefault,
+    /// Numbers of the kernel's release, for profiles that ask.
+    pub(super) kernel: Kernel,
+    /// AppArmor is on.
+    pub(super) apparmor: bool,
+    /// Containers that do not say may gain no rights.
+    pub(super) no_new_privileges: bool,
+    /// What the container's own words about its confinement are worth: an exec takes over the filter as it is.
+    pub(super) reads_profile: bool,
     /// `default-ulimits` of the engine.
     pub(super) default_ulimits: Vec<(String, i64, i64)>,
     /// All capabilities the daemon holds, by name.
@@ -54,21 +64,22 @@ pub(super) fn security_option(host: &HostConfig, key: &str) -> Option<String> {
 pub(super) fn spec(record: &Record, host: &Host) -> Result<Spec> {
     let host_config = &record.host_config;
     let capabilities = capabilities(host_config, &host.held_capabilities)?;
+    let security = SecurityOptions::parse(host_config)?;
     Ok(Spec {
         oci_version: OCI_VERSION.to_owned(),
-        process: Some(process(record, host, &capabilities)?),
+        process: Some(process(record, host, &security, &capabilities)?),
         root: Some(Root { path: "rootfs".to_owned(), readonly: host_config.readonly_rootfs }),
         hostname: (host_config.uts_mode != "host").then(|| record.config.hostname.clone()),
         domainname: (host_config.uts_mode != "host" && !record.config.domainname.is_empty())
             .then(|| record.config.domainname.clone()),
-        mounts: mounts(record, host),
+        mounts: mounts(record, host, &security),
         hooks: None,
         annotations: host_config.annotations.clone(),
-        linux: Some(linux(record, host, &capabilities)?),
+        linux: Some(linux(record, host, &security, &capabilities)?),
     })
 }
 
-fn process(record: &Record, host: &Host, capabilities: &[String]) -> Result<Process> {
+fn process(record: &Record, host: &Host, security: &SecurityOptions, capabilities: &[String]) -> Result<Process> {
     let config = &record.config;
     let mut args = record.argv();
     if record.host_config.init == Some(true) {
@@ -88,7 +99,8 @@ fn process(record: &Record, host: &Host, capabilities: &[String]) -> Result<Proc
         cwd: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
         capabilities: Some(capability_sets(capabilities)),
         rlimits: rlimits(record, host)?,
-        no_new_privileges: no_new_privileges(&record.host_config)?,
+        no_new_privileges: security.no_new_privileges.unwrap_or(host.no_new_privileges),
+        apparmor_profile: apparmor::applied(&security.apparmor, record.host_config.privileged, host.apparmor),
         oom_score_adj: Some(i32::try_from(record.host_config.oom_score_adj).unwrap_or(0)),
         ..Process::default()
     })
@@ -215,25 +227,7 @@ fn rlimit(name: &str, soft: i64, hard: i64, lower_to_allowed: bool) -> Result<Rl
     })
 }
 
-fn no_new_privileges(host_config: &HostConfig) -> Result<bool> {
-    let mut asked = false;
-    for option in host_config.security_opt.iter().flatten() {
-        let (key, value) = option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
-        match (key, value) {
-            ("no-new-privileges", "" | "true") => asked = true,
-            ("no-new-privileges", "false") => asked = false,
-            ("seccomp", _)
-            | ("systempaths", "unconfined")
-            | ("apparmor", "unconfined" | "docker-default")
-            | ("label", _) => {}
-            ("apparmor", _) => return Err(Error::not_implemented(format!("security option {option}"))),
-            _ => return Err(Error::invalid(format!("invalid --security-opt 2: \"{option}\""))),
-        }
-    }
-    Ok(asked)
-}
-
-fn mounts(record: &Record, host: &Host) -> Vec<Mount> {
+fn mounts(record: &Record, host: &Host, security: &SecurityOptions) -> Vec<Mount> {
     let host_config = &record.host_config;
     let own: Vec<&str> = record.mounts.iter().map(|mount| mount.destination.as_str()).collect();
     let standard = if host_config.privileged { defaults::privileged_mounts() } else { defaults::mounts() };
@@ -245,6 +239,10 @@ fn mounts(record: &Record, host: &Host) -> Vec<Mount> {
                 *mount = bind("/dev/shm", "/dev/shm", &["rbind", "rprivate"])
             }
             "/dev/shm" => mount.options.push(format!("size={}", host_config.shm_size)),
+            "/sys/fs/cgroup" if let Some(writable) = security.writable_cgroups => {
+                mount.options.retain(|option| option != "ro");
+                mount.options.extend((!writable).then(|| "ro".to_owned()));
+            }
             "/sys" if host_config.network_mode == "host" && !host_config.privileged => {}
             _ => {}
         }
@@ -306,14 +304,15 @@ fn own_mount(mount: &MountRecord) -> Mount {
     }
 }
 
-fn linux(record: &Record, host: &Host, capabilities: &[String]) -> Result<Linux> {
+fn linux(record: &Record, host: &Host, security: &SecurityOptions, capabilities: &[String]) -> Result<Linux> {
     let host_config = &record.host_config;
-    let unconfined = security_option(host_config, "seccomp").as_deref() == Some("unconfined");
-    let seccomp = match &host.seccomp_profile {
-        _ if host_config.privileged || unconfined => None,
-        Some(_) => return Err(Error::not_implemented("a seccomp profile of one's own")),
-        None => Some(defaults::seccomp_profile(capabilities)),
-    };
+    let seccomp = confinement::profile(Wanted {
+        option: if host.reads_profile { &security.seccomp } else { "unconfined" },
+        engine: &host.seccomp,
+        privileged: host_config.privileged,
+        capabilities,
+        kernel: host.kernel,
+    })?;
     let mut masked_paths = host_config.masked_paths.clone().unwrap_or_default();
     if !masked_paths.is_empty() {
         masked_paths.extend(defaults::thermal_throttle_paths(host.possible_cpus));
@@ -503,14 +502,5 @@ mod tests {
         for bad in ["", "x 1:2 r", "c 1 r", "c 1:2 z", "c 1:2"] {
             assert!(device_rule(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn unknown_security_options_are_refused() {
-        let with = |option: &str| HostConfig { security_opt: Some(vec![option.into()]), ..HostConfig::default() };
-        assert!(no_new_privileges(&with("no-new-privileges")).unwrap());
-        assert!(no_new_privileges(&with("no-new-privileges:true")).unwrap());
-        assert!(!no_new_privileges(&with("seccomp=unconfined")).unwrap());
-        assert!(no_new_privileges(&with("nonsense")).is_err());
     }
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 use ferry_api::container::{Inspect, MountPoint, NetworkSettings, State};
 use ferry_api::network::EndpointSettings;
 
+use super::bundle::security_option;
+use super::confinement::apparmor;
 use super::health::HealthRecord;
 use super::record::{MountKind, Record};
 use super::state::Status;
@@ -52,6 +54,7 @@ impl Containers {
             host_config: Some(record.host_config.clone()),
             size_rw: sizes.map(|(writable, _)| writable),
             size_root_fs: sizes.map(|(_, whole)| whole),
+            app_armor_profile: apparmor_profile(&record),
             mounts: mount_points(&record),
             config: record.config.clone(),
             network_settings: network_settings(&record),
@@ -80,6 +83,11 @@ impl Containers {
         })
         .await
     }
+}
+
+fn apparmor_profile(record: &Record) -> String {
+    let asked = security_option(&record.host_config, "apparmor").unwrap_or_default();
+    apparmor::shown(&asked, record.host_config.privileged, apparmor::is_enabled(), record.has_started)
 }
 
 /// Sizes of regular files; nothing is followed or opened.

@@ -10,6 +10,7 @@
 
 mod attach;
 mod bundle;
+pub(crate) mod confinement;
 mod control;
 mod create;
 mod deaf;

@@ -18,6 +18,7 @@ use ferry_store::MountOptions;
 use rustix::fs::{Mode, OFlags};
 
 use super::bundle::{self, Host};
+use super::confinement::{Kernel, apparmor};
 use super::record::{EndpointRecord, MountKind, Record};
 use super::state::{Intent, Status, Step};
 use super::{Container, Containers, Live, defaults, ports};
@@ -271,6 +272,8 @@ impl Containers {
         let rootfs = mounted.context("cannot mount the root file system")?;
         let host = self.host(record, shared, &folder)?;
         let spec = bundle::spec(record, &host)?;
+        let profile = spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref());
+        apparmor::ensure(profile)?;
         let open =
             |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         Ok(Files {
@@ -297,7 +300,7 @@ impl Containers {
             default_ulimits: self.inner.config.default_ulimits.clone(),
             ..self.host_facts()
         };
-        host.seccomp_profile = custom_seccomp(record);
+        host.reads_profile = true;
         if let Some(other) = record.host_config.network_mode.strip_prefix("container:") {
             let etc = self.data_folder(&self.find(other)?.id).join("etc");
             host.hosts_path = etc.join("hosts").display().to_string();
@@ -312,6 +315,10 @@ impl Containers {
             held_capabilities: super::control::held_capabilities(),
             possible_cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             default_ulimits: self.inner.config.default_ulimits.clone(),
+            seccomp: self.inner.config.seccomp.clone(),
+            kernel: kernel(),
+            apparmor: apparmor::is_enabled(),
+            no_new_privileges: self.inner.config.no_new_privileges,
             ..Host::default()
         }
     }
@@ -425,6 +432,11 @@ impl Containers {
     }
 }
 
+fn kernel() -> Kernel {
+    // A release that is no number is older than any rule asks for.
+    Kernel::parse(&rustix::system::uname().release().to_string_lossy()).unwrap_or_default()
+}
+
 /// What [`Containers::make_network`] hands over.
 struct Network {
     sandbox: Option<Sandbox>,
@@ -478,10 +490,6 @@ fn extra_hosts(record: &Record, endpoint: &EndpointRecord) -> Result<Vec<(String
         lines.push((name.to_owned(), address));
     }
     Ok(lines)
-}
-
-fn custom_seccomp(record: &Record) -> Option<String> {
-    bundle::security_option(&record.host_config, "seccomp").filter(|value| value != "unconfined" && value != "builtin")
 }
 
 /// Docker's words around the runtime's; clients look for the code words in them.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ferry_api::container::{Config, CreateRequest, HostConfig};
 
+use super::confinement::SecurityOptions;
 use crate::config::EngineConfig;
 use crate::error::{Error, Result};
 
@@ -30,6 +31,7 @@ pub(super) fn request(request: &CreateRequest, host_config: &HostConfig, engine:
     modes(host_config)?;
     logging(host_config)?;
     restart_policy(host_config)?;
+    SecurityOptions::parse(host_config)?;
     unbuilt(host_config)?;
     runtime(host_config, engine)
 }

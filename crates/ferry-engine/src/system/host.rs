@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use crate::config::{EngineConfig, SeccompDefault};
+use crate::containers::confinement::apparmor;
+
 /// Facts for `info`.
 pub(super) struct Facts {
     pub(super) kernel_version: String,
@@ -32,7 +35,7 @@ pub(super) struct Controllers {
 }
 
 /// Reads them all.
-pub(super) fn facts() -> Facts {
+pub(super) fn facts(config: &EngineConfig) -> Facts {
     let uname = rustix::system::uname();
     let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
     let (operating_system, os_version) = os_release();
@@ -40,12 +43,18 @@ pub(super) fn facts() -> Facts {
     let controllers = if v2 { v2_controllers() } else { v1_controllers() };
     let ipv4_forwarding = read("/proc/sys/net/ipv4/ip_forward").trim() == "1";
     let mut security_options = Vec::new();
-    if read("/sys/module/apparmor/parameters/enabled").trim() == "Y" {
+    if apparmor::is_enabled() {
         security_options.push("name=apparmor".to_owned());
     }
-    security_options.push("name=seccomp,profile=builtin".to_owned());
-    security_options.push("name=cgroupns".to_owned());
     let mut warnings = Vec::new();
+    if config.seccomp != SeccompDefault::Builtin {
+        warnings.push("WARNING: daemon is not using the default seccomp profile".to_owned());
+    }
+    security_options.push(format!("name=seccomp,profile={}", config.seccomp.name()));
+    security_options.push("name=cgroupns".to_owned());
+    if config.no_new_privileges {
+        security_options.push("name=no-new-privileges".to_owned());
+    }
     for (there, what) in [
         (controllers.memory, "No memory limit support"),
         (controllers.swap, "No swap limit support"),

@@ -47,7 +47,7 @@ impl System {
         let config = &self.config;
         let statuses: Vec<Status> = self.containers.all().iter().map(|container| container.status()).collect();
         let count = |wanted: &dyn Fn(Status) -> bool| as_i64(statuses.iter().filter(|status| wanted(**status)).count());
-        let host = host::facts();
+        let host = host::facts(config);
         let log_file = config.log_file.as_ref().map(|path| path.display().to_string());
         let mut driver_status: Vec<[String; 2]> =
             self.store.driver_status().into_iter().map(|(key, value)| [key, value]).collect();

@@ -169,7 +169,7 @@ fn make_in(
     options.start_socket = Some(listener.into());
     let container = how(options)?;
     for warning in container.warnings() {
-        super::complain(warning);
+        super::warn(warning);
     }
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let record = Record {

@@ -55,7 +55,7 @@ pub(crate) fn poststop(record: &Record) {
         annotations: record.spec.annotations.clone(),
     };
     for error in hooks::run_each(spec, Moment::Poststop, &state) {
-        super::complain(&error.to_string());
+        super::warn(&error.to_string());
     }
 }
 

@@ -13,5 +13,6 @@ mod library;
 mod lifecycle;
 mod limits;
 mod mounts;
+mod racers;
 mod terminal;
 mod wait;

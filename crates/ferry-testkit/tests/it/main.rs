@@ -3,6 +3,7 @@
 mod attach;
 mod bad_input;
 mod clients;
+mod confinement;
 mod crash;
 mod daemon;
 mod differential;
@@ -19,6 +20,7 @@ mod pull;
 mod registry;
 mod restart;
 mod run;
+mod runtimes;
 mod sandbox;
 mod tty;
 mod volumes;
