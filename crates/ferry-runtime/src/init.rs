@@ -152,7 +152,7 @@ pub(crate) fn build(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Res
     if engine_root {
         mounts::mark_root(root)?;
     }
-    let proc = mounts::make(plan, root, trees, &cgroup_views, &mut cgroup)?;
+    let system = mounts::make(plan, root, trees, &cgroup_views, &mut cgroup)?;
     let own_dev = plan.makes_dev();
     let null = if own_dev { devices::populate(root, &plan.devices)? } else { mask::host_null()? };
     let console = match &stdio {
@@ -166,9 +166,10 @@ pub(crate) fn build(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Res
     hooks::while_creating(&plan.hooks, &plan.hook_state, outside.as_ref())?;
     drop(outside);
     set_names(plan)?;
-    let proc = use_proc(plan, proc)?;
-    mask::read_only(root, &plan.readonly_paths)?;
-    mask::mask(root, &plan.masked_paths, null)?;
+    let proc = use_proc(plan, &system)?;
+    mask::read_only(root, &system, &plan.readonly_paths)?;
+    mask::mask(root, &system, &plan.masked_paths, null)?;
+    drop(system);
     mounts::finish(plan, root)?;
     mounts::pivot(plan, &root_fd)?;
     drop(root_fd);
@@ -416,12 +417,12 @@ pub(crate) fn join_cgroups(files: &[PathBuf]) -> Result<(), Error> {
 }
 
 /// Sets the kernel parameters by the container's procfs as it was mounted, else by one of our own; returns it for what is still to be written.
-fn use_proc(plan: &Plan, mounted: Option<proc::PrivateProc>) -> Result<Option<proc::PrivateProc>, Error> {
+fn use_proc(plan: &Plan, system: &mounts::SystemMounts) -> Result<Option<proc::PrivateProc>, Error> {
     if plan.sysctls.is_empty() && plan.process.apparmor_profile.is_none() {
         return Ok(None);
     }
-    let proc = match mounted {
-        Some(proc) => proc,
+    let proc = match &system.proc {
+        Some(mounted) => proc::PrivateProc::of_mount(mounted)?,
         None => proc::PrivateProc::open()?,
     };
     proc.set_sysctls(&plan.sysctls)?;

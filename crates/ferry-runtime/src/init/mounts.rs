@@ -16,7 +16,6 @@ use rustix::mount::{
 };
 
 use super::joined_proc::is_proc;
-use super::proc::PrivateProc;
 use super::{CgroupEntry, CgroupView};
 use crate::container::Rootfs;
 use crate::error::{Error, cause_text};
@@ -105,15 +104,22 @@ pub(super) fn mark_root(root: Root<'_>) -> Result<(), Error> {
     }
 }
 
-/// Makes the mounts of the plan in their order. Returns the container's procfs by its mount.
+/// The file systems by which the kernel shows itself, where the container has them, by their mounts.
+#[derive(Debug, Default)]
+pub(super) struct SystemMounts {
+    pub(super) proc: Option<OwnedFd>,
+    pub(super) sys: Option<OwnedFd>,
+}
+
+/// Makes the mounts of the plan in their order.
 pub(super) fn make(
     plan: &Plan,
     root: Root<'_>,
     trees: Trees,
     cgroups: &[CgroupView],
     cgroup: &mut CgroupEntry<'_>,
-) -> Result<Option<PrivateProc>, Error> {
-    let mut proc = None;
+) -> Result<SystemMounts, Error> {
+    let mut system = SystemMounts::default();
     let mut procs = trees.procs.into_iter();
     for (mount, tree) in plan.mounts.iter().zip(trees.binds) {
         let source = match &mount.source {
@@ -126,10 +132,10 @@ pub(super) fn make(
             (MountSource::Bind { .. }, None) => Err(Failed("its source was not opened".into())),
             (MountSource::FileSystem { kind, .. }, _) => {
                 let ready = if is_proc(mount) { procs.next() } else { None };
-                file_system(root, mount, ready).map(|made| {
-                    if kind == "proc" && mount.destination == "/proc" {
-                        proc = Some(PrivateProc::of_mount(made));
-                    }
+                file_system(root, mount, ready).map(|made| match (kind.as_str(), mount.destination.as_str()) {
+                    ("proc", "/proc") => system.proc = Some(made),
+                    ("sysfs", "/sys") => system.sys = Some(made),
+                    _ => {}
                 })
             }
             (MountSource::Cgroup { read_only }, _) => {
@@ -140,7 +146,7 @@ pub(super) fn make(
         };
         made.map_err(|Failed(cause)| mounting(&source, &mount.destination, &cause))?;
     }
-    Ok(proc)
+    Ok(system)
 }
 
 fn mounting(source: &str, destination: &str, cause: &str) -> Error {

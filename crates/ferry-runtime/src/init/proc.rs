@@ -22,8 +22,9 @@ impl AsFd for PrivateProc {
 
 impl PrivateProc {
     /// One that this process has mounted itself.
-    pub(super) fn of_mount(root: OwnedFd) -> PrivateProc {
-        PrivateProc { root }
+    pub(super) fn of_mount(mount: &OwnedFd) -> Result<PrivateProc, Error> {
+        let root = rustix::io::fcntl_dupfd_cloexec(mount, 3).map_err(|error| Error::step("keep the procfs", error))?;
+        Ok(PrivateProc { root })
     }
 
     /// Makes one that is mounted nowhere, of the calling process' namespaces. Letting go of it makes the kernel wait.
