@@ -13,6 +13,7 @@ pub mod platform;
 pub mod reference;
 pub mod runtime;
 pub mod signal;
+pub mod tar;
 
 pub use descriptor::{Descriptor, media_type};
 pub use digest::{ChainId, DiffId, Digest, DigestError};

@@ -14,6 +14,7 @@ use ferry_spec::image::{ImageConfig, MAX_CONFIG_BYTES};
 use ferry_spec::json::check_unambiguous;
 use ferry_spec::manifest::{Document, Index, MAX_LAYERS, Manifest, ManifestError};
 use ferry_spec::reference::{Reference, ReferenceError};
+use ferry_spec::tar::Source as _;
 use serde::Deserialize;
 
 use crate::Store;
@@ -179,6 +180,18 @@ impl Store {
         }
     }
 
+    /// Stores a plain tar of files, compressed on its way, as the content of a layer.
+    ///
+    /// # Errors
+    /// When it cannot be read or stored.
+    pub fn compress_layer(&self, tar: impl Read) -> Result<ImportedLayer> {
+        let mut tar = Hashing { inner: tar, hasher: Hasher::new(Algorithm::Sha256) };
+        let gzip = flate2::read::GzEncoder::new(&mut tar, flate2::Compression::default());
+        let (digest, size) = self.spool(gzip)?;
+        let diff_id = DiffId(tar.hasher.finish());
+        Ok(ImportedLayer { descriptor: Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size), diff_id })
+    }
+
     /// Stores bytes whose digest is not known beforehand.
     ///
     /// # Errors
@@ -225,6 +238,28 @@ impl Store {
                 return Err(ArchiveError::Read(LayerError::Limit { what: "unpacked bytes", limit }).into());
             }
         }
+    }
+}
+
+/// Decompresses an archive by what its first bytes say it is: gzip, zstd, xz, bzip2, or nothing of the kind. In this process: no program is run.
+///
+/// # Errors
+/// When the first bytes cannot be read.
+pub fn decompress<'a>(archive: impl Read + 'a) -> std::io::Result<impl Read + 'a> {
+    Decoder::new(archive)
+}
+
+/// Hashes what is read through it.
+struct Hashing<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
     }
 }
 

@@ -33,14 +33,13 @@ mod hidden;
 mod limits;
 mod path;
 pub(crate) mod stream;
-mod tar;
 pub(crate) mod unpack;
 
 pub use error::{EntryProblem, LayerError};
+pub(crate) use ferry_spec::tar::{Kind as EntryKind, next_entry, skip_padding};
 pub(crate) use hidden::Hidden;
 pub use limits::Limits;
 pub(crate) use path::clean as clean_path;
-pub(crate) use tar::{Kind as EntryKind, next_entry, skip_padding};
 use unpack::Unpacked;
 
 /// An unpacked layer.

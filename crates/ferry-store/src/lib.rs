@@ -34,7 +34,7 @@ pub use images::{ImageRecord, Live};
 pub use layers::{EntryProblem, Expectation, Layer, LayerError, Limits};
 pub use lease::Lease;
 pub use record::{RecordError, Syncer};
-pub use rootfs::MountOptions;
+pub use rootfs::{LayersView, MountOptions};
 
 use driver::Driver;
 use layers::Layers;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,30 @@ pub struct MountOptions {
     pub volatile: bool,
     /// Nothing can be written through the mount; the upper folder still takes part.
     pub read_only: bool,
+}
+
+/// Layers by themselves; see [`Store::look_at_layers`].
+#[derive(Debug)]
+pub struct LayersView {
+    files: OwnedFd,
+    /// Removed with it.
+    copy: Option<PathBuf>,
+}
+
+impl AsFd for LayersView {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.files.as_fd()
+    }
+}
+
+impl Drop for LayersView {
+    fn drop(&mut self) {
+        if let Some(copy) = &self.copy
+            && let Err(error) = crate::collect::remove_tree(copy)
+        {
+            tracing::warn!(folder = %copy.display(), %error, "left behind until the next start");
+        }
+    }
 }
 
 /// How lower folders are named to the kernel.
@@ -77,6 +101,29 @@ impl Store {
         };
         forget_volatile(work)?;
         overlay.mount(method)
+    }
+
+    /// Shows the layers of `chain` by themselves, for comparing with them.
+    ///
+    /// # Errors
+    /// As [`Store::mount_rootfs`].
+    pub fn look_at_layers(&self, chain: &ChainId) -> Result<LayersView> {
+        if let Some(files) = self.mount_view(chain)? {
+            return Ok(LayersView { files, copy: None });
+        }
+        // Its name begins like any half-made thing, so the next start sweeps what a killed process leaves.
+        let folder = self.inner.paths.layers().join(format!(".new-{}", random_name()));
+        let mut view =
+            LayersView { files: OwnedFd::from(fs::File::open("/").map_err(Error::io("open", "/"))?), copy: None };
+        fs::create_dir(&folder).map_err(Error::io("create", &folder))?;
+        view.copy = Some(folder.clone());
+        let (upper, work) = (folder.join("upper"), folder.join("work"));
+        for part in [&upper, &work] {
+            fs::create_dir(part).map_err(Error::io("create", part))?;
+        }
+        vfs::fill(self, Some(chain), &upper, &work)?;
+        view.files = open_trusted(&upper).map_err(Error::errno("open", &upper))?;
+        Ok(view)
     }
 
     /// Mounts the layers of `chain` to be looked at. `None` where that takes a copy.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use ferry_spec::tar;
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -83,6 +84,17 @@ pub enum LayerError {
     /// The layers below are needed and cannot be had.
     #[error("cannot look into the layers below")]
     Lower(#[source] Box<Error>),
+}
+
+impl From<tar::ReadError> for LayerError {
+    fn from(error: tar::ReadError) -> Self {
+        match error {
+            tar::ReadError::Truncated => Self::Truncated,
+            tar::ReadError::Header(what) => Self::Header(what),
+            tar::ReadError::Limit { what, limit } => Self::Limit { what, limit },
+            tar::ReadError::Io(source) => Self::Decompress(source),
+        }
+    }
 }
 
 impl LayerError {

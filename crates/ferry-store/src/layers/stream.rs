@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use ferry_spec::digest::{Algorithm, Digest, Hasher};
+use ferry_spec::tar;
 
 use super::LayerError;
 use super::limits::Limits;
@@ -251,21 +252,22 @@ impl Stream {
         Ok(())
     }
 
-    pub(crate) fn skip(&mut self, length: u64) -> Result<(), LayerError> {
-        self.pieces(length, |_| Ok(()))
+    /// Reads to the end: padding counts for the digest too.
+    pub(crate) fn drain(&mut self) -> Result<(), LayerError> {
+        loop {
+            let length = self.fill()?.len();
+            if length == 0 {
+                return Ok(());
+            }
+            self.consume(length);
+        }
     }
+}
 
-    pub(crate) fn read_vec(&mut self, length: usize) -> Result<Vec<u8>, LayerError> {
-        let mut bytes = Vec::with_capacity(length);
-        self.pieces(length as u64, |piece| {
-            bytes.extend_from_slice(piece);
-            Ok(())
-        })?;
-        Ok(bytes)
-    }
+impl tar::Source for Stream {
+    type Error = LayerError;
 
-    /// Reads one 512-byte block; `None` at a clean end.
-    pub(crate) fn block(&mut self) -> Result<Option<[u8; 512]>, LayerError> {
+    fn block(&mut self) -> Result<Option<[u8; 512]>, LayerError> {
         if self.fill()?.is_empty() {
             return Ok(None);
         }
@@ -279,14 +281,24 @@ impl Stream {
         Ok(Some(block))
     }
 
-    /// Reads to the end: padding counts for the digest too.
-    pub(crate) fn drain(&mut self) -> Result<(), LayerError> {
-        loop {
-            let length = self.fill()?.len();
-            if length == 0 {
-                return Ok(());
-            }
-            self.consume(length);
-        }
+    fn read_vec(&mut self, length: usize) -> Result<Vec<u8>, LayerError> {
+        let mut bytes = Vec::with_capacity(length);
+        self.pieces(length as u64, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    fn skip(&mut self, length: u64) -> Result<(), LayerError> {
+        self.pieces(length, |_| Ok(()))
+    }
+
+    fn header_limit(&self) -> u64 {
+        self.limits.header_bytes
+    }
+
+    fn file_limit(&self) -> u64 {
+        self.limits.unpacked_bytes
     }
 }

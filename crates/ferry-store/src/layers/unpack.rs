@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use ferry_spec::tar::{self, Entry, Kind, Piece, Source as _};
 use ferry_sys::path::resolve_in_root;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -15,7 +16,6 @@ use rustix::io::Errno;
 use super::hidden::Hidden;
 use super::path::{FOLDER_FLAGS, Meaning, clean, meaning, split};
 use super::stream::Stream;
-use super::tar::{self, Entry, Kind, Piece};
 use super::{EntryProblem, LayerError};
 
 mod late;

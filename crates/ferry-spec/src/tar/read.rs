@@ -1,53 +1,9 @@
-//! Reads tar headers: ustar, GNU and PAX, as Go's reader understands them, from a stream of untrusted bytes.
-//!
-//! Nothing here touches a file system. Paths come out as written; see [`super::path`] for what becomes of them.
+//! Reading of headers, as Go's reader understands them.
 
 use std::borrow::Cow;
 
-use super::LayerError;
-use super::stream::Stream;
+use super::{BLOCK, Entry, Kind, Piece, ReadError, Source, padding};
 
-/// What an entry makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    File,
-    HardLink,
-    Symlink,
-    CharDevice,
-    BlockDevice,
-    Folder,
-    Fifo,
-}
-
-/// One entry; its data, `stored_bytes` of it, follows in the stream.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) kind: Kind,
-    pub(crate) path: Vec<u8>,
-    pub(crate) link: Vec<u8>,
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    /// Unix time: seconds, nanoseconds.
-    pub(crate) mtime: (i64, u32),
-    pub(crate) device: (u32, u32),
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Length of the file it makes.
-    pub(crate) size: u64,
-    /// Bytes that follow in the stream, padding excluded.
-    pub(crate) stored_bytes: u64,
-    /// Where the stored bytes belong; `None` is one piece.
-    pub(crate) sparse: Option<Vec<Piece>>,
-}
-
-/// A piece of a sparse file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Piece {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
-}
-
-const BLOCK: u64 = 512;
 /// Pieces of one sparse file.
 const MAX_PIECES: usize = 1 << 20;
 
@@ -76,7 +32,7 @@ struct SparseKeys {
 }
 
 /// Reads the next header; `None` at the end of the archive.
-pub(crate) fn next_entry(stream: &mut Stream) -> Result<Option<Entry>, LayerError> {
+pub fn next_entry<S: Source>(stream: &mut S) -> Result<Option<Entry>, S::Error> {
     let mut extended = Extended::default();
     loop {
         let Some(block) = stream.block()? else { return Ok(None) };
@@ -84,7 +40,7 @@ pub(crate) fn next_entry(stream: &mut Stream) -> Result<Option<Entry>, LayerErro
             // One zero block is a pad, two are the end; what follows them is only hashed.
             match stream.block()? {
                 Some(second) if second.iter().any(|byte| *byte != 0) => {
-                    return Err(LayerError::Header("a lone zero block"));
+                    return Err(ReadError::Header("a lone zero block").into());
                 }
                 _ => return Ok(None),
             }
@@ -110,11 +66,17 @@ pub(crate) fn next_entry(stream: &mut Stream) -> Result<Option<Entry>, LayerErro
 }
 
 /// Passes over the padding behind an entry's data.
-pub(crate) fn skip_padding(stream: &mut Stream, stored_bytes: u64) -> Result<(), LayerError> {
-    stream.skip((BLOCK - stored_bytes % BLOCK) % BLOCK)
+pub fn skip_padding<S: Source>(stream: &mut S, stored_bytes: u64) -> Result<(), S::Error> {
+    stream.skip(padding(stored_bytes))
 }
 
-fn entry(stream: &mut Stream, block: &[u8; 512], flag: u8, size: u64, extended: Extended) -> Result<Entry, LayerError> {
+fn entry<S: Source>(
+    stream: &mut S,
+    block: &[u8; 512],
+    flag: u8,
+    size: u64,
+    extended: Extended,
+) -> Result<Entry, S::Error> {
     let path = extended.path.clone().unwrap_or_else(|| header_path(block));
     let kind = match flag {
         // Before POSIX a trailing slash made a folder.
@@ -126,7 +88,7 @@ fn entry(stream: &mut Stream, block: &[u8; 512], flag: u8, size: u64, extended: 
         b'4' => Kind::BlockDevice,
         b'5' => Kind::Folder,
         b'6' => Kind::Fifo,
-        _ => return Err(LayerError::Header("an entry of unknown type")),
+        _ => return Err(ReadError::Header("an entry of unknown type").into()),
     };
     let stored = extended.size.unwrap_or(size);
     // Some writers put a size on entries that have no data; Go's reader takes it for none.
@@ -157,8 +119,8 @@ fn entry(stream: &mut Stream, block: &[u8; 512], flag: u8, size: u64, extended: 
     if let Some(pieces) = &entry.sparse {
         check_pieces(pieces, &entry)?;
     }
-    if entry.size > stream.limits().unpacked_bytes {
-        return Err(LayerError::Limit { what: "bytes of one file", limit: stream.limits().unpacked_bytes });
+    if entry.size > stream.file_limit() {
+        return Err(ReadError::Limit { what: "bytes of one file", limit: stream.file_limit() }.into());
     }
     Ok(entry)
 }
@@ -172,7 +134,7 @@ fn header_path(block: &[u8; 512]) -> Vec<u8> {
     [prefix, b"/", name].concat()
 }
 
-fn check_sum(block: &[u8; 512]) -> Result<(), LayerError> {
+fn check_sum(block: &[u8; 512]) -> Result<(), ReadError> {
     let claimed = number(&block[148..156])?;
     let outside = block[..148].iter().chain(&block[156..]);
     let unsigned: u64 = outside.clone().map(|byte| u64::from(*byte)).sum::<u64>() + 8 * 32;
@@ -181,15 +143,15 @@ fn check_sum(block: &[u8; 512]) -> Result<(), LayerError> {
     if claimed == unsigned || i64::try_from(claimed).is_ok_and(|claimed| claimed == signed) {
         return Ok(());
     }
-    Err(LayerError::Header("a header whose checksum is wrong"))
+    Err(ReadError::Header("a header whose checksum is wrong"))
 }
 
 fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-fn signed_number(field: &[u8]) -> Result<i64, LayerError> {
-    const BAD: LayerError = LayerError::Header("a number that is none");
+fn signed_number(field: &[u8]) -> Result<i64, ReadError> {
+    const BAD: ReadError = ReadError::Header("a number that is none");
     if field[0] & 0x80 == 0 {
         let text: Vec<u8> = field.iter().copied().filter(|byte| !matches!(byte, 0 | b' ')).collect();
         if text.is_empty() {
@@ -208,36 +170,36 @@ fn signed_number(field: &[u8]) -> Result<i64, LayerError> {
     i64::try_from(value).map_err(|_| BAD)
 }
 
-fn number(field: &[u8]) -> Result<u64, LayerError> {
-    u64::try_from(signed_number(field)?).map_err(|_| LayerError::Header("a negative number"))
+fn number(field: &[u8]) -> Result<u64, ReadError> {
+    u64::try_from(signed_number(field)?).map_err(|_| ReadError::Header("a negative number"))
 }
 
-fn to_u32(value: u64) -> Result<u32, LayerError> {
-    u32::try_from(value).map_err(|_| LayerError::Header("a number out of range"))
+fn to_u32(value: u64) -> Result<u32, ReadError> {
+    u32::try_from(value).map_err(|_| ReadError::Header("a number out of range"))
 }
 
 /// Ids that do not fit, or are the one that chown takes for "leave as is", are refused.
-fn to_id(value: u64) -> Result<u32, LayerError> {
-    to_u32(value).ok().filter(|id| *id != u32::MAX).ok_or(LayerError::Header("an owner out of range"))
+fn to_id(value: u64) -> Result<u32, ReadError> {
+    to_u32(value).ok().filter(|id| *id != u32::MAX).ok_or(ReadError::Header("an owner out of range"))
 }
 
-fn padded(size: u64) -> Result<u64, LayerError> {
-    size.checked_next_multiple_of(BLOCK).ok_or(LayerError::Header("a size out of range"))
+fn padded(size: u64) -> Result<u64, ReadError> {
+    size.checked_next_multiple_of(BLOCK).ok_or(ReadError::Header("a size out of range"))
 }
 
-fn read_header_data(stream: &mut Stream, size: u64) -> Result<Vec<u8>, LayerError> {
-    let limit = stream.limits().header_bytes;
+fn read_header_data<S: Source>(stream: &mut S, size: u64) -> Result<Vec<u8>, S::Error> {
+    let limit = stream.header_limit();
     if size > limit {
-        return Err(LayerError::Limit { what: "bytes of one extended header", limit });
+        return Err(ReadError::Limit { what: "bytes of one extended header", limit }.into());
     }
-    let bytes = stream.read_vec(usize::try_from(size).map_err(|_| LayerError::Truncated)?)?;
+    let bytes = stream.read_vec(usize::try_from(size).map_err(|_| ReadError::Truncated)?)?;
     skip_padding(stream, size)?;
     Ok(bytes)
 }
 
 impl Extended {
-    fn read_pax(&mut self, mut bytes: &[u8]) -> Result<(), LayerError> {
-        const BAD: LayerError = LayerError::Header("a malformed extended header");
+    fn read_pax(&mut self, mut bytes: &[u8]) -> Result<(), ReadError> {
+        const BAD: ReadError = ReadError::Header("a malformed extended header");
         while !bytes.is_empty() {
             let space = bytes.iter().position(|byte| *byte == b' ').ok_or(BAD)?;
             let length: usize =
@@ -253,7 +215,7 @@ impl Extended {
         Ok(())
     }
 
-    fn take_pax(&mut self, key: &[u8], value: &[u8]) -> Result<(), LayerError> {
+    fn take_pax(&mut self, key: &[u8], value: &[u8]) -> Result<(), ReadError> {
         // An empty value takes back what a global header said, and those are passed over.
         if value.is_empty() && !key.starts_with(b"SCHILY.xattr.") {
             return Ok(());
@@ -284,23 +246,23 @@ impl Extended {
     }
 }
 
-fn without_nul(value: &[u8]) -> Result<Vec<u8>, LayerError> {
+fn without_nul(value: &[u8]) -> Result<Vec<u8>, ReadError> {
     if value.contains(&0) {
-        return Err(LayerError::Header("a NUL in a name"));
+        return Err(ReadError::Header("a NUL in a name"));
     }
     Ok(value.to_vec())
 }
 
-fn decimal(text: &[u8]) -> Result<u64, LayerError> {
+fn decimal(text: &[u8]) -> Result<u64, ReadError> {
     std::str::from_utf8(text)
         .ok()
         .and_then(|text| text.parse().ok())
-        .ok_or(LayerError::Header("a malformed extended header"))
+        .ok_or(ReadError::Header("a malformed extended header"))
 }
 
 /// `seconds[.fraction]`, possibly negative.
-fn decimal_time(text: &[u8]) -> Result<(i64, u32), LayerError> {
-    const BAD: LayerError = LayerError::Header("a malformed time");
+fn decimal_time(text: &[u8]) -> Result<(i64, u32), ReadError> {
+    const BAD: ReadError = ReadError::Header("a malformed time");
     let text: Cow<'_, str> = String::from_utf8_lossy(text);
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     let seconds: i64 = whole.parse().map_err(|_| BAD)?;
@@ -316,16 +278,16 @@ fn decimal_time(text: &[u8]) -> Result<(i64, u32), LayerError> {
 }
 
 /// The old GNU form: four pieces in the header, more in blocks of 21.
-fn read_gnu_sparse(stream: &mut Stream, block: &[u8; 512], entry: &mut Entry) -> Result<(), LayerError> {
+fn read_gnu_sparse<S: Source>(stream: &mut S, block: &[u8; 512], entry: &mut Entry) -> Result<(), S::Error> {
     let mut pieces = Vec::new();
     let mut more = block[482] != 0;
     read_pieces(&block[386..482], &mut pieces)?;
     while more {
-        let next = stream.block()?.ok_or(LayerError::Truncated)?;
+        let next = stream.block()?.ok_or(ReadError::Truncated)?;
         read_pieces(&next[..504], &mut pieces)?;
         more = next[504] != 0;
         if pieces.len() > MAX_PIECES {
-            return Err(LayerError::Limit { what: "pieces of a sparse file", limit: MAX_PIECES as u64 });
+            return Err(ReadError::Limit { what: "pieces of a sparse file", limit: MAX_PIECES as u64 }.into());
         }
     }
     entry.size = number(&block[483..495])?;
@@ -333,7 +295,7 @@ fn read_gnu_sparse(stream: &mut Stream, block: &[u8; 512], entry: &mut Entry) ->
     Ok(())
 }
 
-fn read_pieces(fields: &[u8], pieces: &mut Vec<Piece>) -> Result<(), LayerError> {
+fn read_pieces(fields: &[u8], pieces: &mut Vec<Piece>) -> Result<(), ReadError> {
     for field in fields.chunks_exact(24) {
         if field[0] == 0 {
             break;
@@ -344,12 +306,12 @@ fn read_pieces(fields: &[u8], pieces: &mut Vec<Piece>) -> Result<(), LayerError>
 }
 
 /// The three PAX forms: 0.0 and 0.1 list the pieces in the header, 1.0 in front of the data.
-fn read_pax_sparse(stream: &mut Stream, keys: &SparseKeys, entry: &mut Entry) -> Result<(), LayerError> {
+fn read_pax_sparse<S: Source>(stream: &mut S, keys: &SparseKeys, entry: &mut Entry) -> Result<(), S::Error> {
     if let Some(name) = &keys.name {
         entry.path.clone_from(name);
     }
     if keys.major == Some(1) && keys.minor.unwrap_or(0) == 0 {
-        entry.size = keys.real_size.ok_or(LayerError::Header("a sparse file without its size"))?;
+        entry.size = keys.real_size.ok_or(ReadError::Header("a sparse file without its size"))?;
         entry.sparse = Some(read_map_in_data(stream, entry)?);
         return Ok(());
     }
@@ -358,21 +320,21 @@ fn read_pax_sparse(stream: &mut Stream, keys: &SparseKeys, entry: &mut Entry) ->
         (None, list) if !list.is_empty() => list,
         _ => return Ok(()),
     };
-    entry.size = keys.real_size.ok_or(LayerError::Header("a sparse file without its size"))?;
+    entry.size = keys.real_size.ok_or(ReadError::Header("a sparse file without its size"))?;
     if numbers.len() % 2 != 0 {
-        return Err(LayerError::Header("a malformed sparse map"));
+        return Err(ReadError::Header("a malformed sparse map").into());
     }
     entry.sparse = Some(numbers.chunks_exact(2).map(|pair| Piece { offset: pair[0], length: pair[1] }).collect());
     Ok(())
 }
 
-fn read_map_in_data(stream: &mut Stream, entry: &mut Entry) -> Result<Vec<Piece>, LayerError> {
-    const BAD: LayerError = LayerError::Header("a malformed sparse map");
+fn read_map_in_data<S: Source>(stream: &mut S, entry: &mut Entry) -> Result<Vec<Piece>, S::Error> {
+    const BAD: ReadError = ReadError::Header("a malformed sparse map");
     let mut numbers: Vec<u64> = Vec::new();
     let mut wanted: Option<usize> = None;
     let mut text: Vec<u8> = Vec::new();
     while wanted.is_none_or(|wanted| numbers.len() < wanted) {
-        let block = stream.block()?.ok_or(LayerError::Truncated)?;
+        let block = stream.block()?.ok_or(ReadError::Truncated)?;
         entry.stored_bytes = entry.stored_bytes.checked_sub(BLOCK).ok_or(BAD)?;
         for byte in block {
             if wanted.is_some_and(|wanted| numbers.len() == wanted) {
@@ -381,7 +343,7 @@ fn read_map_in_data(stream: &mut Stream, entry: &mut Entry) -> Result<Vec<Piece>
             if byte != b'\n' {
                 text.push(byte);
                 if text.len() > 20 {
-                    return Err(BAD);
+                    return Err(BAD.into());
                 }
                 continue;
             }
@@ -399,19 +361,19 @@ fn read_map_in_data(stream: &mut Stream, entry: &mut Entry) -> Result<Vec<Piece>
 }
 
 /// Pieces must lie in order within the file and have exactly the stored bytes.
-fn check_pieces(pieces: &[Piece], entry: &Entry) -> Result<(), LayerError> {
+fn check_pieces(pieces: &[Piece], entry: &Entry) -> Result<(), ReadError> {
     let mut end = 0;
     let mut stored = 0u64;
     for piece in pieces {
         let piece_end = piece.offset.checked_add(piece.length).filter(|e| *e <= entry.size);
         if piece.offset < end || piece_end.is_none() {
-            return Err(LayerError::Header("a malformed sparse map"));
+            return Err(ReadError::Header("a malformed sparse map"));
         }
         end = piece_end.unwrap_or(end);
         stored += piece.length;
     }
     if stored != entry.stored_bytes {
-        return Err(LayerError::Header("a sparse map that does not fit its data"));
+        return Err(ReadError::Header("a sparse map that does not fit its data"));
     }
     Ok(())
 }
