@@ -32,6 +32,7 @@ mod mounts;
 pub(crate) mod proc;
 pub(crate) mod rights;
 pub(crate) mod user;
+pub mod view;
 
 /// How the process waits between being set up and running its program.
 #[derive(Debug)]

@@ -22,3 +22,4 @@ mod seccomp;
 pub use container::{Container, CreateOptions, Rootfs, Stdio, create, run};
 pub use error::{Error, ErrorKind};
 pub use exec::{ExecOptions, ExecProcess, ExecTarget, exec, exec_with};
+pub use init::view;

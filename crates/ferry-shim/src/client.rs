@@ -13,6 +13,7 @@ use std::path::Path;
 use ferry_sys::spawn::{Spawn, spawn};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use serde::Serialize;
 
 use crate::framing;
 use crate::protocol::RequestFrame;
@@ -71,7 +72,24 @@ impl ShimProgram {
         let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
         // Until it is reaped the pid cannot be another process.
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        Ok(SpawnedShim { socket, pid: pid.as_raw_nonzero().get().unsigned_abs(), child: ShimChild { pidfd } })
+        Ok(SpawnedShim::new(socket, pid, pidfd))
+    }
+
+    /// What becomes the standard streams of those who have none.
+    pub(crate) fn null(&self) -> BorrowedFd<'_> {
+        self.null.as_fd()
+    }
+}
+
+impl AsFd for ShimProgram {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+}
+
+impl SpawnedShim {
+    pub(crate) fn new(socket: UnixStream, pid: Pid, pidfd: OwnedFd) -> Self {
+        Self { socket, pid: pid.as_raw_nonzero().get().unsigned_abs(), child: ShimChild { pidfd } }
     }
 }
 
@@ -122,6 +140,14 @@ pub fn connect(run_dir: &Path) -> io::Result<UnixStream> {
 /// # Errors
 /// What `sendmsg` answers; `BrokenPipe` when the shim is gone.
 pub fn send(socket: &UnixStream, frame: &RequestFrame, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_frame(socket, frame, fds)
+}
+
+/// As [`send`], for any frame.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_frame(socket: &UnixStream, frame: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let bytes = framing::encode(frame);
     let mut fds = fds;
     let mut rest = bytes.as_slice();

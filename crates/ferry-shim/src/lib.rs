@@ -1,10 +1,12 @@
 //! The parent of one container: protocol, client, log format.
 //!
-//! Owns the words between engine and shim ([`protocol`], [`framing`]), the engine's end of them ([`client`]) and the json-file log
+//! Owns the words between engine and shim ([`protocol`], [`framing`]), the engine's end of them ([`client`]), those for work in a container's
+//! files ([`files`]) and the json-file log
 //! that the shim writes and the engine reads ([`log`]). The program itself is the binary `ferry-shim`; the engine never names
 //! `ferry_runtime`.
 
 pub mod client;
+pub mod files;
 pub mod framing;
 pub mod log;
 pub mod protocol;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, openat2},
+    fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat},
     io::Errno,
     path::Arg,
     thread::UnshareFlags,
@@ -18,6 +18,8 @@ use rustix::{
 
 /// How often a look-up is tried again when somebody renames folders on its way.
 const ATTEMPTS: usize = 128;
+/// Links followed before a path counts as a loop, as in the kernel.
+const MAX_LINKS: u32 = 40;
 
 /// Opens `path` with `root` as its `/`: links are followed, but not out of `root`, nor through `/proc` magic, nor over a mount.
 ///
@@ -26,7 +28,16 @@ const ATTEMPTS: usize = 128;
 /// # Errors
 /// As `openat2`; `EXDEV` when the way leads over a mount.
 pub fn resolve_in_root(root: impl AsFd, path: impl Arg, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    resolve(root, path, flags, mode, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV)
+}
+
+fn resolve(
+    root: impl AsFd,
+    path: impl Arg,
+    flags: OFlags,
+    mode: Mode,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     path.into_with_c_str(|path| {
         // `EAGAIN` tells of a rename during the look-up of `..`, which the kernel leaves to the caller.
         for _ in 0..ATTEMPTS {
@@ -37,6 +48,76 @@ pub fn resolve_in_root(root: impl AsFd, path: impl Arg, flags: OFlags, mode: Mod
         }
         Err(Errno::AGAIN)
     })
+}
+
+/// As [`resolve_in_root`], but over mounts: for a root that is a whole view of files, as a process has it.
+///
+/// # Errors
+/// As `openat2`.
+pub fn resolve_in_view(root: impl AsFd, path: impl Arg, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    resolve(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Opens the folder at `path` below `root`, made with mode 0755 where it, or one above it, is missing. Links are followed inside of `root`;
+/// `made` sees each new folder.
+///
+/// # Errors
+/// `ENOTDIR` when something else is in the way, and what the calls answer.
+pub fn make_folders(
+    root: impl AsFd,
+    path: &[u8],
+    mut made: impl FnMut(&OwnedFd) -> rustix::io::Result<()>,
+) -> rustix::io::Result<OwnedFd> {
+    let folder = OFlags::RDONLY | OFlags::DIRECTORY;
+    let whole: &[u8] = if path.is_empty() { b"." } else { path };
+    match resolve_in_view(&root, whole, folder) {
+        Err(Errno::NOENT) => {}
+        done => return done,
+    }
+    let mut rest: Vec<Vec<u8>> = parts(path);
+    let mut way = vec![resolve_in_view(&root, ".", folder)?];
+    let mut followed = 0;
+    while let Some(name) = rest.pop() {
+        let Some(here) = way.last() else { return Err(Errno::NOENT) };
+        if name == b".." {
+            if way.len() > 1 {
+                way.pop();
+            }
+            continue;
+        }
+        let flags = folder | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(here, &name[..], flags, Mode::empty()) {
+            Ok(next) => way.push(next),
+            Err(Errno::NOENT) => {
+                match mkdirat(here, &name[..], Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+                let next = openat(here, &name[..], flags, Mode::empty())?;
+                made(&next)?;
+                way.push(next);
+            }
+            Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => {
+                let target = readlinkat(here, &name[..], Vec::new()).map_err(|_| errno)?.into_bytes();
+                followed += 1;
+                if followed > MAX_LINKS {
+                    return Err(Errno::LOOP);
+                }
+                if target.starts_with(b"/") {
+                    way.truncate(1);
+                }
+                rest.extend(parts(&target));
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    way.pop().ok_or(Errno::NOENT)
+}
+
+/// The parts of a path, the last first.
+fn parts(path: &[u8]) -> Vec<Vec<u8>> {
+    let named = |part: &&[u8]| !matches!(*part, b"" | b".");
+    path.split(|byte| *byte == b'/').rev().filter(named).map(<[u8]>::to_vec).collect()
 }
 
 /// Gives the calling thread a working folder and a umask of its own. For a thread made for the purpose: others would be surprised.

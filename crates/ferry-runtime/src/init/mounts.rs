@@ -66,7 +66,7 @@ pub(super) fn collect(plan: &Plan, rootfs: Rootfs, procs: Vec<OwnedFd>) -> Resul
     Ok(Trees { root, binds, procs, read_from_host })
 }
 
-fn bind_tree(mount: &MountPlan) -> Result<Option<OwnedFd>, Error> {
+pub(super) fn bind_tree(mount: &MountPlan) -> Result<Option<OwnedFd>, Error> {
     let MountSource::Bind { path, recursive } = &mount.source else { return Ok(None) };
     let step = |cause: std::io::Error| mounting(&path.display().to_string(), &mount.destination, &cause_text(&cause));
     let tree = clone_tree(CWD, path, *recursive).map_err(|error| step(error.into()))?;
@@ -149,12 +149,12 @@ pub(super) fn make(
     Ok(system)
 }
 
-fn mounting(source: &str, destination: &str, cause: &str) -> Error {
+pub(super) fn mounting(source: &str, destination: &str, cause: &str) -> Error {
     Error::internal(format!("error mounting {source:?} to rootfs at {destination:?}: {cause}"))
 }
 
 /// The cause of a failed mount, as text.
-struct Failed(String);
+pub(super) struct Failed(pub(super) String);
 
 impl<E: Into<std::io::Error>> From<E> for Failed {
     fn from(error: E) -> Failed {
@@ -162,7 +162,7 @@ impl<E: Into<std::io::Error>> From<E> for Failed {
     }
 }
 
-fn bind(root: Root<'_>, mount: &MountPlan, tree: &OwnedFd) -> Result<(), Failed> {
+pub(super) fn bind(root: Root<'_>, mount: &MountPlan, tree: &OwnedFd) -> Result<(), Failed> {
     let target = if root::is_directory(tree)? {
         root.make_directory(&mount.destination, 0o755, Links::Follow)?
     } else {
@@ -347,7 +347,7 @@ pub(super) fn pivot(plan: &Plan, root: &OwnedFd) -> Result<(), Error> {
     Ok(())
 }
 
-fn swap_root(root: &OwnedFd) -> Result<(), Errno> {
+pub(super) fn swap_root(root: &OwnedFd) -> Result<(), Errno> {
     rustix::process::fchdir(root)?;
     // The old root comes to lie on top of the new one, where "." finds it again.
     rustix::process::pivot_root(".", ".")?;
@@ -400,7 +400,12 @@ pub(super) fn set(tree: impl AsFd, attributes: u64, recursive: bool) -> std::io:
     mount::set_attributes(tree, c"", Attributes { set: attributes, ..Attributes::default() }, recursive)
 }
 
-fn change(dir: impl AsFd, path: &std::ffi::CStr, propagation: Propagation, recursive: bool) -> std::io::Result<()> {
+pub(super) fn change(
+    dir: impl AsFd,
+    path: &std::ffi::CStr,
+    propagation: Propagation,
+    recursive: bool,
+) -> std::io::Result<()> {
     let attributes = Attributes { propagation: Some(propagation), ..Attributes::default() };
     mount::set_attributes(dir, path, attributes, recursive)
 }

@@ -38,6 +38,13 @@ pub(crate) fn resolve(process: &ProcessPlan) -> Result<Identity, Failure> {
     look_up(user, &passwd, &group).map_err(Failure::bare)
 }
 
+/// Finds user and group of a user text alone, in the files below `/`.
+pub(crate) fn ids_of(text: &str) -> Result<(u32, u32), Failure> {
+    let user = User { username: Some(text.to_owned()), ..User::default() };
+    let found = look_up(&user, &read("/etc/passwd")?, &read("/etc/group")?).map_err(Failure::bare)?;
+    Ok((found.uid, found.gid))
+}
+
 /// An empty `HOME` counts as none.
 pub(crate) fn is_set_home(variable: &str) -> bool {
     variable.strip_prefix("HOME=").is_some_and(|value| !value.is_empty())

@@ -38,7 +38,7 @@ pub(crate) enum MountSource {
 }
 
 impl MountPlan {
-    pub(super) fn new(mount: &Mount, bundle: Option<&Path>) -> Result<MountPlan, Error> {
+    pub(crate) fn new(mount: &Mount, bundle: Option<&Path>) -> Result<MountPlan, Error> {
         let destination = mount.destination.as_str();
         let invalid = |what: &str| Error::invalid(format!("invalid mount at {destination:?}: {what}"));
         if !destination.starts_with('/') || destination.contains('\0') {

@@ -18,6 +18,7 @@ mod client;
 mod container;
 mod control;
 mod door;
+mod files;
 mod foreign;
 mod input;
 mod lines;
@@ -37,6 +38,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some(log_sink::COMPRESS_ARGUMENT) => birth::compress(),
+        Some(ferry_shim::files::ARGUMENT) => files::main(),
         Some(_) => ExitCode::from(2),
         None => birth::supervise(),
     }
