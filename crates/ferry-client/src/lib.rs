@@ -7,6 +7,7 @@
 
 mod connection;
 mod container;
+mod container_files;
 mod endpoint;
 mod error;
 mod exec;
@@ -20,6 +21,7 @@ mod volume;
 
 pub use connection::{Client, Ping, Raw};
 pub use container::{AttachOptions, LogsOptions, StopOptions, Wait};
+pub use container_files::CommitOptions;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Error, Result};
 pub use hijack::{Hijacked, ReadHalf, WriteHalf};

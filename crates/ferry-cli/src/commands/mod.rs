@@ -20,8 +20,12 @@ use crate::grammar::Command;
 pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -> Result<u8> {
     match command.path {
         "container attach" => container::attach::run(parsed, context).await,
+        "container commit" => container::commit::run(parsed, context).await,
+        "container cp" => container::cp::run(parsed, context).await,
         "container create" => container::create::run(parsed, context).await,
+        "container diff" => container::diff::run(parsed, context).await,
         "container exec" => container::exec::run(parsed, context).await,
+        "container export" => container::export::run(parsed, context).await,
         "container inspect" => inspect::run_kind("container", parsed, context).await,
         "container kill" => container::kill::run(parsed, context).await,
         "container logs" => container::logs::run(parsed, context).await,

@@ -5,6 +5,7 @@
 //! costs nothing for the commands that are not used.
 
 mod container;
+mod container_files;
 mod container_run;
 mod context;
 mod image;
@@ -16,6 +17,8 @@ mod volume;
 
 #[cfg(test)]
 pub(crate) use container::{CONTAINER_EXEC, CONTAINER_STOP};
+#[cfg(test)]
+pub(crate) use container_files::CONTAINER_COMMIT;
 #[cfg(test)]
 pub(crate) use container_run::CONTAINER_RUN;
 #[cfg(test)]
@@ -145,6 +148,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
     [
         container_run::ALL,
         container::ALL,
+        container_files::ALL,
         image::ALL,
         volume::ALL,
         network::ALL,

@@ -148,7 +148,7 @@ fn archive_platforms(call: &Call) -> Result<Vec<Platform>, ApiError> {
     call.query.all("platform").map(platform_by_json).filter_map(Result::transpose).collect()
 }
 
-fn body_stream(body: RequestBody) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+pub(super) fn body_stream(body: RequestBody) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     BodyDataStream::new(body).map_err(io::Error::other)
 }
 

@@ -2,6 +2,7 @@
 
 mod containers;
 mod execs;
+mod files;
 mod images;
 mod networks;
 mod plugins;
@@ -18,6 +19,7 @@ pub(crate) fn table() -> Vec<Route> {
         system::routes(),
         containers::routes(),
         execs::routes(),
+        files::routes(),
         images::routes(),
         volumes::routes(),
         networks::routes(),

@@ -266,6 +266,21 @@ fn mounts(record: &Record, host: &Host, security: &SecurityOptions) -> Vec<Mount
     mounts
 }
 
+/// The mounts with files of the host in them, for a container that does not run: those of `etc` that were written, volumes and binds.
+pub(super) fn file_mounts(record: &Record, etc: &std::path::Path) -> Vec<Mount> {
+    let own = |destination: &str| record.mounts.iter().any(|mount| mount.destination == destination);
+    let mut mounts = Vec::new();
+    for name in ["resolv.conf", "hostname", "hosts"] {
+        let (source, destination) = (etc.join(name), format!("/etc/{name}"));
+        if !own(&destination) && source.exists() {
+            mounts.push(bind(&destination, &source.display().to_string(), &["rbind", "rprivate"]));
+        }
+    }
+    let bound = record.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Tmpfs { .. }));
+    mounts.extend(bound.map(own_mount));
+    mounts
+}
+
 fn bind(destination: &str, source: &str, options: &[&str]) -> Mount {
     Mount {
         destination: destination.to_owned(),

@@ -7,6 +7,8 @@
 //! 1. `Container::verb`: one verb at a time changes a container (start, exit, remove, rename). `kill`, `inspect` and lists never take it.
 //! 2. `Container::record`: what is known; held for copying or for one short change with its file write.
 //! 3. `Index`: names and ids; held for a look-up or an insertion.
+//!
+//! `Container::files` is taken after the verb lock by a start, and alone by work in files (`files.rs`).
 
 mod attach;
 mod bundle;
@@ -16,6 +18,7 @@ mod create;
 mod deaf;
 mod defaults;
 mod ending;
+mod files;
 mod filter;
 pub(crate) mod health;
 mod inspect;
@@ -55,6 +58,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::attach::stream_pair;
 pub use self::attach::{AttachOptions, AttachSession};
+pub use self::files::{ArchiveStream, CommitOptions, UnpackOptions};
 pub use self::list::ListOptions;
 pub use self::logs::{LogsOptions, LogsSession};
 pub use self::remove::RemoveOptions;
@@ -121,6 +125,7 @@ pub(crate) struct Container {
     watching_health: Mutex<Option<health::Watching>>,
     /// A restart by hand is under way: its stop is not the end of a `--rm` container.
     restarting_by_hand: AtomicBool,
+    files: files::FilesLock,
 }
 
 /// The connection to the shim of a container that runs.
@@ -165,6 +170,7 @@ impl Container {
             changes: watch::channel(change).0,
             watching_health: Mutex::new(None),
             restarting_by_hand: AtomicBool::new(false),
+            files: files::FilesLock::default(),
         }
     }
 

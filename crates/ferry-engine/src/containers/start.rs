@@ -87,7 +87,11 @@ impl Containers {
             record.intent = Intent::Starting;
             record.forget_last_run();
         })?;
-        match self.try_run(container).await {
+        // Whoever works in its files has them mounted.
+        let files = container.files.take().await;
+        let outcome = self.try_run(container).await;
+        drop(files);
+        match outcome {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.undo_network(container).await;

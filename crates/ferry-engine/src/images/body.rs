@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 const PIECES: usize = 16;
 
 /// The body of a request, read on a thread while it arrives.
-pub(super) struct Body {
+pub(crate) struct Body {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     current: Bytes,
 }
 
 impl Body {
     /// Starts taking pieces from `stream`; ends when the reader is dropped.
-    pub(super) fn read(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+    pub(crate) fn read(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         let (sender, pieces) = mpsc::channel(PIECES);
         tokio::spawn(async move {
             let mut stream = std::pin::pin!(stream);

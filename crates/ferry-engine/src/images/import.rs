@@ -95,7 +95,7 @@ impl Inner {
 }
 
 /// Returns the OCI name of a layer's form.
-fn oci_type(kind: &str) -> &str {
+pub(super) fn oci_type(kind: &str) -> &str {
     match kind {
         media_type::DOCKER_LAYER => media_type::OCI_LAYER,
         media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,

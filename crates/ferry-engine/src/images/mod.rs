@@ -12,6 +12,7 @@
 mod body;
 mod bundled;
 mod changes;
+mod commit;
 mod discard;
 mod history;
 mod import;
@@ -48,6 +49,9 @@ use crate::config::EngineConfig;
 use crate::error::{Context, Error, Result};
 use crate::events::Events;
 
+pub(crate) use body::Body;
+pub(crate) use changes::apply_to as apply_changes;
+pub(crate) use commit::{Commit, CommitName};
 pub use ferry_registry::Credentials;
 pub use import::ImportRequest;
 pub use list::ListOptions;

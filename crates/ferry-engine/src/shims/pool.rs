@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use ferry_shim::client::{ShimChild, ShimProgram};
+use ferry_shim::client::{ShimChild, ShimProgram, SpawnedShim};
 
 use crate::error::{Context, Result};
 
@@ -74,6 +74,11 @@ impl ShimPool {
         if spares.len() < SPARES {
             spares.push(spare);
         }
+    }
+
+    /// Starts the process for one piece of work in a container's files.
+    pub(crate) fn spawn_for_files(&self) -> Result<SpawnedShim> {
+        self.inner.program.spawn_for_files().context("cannot start a process for work in files")
     }
 
     /// Fills up in the background.

@@ -8,6 +8,7 @@ mod crash;
 mod daemon;
 mod differential;
 mod exec;
+mod files;
 mod flags;
 mod hangs;
 mod health;

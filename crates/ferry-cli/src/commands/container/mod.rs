@@ -1,8 +1,12 @@
 //! Commands on containers.
 
 pub(super) mod attach;
+pub(super) mod commit;
+pub(super) mod cp;
 pub(super) mod create;
+pub(super) mod diff;
 pub(super) mod exec;
+pub(super) mod export;
 pub(super) mod kill;
 pub(super) mod list;
 pub(super) mod logs;

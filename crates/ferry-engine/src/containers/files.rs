@@ -1,0 +1,137 @@
+//! Work in a container's files: copies in and out, exports, comparisons.
+//!
+//! Nothing here opens a path of a container. Each piece of work is one process that goes into the container's view of its files and has no other
+//! (`ferry_shim::files`); this side starts it, hands bytes on and words the outcome.
+//!
+//! Lock: `Container::files`, taken for as long as the files of a container that does not run are mounted for such a process, and by a start:
+//! the writable layer is used by one mount at a time. A start takes it after the verb lock; work takes it without that.
+
+mod archive;
+mod changes;
+mod commit;
+mod export;
+mod process;
+
+pub use self::archive::{ArchiveStream, UnpackOptions};
+pub use self::commit::CommitOptions;
+pub(super) use self::process::FilesLock;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use ferry_shim::files::{Action, View, Work};
+use ferry_shim::protocol::{Reply, Request};
+use ferry_spec::runtime::Mount;
+use ferry_store::MountOptions;
+use rustix::process::{Pid, PidfdFlags};
+
+use self::process::FilesProcess;
+use super::record::{MountKind, Record};
+use super::state::Intent;
+use super::{Container, Containers, Live, bundle};
+use crate::blocking;
+use crate::error::{Context, Error, Result};
+
+/// Where the kernel shows itself in a container that runs; Docker's copies see what the image has there.
+const KERNEL_PLACES: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// How much of a container is worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// What its processes see.
+    Everything,
+    /// Its root file system without what is mounted in it.
+    RootAlone,
+}
+
+impl Containers {
+    /// Starts work in the files of a container, whether it runs or not.
+    async fn work_in_files(&self, container: &Arc<Container>, scope: Scope, action: Action) -> Result<FilesProcess> {
+        loop {
+            if let Some(live) = container.live()
+                && let Some(pidfd) = process_of(container, &live).await?
+            {
+                let view = match scope {
+                    Scope::Everything => View::Running { hidden: hidden_places(&container.snapshot()) },
+                    Scope::RootAlone => View::RunningRoot,
+                };
+                return FilesProcess::start(&self.inner.shims, Work { view, action }, vec![pidfd], None);
+            }
+            let lock = container.files.take().await;
+            if container.watch().borrow().removed || container.with_record(|record| record.intent == Intent::Removing) {
+                return Err(Error::not_found(format!("No such container: {}", container.id)));
+            }
+            // Whoever waited with us may have started it.
+            if container.live().is_some() {
+                continue;
+            }
+            let containers = self.clone();
+            let record = container.snapshot();
+            let (rootfs, mounts) = blocking(move || containers.stopped_files(&record, scope)).await?;
+            let work = Work { view: View::Stopped { mounts }, action };
+            return FilesProcess::start(&self.inner.shims, work, vec![rootfs], Some(lock));
+        }
+    }
+
+    /// The root file system of a container that does not run, and what is mounted in it.
+    fn stopped_files(&self, record: &Record, scope: Scope) -> Result<(OwnedFd, Vec<Mount>)> {
+        let folder = self.data_folder(&record.id);
+        let options = MountOptions { volatile: false, read_only: false };
+        let mounted = self.inner.store.mount_rootfs(
+            record.chain_id.as_ref(),
+            &folder.join("upper"),
+            &folder.join("work"),
+            options,
+        );
+        let rootfs = mounted.context("cannot mount the root file system")?;
+        let mounts = match scope {
+            Scope::Everything => bundle::file_mounts(record, &folder.join("etc")),
+            Scope::RootAlone => Vec::new(),
+        };
+        Ok((rootfs, mounts))
+    }
+}
+
+/// The process of a container that runs, by a descriptor that is certain to mean it; `None` when it has just ended.
+async fn process_of(container: &Container, live: &Live) -> Result<Option<OwnedFd>> {
+    let pid = container.with_record(|record| record.pid);
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
+    let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return Ok(None) };
+    // The shim reaps it: as long as it says that it lives, the number meant it when it was opened.
+    match live.shim.call(Request::State, &[]).await {
+        Ok(Reply::State(state)) if state.exit.is_none() && state.pid == pid.as_raw_nonzero().get().unsigned_abs() => {
+            Ok(Some(pidfd))
+        }
+        Ok(_) => Ok(None),
+        // It has ended with its container; the supervisor is about to see that, too.
+        Err(error) if live_has_changed(container, live) => {
+            tracing::debug!(container = %container.id, %error, "shim gone while its files were asked for");
+            Ok(None)
+        }
+        Err(error) => Err(Error::internal(format!("cannot reach container {}", container.id)).with_source(error)),
+    }
+}
+
+fn live_has_changed(container: &Container, live: &Live) -> bool {
+    container.live().is_none_or(|now| !std::ptr::eq(Arc::as_ptr(&now), live))
+}
+
+/// The kernel's places, but for those where the user has mounts of their own.
+fn hidden_places(record: &Record) -> Vec<String> {
+    let own = |place: &&&str| {
+        let below = format!("{place}/");
+        !record.mounts.iter().any(|mount| mount.destination == **place || mount.destination.starts_with(&below))
+    };
+    KERNEL_PLACES.iter().filter(own).map(|place| (*place).to_owned()).collect()
+}
+
+/// Volumes and binds with their places.
+fn written_places(record: &Record) -> Vec<(String, bool)> {
+    let bound = record.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Tmpfs { .. }));
+    bound.map(|mount| (mount.destination.clone(), mount.writable)).collect()
+}
+
+/// Opens a folder of ours to hand it on.
+fn open_folder(path: &std::path::Path) -> Result<OwnedFd> {
+    std::fs::File::open(path).map(OwnedFd::from).context(format!("cannot open {}", path.display()))
+}
