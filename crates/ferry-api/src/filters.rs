@@ -30,7 +30,7 @@ pub enum FilterError {
 impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(reason) => write!(f, "invalid filter: {reason}"),
+            Self::Malformed(_) => write!(f, "invalid filter"),
             Self::UnknownName(name) => write!(f, "invalid filter '{name}'"),
             Self::BadValue { name, values } => write!(f, "invalid filter '{name}=[{}]'", values.join(" ")),
         }

@@ -24,6 +24,7 @@ use crate::http::reply;
 use crate::server::socket::Peer;
 
 mod keys;
+pub(crate) mod websocket;
 
 pub(crate) use keys::{DetachKeys, KeyWatch};
 

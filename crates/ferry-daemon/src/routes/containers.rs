@@ -12,7 +12,7 @@ use crate::http::call::Call;
 use crate::http::error::ApiError;
 use crate::http::reply::{self, Outcome};
 use crate::http::router::{Route, delete, get, post};
-use crate::streams::{self, Session};
+use crate::streams::{self, Session, websocket};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -31,6 +31,7 @@ pub(super) fn routes() -> Vec<Route> {
         post("/containers/{name:.*}/rename", rename),
         post("/containers/{name:.*}/resize", resize),
         post("/containers/{name:.*}/attach", attach),
+        get("/containers/{name:.*}/attach/ws", attach_websocket),
         post("/containers/{name:.*}/wait", wait),
         delete("/containers/{name:.*}", remove),
     ]
@@ -201,25 +202,35 @@ pub(super) fn window_size(call: &Call) -> Result<(u16, u16), ApiError> {
 }
 
 async fn attach(call: Call) -> Outcome {
+    let streams = [call.query.flag("stdin"), call.query.flag("stdout"), call.query.flag("stderr")];
+    let session = attach_session(&call, streams).await?;
+    Ok(streams::respond(call, session))
+}
+
+async fn attach_websocket(call: Call) -> Outcome {
+    let accepted = websocket::accept(&call)?;
+    // Older clients could not choose.
+    let chosen = |name: &str| !call.at_least(42) || call.query.flag(name);
+    let streams = [chosen("stdin"), chosen("stdout"), chosen("stderr")];
+    let session = attach_session(&call, streams).await?;
+    websocket::respond(call, accepted, session)
+}
+
+/// Attaches to the input and the two outputs that are wanted.
+async fn attach_session(call: &Call, [stdin, stdout, stderr]: [bool; 3]) -> Result<Session, ApiError> {
     let keys = streams::detach_keys(call.query.get("detachKeys"))?;
-    let options = AttachOptions {
-        stdin: call.query.flag("stdin"),
-        stdout: call.query.flag("stdout"),
-        stderr: call.query.flag("stderr"),
-        stream: call.query.flag("stream"),
-        logs: call.query.flag("logs"),
-    };
+    let (stream, logs) = (call.query.flag("stream"), call.query.flag("logs"));
+    let options = AttachOptions { stdin, stdout, stderr, stream, logs };
     let name = call.value("name").to_owned();
     let attached = call.app.engine.containers.attach(&name, options).await?;
     let app = Arc::clone(&call.app);
-    let session = Session {
+    Ok(Session {
         tty: attached.tty,
         replay: attached.replay,
         stream: attached.stream,
-        keys: (attached.tty && options.stdin).then_some(keys),
+        keys: (attached.tty && stdin).then_some(keys),
         on_detach: Box::new(move || app.engine.containers.detached(&name)),
-    };
-    Ok(streams::respond(call, session))
+    })
 }
 
 async fn wait(call: Call) -> Outcome {

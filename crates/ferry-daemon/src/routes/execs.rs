@@ -33,7 +33,10 @@ async fn create(mut call: Call) -> Outcome {
         return Err(ApiError::invalid("No exec command specified"));
     }
     // Refused now rather than when somebody types.
-    streams::detach_keys(&request.detach_keys)?;
+    streams::detach_keys(&request.detach_keys).map_err(|_| {
+        let text = format!("Invalid escape keys ({}) provided", request.detach_keys);
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    })?;
     if !call.at_least(42) {
         request.console_size = None;
     }
@@ -51,6 +54,7 @@ async fn start(mut call: Call) -> Outcome {
     };
     // Also answers for an exec that is not there.
     let inspected = call.app.engine.execs.inspect(&id).await?;
+    let has_run = inspected.running || inspected.exit_code.is_some();
     let (app, exec) = (Arc::clone(&call.app), id.clone());
     let started = finish(async move { app.engine.execs.start(&exec, options).await }).await;
     let tty = inspected.process_config.tty;
@@ -65,9 +69,9 @@ async fn start(mut call: Call) -> Outcome {
     match started {
         Ok(None) => return Ok(reply::status(StatusCode::OK)),
         Ok(Some(attached)) => session.stream = attached.stream,
-        Err(error) if request.detach || matches!(error.status, StatusCode::NOT_FOUND | StatusCode::CONFLICT) => {
-            return Err(error);
-        }
+        Err(error) if request.detach || error.status == StatusCode::NOT_FOUND => return Err(error),
+        // A container that does not run is looked for first; an exec that has run already is not.
+        Err(error) if error.status == StatusCode::CONFLICT && !has_run => return Err(error),
         // Docker has begun the stream by then, and says in it what went wrong.
         Err(error) => session.replay = Some(said(&format!("{}\r\n", error.message), tty)),
     }

@@ -14,7 +14,6 @@ const ENDPOINTS: &[(Method, &str)] = &[
     (Method::GET, "/debug/pprof/{name}"),
     (Method::GET, "/debug/vars"),
     (Method::GET, "/system/df"),
-    (Method::GET, "/containers/{name:.*}/attach/ws"),
     (Method::GET, "/containers/{name:.*}/checkpoints"),
     (Method::POST, "/containers/{name:.*}/checkpoints"),
     (Method::DELETE, "/containers/{name:.*}/checkpoints/{checkpoint}"),

@@ -15,6 +15,7 @@ use ferry_testkit::differential::run::Runner;
 use ferry_testkit::differential::table::{self, Case, Extent};
 use ferry_testkit::material::Material;
 use ferry_testkit::oracle::Engine;
+use ferry_testkit::surface::{self, Cover};
 use ferry_testkit::{Sandbox, programs};
 
 fn folder() -> PathBuf {
@@ -39,8 +40,13 @@ fn recordings(oracle: &str) -> BTreeMap<String, Recording> {
 /// Answers every case with engines of one kind; `replay` is how marks call it.
 fn replay(replay: &str, start: impl Fn() -> Result<Engine> + Sync, oracle: &str, newer: Option<&str>) {
     let (recorded, newer) = (recordings(oracle), newer.map(recordings));
-    let cases: Vec<(String, Case)> =
-        cases().into_iter().filter(|(_, case)| !(case.newest_only && oracle == "older")).collect();
+    let asked = |area: &str, case: &Case| {
+        // Requests are the same whichever client stands beside them: once a version is enough.
+        let twice = area.starts_with("api-") && replay == "newest";
+        let unknown = case.newest_only && oracle == "older";
+        !twice && !unknown
+    };
+    let cases: Vec<(String, Case)> = cases().into_iter().filter(|(area, case)| asked(area, case)).collect();
     let engines = pool::start(cases.len(), start).unwrap();
     let done = pool::run(&engines, &cases, |engine, (area, case)| {
         let newer = newer.as_ref().map(|newer| &newer[area]);
@@ -164,4 +170,36 @@ fn planted_differences_are_caught_from_command_line_to_verdict() {
     };
     assert!(verdict(&wrong_code).contains("exit code 1 instead of 125"));
     assert!(verdict(&no_field).contains("field State.Error is missing"));
+}
+
+/// What differs for good is told to users, and hits no flag of every day.
+#[test]
+fn every_known_difference_is_explained() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/compatibility.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let map = surface::map().unwrap();
+    let tier = |what: &str| surface::flags().into_iter().find(|flag| format!("{} {}", flag.command, flag.flag) == what);
+    for area in table::read(&folder()).unwrap() {
+        for case in area.cases.iter().filter(|case| case.marks.iter().any(|mark| mark.extent == Extent::Texts)) {
+            let name = format!("{}/{}", area.name, case.name);
+            assert!(document.contains(&format!("`{name}`")), "docs/compatibility.md does not explain {name}");
+            let covered = Cover::Case(area.name.clone(), case.name.clone());
+            for (what, _) in map.iter().filter(|(_, cover)| **cover == covered) {
+                assert!(tier(what).is_none_or(|flag| flag.tier > 1), "{what} is of every day, and {name} differs");
+            }
+        }
+    }
+}
+
+/// The table is wide: lines that use containers, counted once for each client.
+#[test]
+fn the_table_has_hundreds_of_lines_about_containers() {
+    let areas = table::read(&folder()).unwrap();
+    let lines = areas.iter().filter(|area| !matches!(area.name.as_str(), "images" | "system" | "registry"));
+    let count = lines
+        .flat_map(|area| &area.cases)
+        .flat_map(|case| &case.steps)
+        .filter(|step| step.text().contains("docker ") || step.text().starts_with('@'))
+        .count();
+    assert!(count >= 250, "{count} lines");
 }

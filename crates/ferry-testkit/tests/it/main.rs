@@ -23,6 +23,7 @@ mod restart;
 mod run;
 mod runtimes;
 mod sandbox;
+mod scale;
 mod tty;
 mod volumes;
 mod why;
