@@ -16,7 +16,7 @@ use super::state::{Intent, Status};
 use super::{Container, Containers, bundle, defaults, ports, validate};
 use crate::blocking;
 use crate::clock;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::ids;
 use crate::images::ResolvedImage;
 
@@ -147,59 +147,6 @@ impl Containers {
             }
         }
         Ok(())
-    }
-
-    fn endpoints_asked(&self, request: &CreateRequest, host: &HostConfig) -> Result<BTreeMap<String, EndpointRecord>> {
-        let mode = host.network_mode.as_str();
-        let asked = request.networking_config.as_ref().and_then(|config| config.endpoints_config.as_ref());
-        let mut endpoints = BTreeMap::new();
-        if mode.starts_with("container:") {
-            return Ok(endpoints);
-        }
-        let mut requested_mac = request.config.mac_address.clone();
-        for (network, settings) in asked.into_iter().flatten() {
-            let network = if network == "default" { "bridge" } else { network };
-            if network != mode {
-                return Err(Error::not_implemented(format!("a second network ({network})")));
-            }
-            let Some(settings) = settings else { continue };
-            if settings
-                .ipam_config
-                .as_ref()
-                .is_some_and(|ipam| !ipam.ipv4_address.is_empty() || !ipam.ipv6_address.is_empty())
-            {
-                return Err(Error::invalid(
-                    "user specified IP address is supported on user defined networks only".to_owned(),
-                ));
-            }
-            if settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) && mode == "bridge" {
-                return Err(Error::invalid(
-                    "network-scoped alias is supported only for containers in user defined networks".to_owned(),
-                ));
-            }
-            if settings.links.as_ref().is_some_and(|links| !links.is_empty()) {
-                return Err(Error::not_implemented("links of an endpoint"));
-            }
-            if !settings.mac_address.is_empty() {
-                requested_mac.clone_from(&settings.mac_address);
-            }
-        }
-        if !requested_mac.is_empty() && requested_mac.parse::<ferry_network::MacAddr>().is_err() {
-            return Err(Error::invalid(format!("invalid MAC address: {requested_mac}")));
-        }
-        let network_id = match self.inner.networks.id_of(mode) {
-            Ok(id) => id,
-            Err(_) if mode == "bridge" => {
-                let text = "there is no default bridge (the daemon runs with `--bridge none`)";
-                return Err(Error::invalid(text.to_owned()));
-            }
-            // One that is not there is told by the start: a client takes a 404 here for a missing image.
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
-        let endpoint = EndpointRecord { network_id, requested_mac, ..EndpointRecord::default() };
-        endpoints.insert(mode.to_owned(), endpoint);
-        Ok(endpoints)
     }
 
     /// Folder, volumes, references, record: in this order, undone in reverse.

@@ -1,17 +1,15 @@
 //! `GET /containers/{id}/json`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use ferry_api::container::{Inspect, MountPoint, NetworkSettings, State};
-use ferry_api::network::EndpointSettings;
 
 use super::bundle::security_option;
 use super::confinement::apparmor;
 use super::health::HealthRecord;
 use super::record::{MountKind, Record};
 use super::state::Status;
-use super::{Containers, defaults, ports};
+use super::{Containers, defaults, networking, ports};
 use crate::blocking;
 use crate::clock;
 use crate::error::Result;
@@ -144,22 +142,6 @@ pub(super) fn mount_points(record: &Record) -> Vec<MountPoint> {
     own.map(point).collect()
 }
 
-pub(super) fn endpoints(record: &Record) -> BTreeMap<String, EndpointSettings> {
-    let settings = record.endpoints.iter().map(|(name, endpoint)| {
-        let settings = EndpointSettings {
-            network_id: endpoint.network_id.clone(),
-            endpoint_id: endpoint.endpoint_id.clone(),
-            gateway: endpoint.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
-            ip_address: endpoint.address.map(|address| address.to_string()).unwrap_or_default(),
-            ip_prefix_len: if endpoint.address.is_some() { endpoint.prefix_length } else { 0 },
-            mac_address: endpoint.mac_address.clone(),
-            ..EndpointSettings::default()
-        };
-        (name.clone(), settings)
-    });
-    settings.collect()
-}
-
 fn network_settings(record: &Record) -> NetworkSettings {
     NetworkSettings {
         // The namespace has no name on the host; its first process holds it.
@@ -170,6 +152,6 @@ fn network_settings(record: &Record) -> NetworkSettings {
         },
         sandbox_key: if record.pid != 0 { format!("/proc/{}/ns/net", record.pid) } else { String::new() },
         ports: ports::port_map(record),
-        networks: endpoints(record),
+        networks: networking::shown(record),
     }
 }

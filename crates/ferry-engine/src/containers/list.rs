@@ -8,7 +8,7 @@ use ferry_api::filters::Filters;
 use super::filter::ListFilter;
 use super::record::Record;
 use super::state::Status;
-use super::{Containers, health, inspect, ports};
+use super::{Containers, health, inspect, networking, ports};
 use crate::clock;
 use crate::error::Result;
 
@@ -69,7 +69,7 @@ impl Containers {
                 annotations: record.host_config.annotations.clone(),
             },
             health: Some(health::summary(record.life.health.as_ref())),
-            network_settings: NetworkSettingsSummary { networks: inspect::endpoints(record) },
+            network_settings: NetworkSettingsSummary { networks: networking::shown(record) },
             mounts: inspect::mount_points(record),
             ..Summary::default()
         }

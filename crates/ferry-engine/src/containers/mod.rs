@@ -28,6 +28,7 @@ mod list;
 mod logs;
 mod lookup;
 mod mounts;
+mod networking;
 mod ports;
 mod prune;
 pub(crate) mod record;

@@ -4,7 +4,7 @@
 //! else is the engine's own. The record is written by this module alone, through `ferry_store::record`.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ferry_api::container::{Config, HostConfig};
 use ferry_network::PublishedPort;
@@ -140,6 +140,65 @@ pub(crate) struct EndpointRecord {
     pub(crate) mac_address: String,
     /// As asked.
     pub(crate) requested_mac: String,
+    /// `eth0`, ... while attached.
+    #[serde(default)]
+    pub(crate) interface: String,
+    /// While attached.
+    #[serde(default)]
+    pub(crate) address6: Option<Ipv6Addr>,
+    /// Prefix length of `address6`.
+    #[serde(default)]
+    pub(crate) prefix_length6: u8,
+    /// While attached.
+    #[serde(default)]
+    pub(crate) gateway6: Option<Ipv6Addr>,
+    /// IPv4 address as asked, or empty.
+    #[serde(default)]
+    pub(crate) requested_address: String,
+    /// IPv6 address as asked, or empty.
+    #[serde(default)]
+    pub(crate) requested_address6: String,
+    /// Further names in this network.
+    #[serde(default)]
+    pub(crate) aliases: Vec<String>,
+    /// `container:alias`, names that this container alone knows.
+    #[serde(default)]
+    pub(crate) links: Vec<String>,
+    /// The network with the highest gives the default route.
+    #[serde(default)]
+    pub(crate) gateway_priority: i64,
+    /// Options of the driver, as asked.
+    #[serde(default)]
+    pub(crate) driver_options: BTreeMap<String, String>,
+    /// The network has names.
+    #[serde(default)]
+    pub(crate) user_defined: bool,
+}
+
+impl EndpointRecord {
+    /// Forgets what one life was given; what was asked for stays.
+    pub(crate) fn forget_place(&mut self) {
+        self.endpoint_id.clear();
+        self.interface.clear();
+        self.address = None;
+        self.address6 = None;
+        self.gateway = None;
+        self.gateway6 = None;
+        self.mac_address.clear();
+    }
+
+    /// The IPv4 address, while attached.
+    pub(crate) fn address_v4(&self) -> Option<Ipv4Addr> {
+        match self.address {
+            Some(IpAddr::V4(address)) => Some(address),
+            _ => None,
+        }
+    }
+
+    /// Every address, while attached.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.address.into_iter().chain(self.address6.map(IpAddr::V6))
+    }
 }
 
 impl Record {

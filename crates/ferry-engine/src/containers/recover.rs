@@ -161,10 +161,7 @@ impl Containers {
 
     async fn take_network_again(&self, container: &Arc<Container>) {
         let (containers, record) = (self.clone(), container.snapshot());
-        let taken = blocking(move || {
-            let Some(endpoint) = record.endpoints.values().next() else { return Ok(()) };
-            containers.inner.networks.adopt(&containers.wish(&record)?, endpoint, &record.published)
-        });
+        let taken = blocking(move || containers.adopt_networks(&record));
         if let Err(error) = taken.await {
             tracing::error!(container = %container.name(), error = %error.text(), "network of a running container not taken again");
         }

@@ -4,14 +4,11 @@
 //! before it is taken back.
 
 use std::fs;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use ferry_network::Sandbox;
-use ferry_network::files::{self, ResolvMode};
 use ferry_shim::protocol::{Reply, Request, ShimError, ShimErrorKind, Start};
 use ferry_spec::runtime::{Capabilities, Process, Spec};
 use ferry_store::MountOptions;
@@ -19,13 +16,13 @@ use rustix::fs::{Mode, OFlags};
 
 use super::bundle::{self, Host};
 use super::confinement::{Kernel, apparmor};
+use super::networking::Network;
 use super::record::{EndpointRecord, MountKind, Record};
 use super::state::{Intent, Status, Step};
-use super::{Container, Containers, Live, defaults, ports};
+use super::{Container, Containers, Live, defaults};
 use crate::blocking;
 use crate::clock;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::networks::{Connected, Wish};
 use crate::shims::{ShimCallError, ShimConnection};
 
 /// What the thread for files hands over.
@@ -125,10 +122,10 @@ impl Containers {
                 return Err(error);
             }
         };
-        if let Some(endpoint) = &connected.endpoint {
-            self.write_hosts(&record, endpoint).context("cannot write the hosts file")?;
+        if !connected.endpoints.is_empty() {
+            self.write_hosts(&record, &connected.endpoints)?;
         }
-        self.note_endpoint(container, &record, &connected)?;
+        self.note_endpoints(container, &connected)?;
 
         let (socket, process) = spare.into_parts();
         let (shim, events) = ShimConnection::open(socket).context("cannot talk to the shim")?;
@@ -186,12 +183,7 @@ impl Containers {
             record.exit_code = exit_code;
             record.error = error.text();
             record.published.clear();
-            for endpoint in record.endpoints.values_mut() {
-                endpoint.endpoint_id.clear();
-                endpoint.address = None;
-                endpoint.gateway = None;
-                endpoint.mac_address.clear();
-            }
+            record.endpoints.values_mut().for_each(EndpointRecord::forget_place);
             if record.has_started {
                 record.finished_ns = clock::now_ns();
             }
@@ -203,55 +195,6 @@ impl Containers {
             change.exit_code = exit_code;
             change.error = Some(text);
         });
-    }
-
-    /// Namespace, endpoint, ports.
-    fn make_network(&self, record: &Record) -> Result<Network> {
-        if let Some(other) = record.host_config.network_mode.strip_prefix("container:") {
-            let other = self.find(other).map_err(|error| {
-                Error::new(error.kind(), "joining network namespace of container").with_source(error)
-            })?;
-            let pid = self.running_pid(&other, "join network of")?;
-            let sandbox = self.inner.networks.sandbox_of(pid)?;
-            return Ok(Network { sandbox: Some(sandbox), endpoint: None, published: Vec::new(), given: true });
-        }
-        let wish = self.wish(record)?;
-        let Connected { sandbox, endpoint, published } =
-            self.inner.networks.connect(&wish).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => {
-                    Error::new(ErrorKind::NotFound, "failed to set up container networking").with_source(error)
-                }
-                _ => error,
-            })?;
-        let given = sandbox.is_some();
-        Ok(Network { sandbox, endpoint: Some(endpoint), published, given })
-    }
-
-    /// What a container wants of its network.
-    pub(super) fn wish(&self, record: &Record) -> Result<Wish> {
-        let network =
-            record.endpoints.keys().next().cloned().unwrap_or_else(|| record.host_config.network_mode.clone());
-        let requested_mac =
-            record.endpoints.values().next().map(|endpoint| endpoint.requested_mac.clone()).unwrap_or_default();
-        let wants_ports = !matches!(network.as_str(), "host" | "none");
-        let default_ip = self.inner.networks.default_binding_ip();
-        Ok(Wish {
-            container_id: record.id.clone(),
-            container_name: record.name.clone(),
-            network,
-            mac_address: requested_mac,
-            address: None,
-            ports: if wants_ports { ports::requests(record, default_ip)? } else { Vec::new() },
-        })
-    }
-
-    fn note_endpoint(&self, container: &Container, record: &Record, network: &Network) -> Result<()> {
-        let Some(endpoint) = &network.endpoint else { return Ok(()) };
-        let name = record.endpoints.keys().next().cloned().unwrap_or_else(|| record.host_config.network_mode.clone());
-        self.update(container, |record| {
-            record.endpoints.insert(name, endpoint.clone());
-            record.published.clone_from(&network.published);
-        })
     }
 
     /// Folders, bind sources, the root file system, the configuration.
@@ -340,47 +283,6 @@ impl Containers {
         bundle::capability_sets(&super::control::held_capabilities())
     }
 
-    /// `hostname` and `resolv.conf`; `hosts` waits for the address.
-    fn write_etc(&self, record: &Record, folder: &Path) -> Result<()> {
-        let etc = folder.join("etc");
-        fs::write(etc.join("hostname"), format!("{}\n", record.config.hostname))
-            .context("cannot write the hostname file")?;
-        if record.endpoints.is_empty() {
-            return Ok(());
-        }
-        let config = &self.inner.config;
-        let host = &record.host_config;
-        let asked = |own: &Option<Vec<String>>, engine: Vec<String>| match own {
-            Some(own) if !own.is_empty() => own.clone(),
-            _ => engine,
-        };
-        let mode = if host.network_mode == "host" { ResolvMode::Host } else { ResolvMode::Sandbox { ipv6: false } };
-        let text = files::resolv_conf(
-            &files::read_host_resolv_conf(),
-            &asked(&host.dns, config.dns.iter().map(ToString::to_string).collect()),
-            &asked(&host.dns_search, config.dns_search.clone()),
-            &asked(&host.dns_options, config.dns_options.clone()),
-            mode,
-        );
-        let text = text.context("cannot make resolv.conf")?;
-        fs::write(etc.join("resolv.conf"), text).context("cannot write resolv.conf")?;
-        // Mounting wants the file to be there; its content comes with the address.
-        fs::File::create(etc.join("hosts")).context("cannot write the hosts file").map(drop)
-    }
-
-    fn write_hosts(&self, record: &Record, endpoint: &EndpointRecord) -> Result<()> {
-        let path = self.data_folder(&record.id).join("etc/hosts");
-        let extra = extra_hosts(record, endpoint)?;
-        let text = if record.host_config.network_mode == "host" {
-            files::hosts_of_host(&fs::read_to_string("/etc/hosts").unwrap_or_default(), &extra)
-        } else {
-            let addresses: Vec<_> = endpoint.address.into_iter().collect();
-            files::hosts(&record.config.hostname, &record.config.domainname, &addresses, &extra)
-        };
-        let text = text.context("cannot make the hosts file")?;
-        fs::write(path, text).context("cannot write the hosts file")
-    }
-
     fn start_request(
         &self,
         container: &Container,
@@ -428,7 +330,7 @@ impl Containers {
         })
     }
 
-    fn running_pid(&self, other: &Container, what: &str) -> Result<u32> {
+    pub(super) fn running_pid(&self, other: &Container, what: &str) -> Result<u32> {
         other.with_record(|record| match record.status.is_live() {
             true => Ok(record.pid),
             false => Err(Error::conflict(format!("cannot {what} a non running container: {}", record.id))),
@@ -439,14 +341,6 @@ impl Containers {
 fn kernel() -> Kernel {
     // A release that is no number is older than any rule asks for.
     Kernel::parse(&rustix::system::uname().release().to_string_lossy()).unwrap_or_default()
-}
-
-/// What [`Containers::make_network`] hands over.
-struct Network {
-    sandbox: Option<Sandbox>,
-    endpoint: Option<EndpointRecord>,
-    published: Vec<ferry_network::PublishedPort>,
-    given: bool,
 }
 
 /// Pids of containers whose namespaces are joined.
@@ -478,22 +372,6 @@ fn make_bind_sources(record: &Record) -> Result<()> {
         fs::create_dir_all(source).context(format!("error while creating mount source path '{source}'"))?;
     }
     Ok(())
-}
-
-/// `--add-host` lines; `host-gateway` is the gateway of the container's network.
-fn extra_hosts(record: &Record, endpoint: &EndpointRecord) -> Result<Vec<(String, IpAddr)>> {
-    let mut lines = Vec::new();
-    for extra in record.host_config.extra_hosts.iter().flatten() {
-        let (name, address) = files::extra_host(extra).map_err(|error| Error::invalid(error.to_string()))?;
-        let address = if address == "host-gateway" {
-            let gateway = endpoint.gateway.map(IpAddr::V4);
-            gateway.ok_or_else(|| Error::invalid("unable to derive the IP value for host-gateway".to_owned()))?
-        } else {
-            address.parse().map_err(|_| Error::invalid(format!("invalid IP address in add-host: {address:?}")))?
-        };
-        lines.push((name.to_owned(), address));
-    }
-    Ok(lines)
 }
 
 /// Docker's words around the runtime's; clients look for the code words in them.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use ferry_shim::protocol::{Event, Exit, Request};
 use tokio::sync::mpsc;
 
-use super::record::Record;
+use super::record::{EndpointRecord, Record};
 use super::restart::Restart;
 use super::state::{Intent, Status, Step};
 use super::{Container, Containers, Live, kernel_log};
@@ -162,12 +162,7 @@ impl Containers {
             record.finished_ns = exit.time_ns;
             record.pid = 0;
             record.published.clear();
-            for endpoint in record.endpoints.values_mut() {
-                endpoint.endpoint_id.clear();
-                endpoint.address = None;
-                endpoint.gateway = None;
-                endpoint.mac_address.clear();
-            }
+            record.endpoints.values_mut().for_each(EndpointRecord::forget_place);
         };
         if container.with_record(|record| record.host_config.auto_remove) {
             // It goes at once; should the daemon be killed before, `exit.json` tells the same.

@@ -1,14 +1,14 @@
-//! Bringing up `bridge`, `host` and `none` at start.
+//! Bringing up `bridge`, `host`, `none` and the networks of users at start.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ferry_network::address_pool::AddressPool;
 use ferry_network::{InstanceId, Networking};
 use ferry_store::record::{self, Syncer};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{Driver, Network, NetworkRecord, record_path};
+use super::Network;
+use super::record::{self as network_record, Driver, NetworkRecord};
 use crate::clock;
 use crate::config::BridgeConfig;
 use crate::error::{Context, Error, Result};
@@ -17,7 +17,7 @@ use crate::ids;
 /// dockerd's `docker0`; see `docs/design/state.md`, Network.
 const DEFAULT_BRIDGE: &str = "ferry0";
 
-/// Reads the records, makes those of the default networks that are missing, and has the bridge made.
+/// Reads the records, makes those of the default networks that are missing, and has the bridges made.
 pub(super) fn bring_up(
     networking: &Networking,
     instance: &InstanceId,
@@ -28,24 +28,37 @@ pub(super) fn bring_up(
     let found = read_records(folder)?;
     let mut records = Vec::new();
     if config.name != "none" {
-        let earlier = found.iter().find(|record| record.driver == Driver::Bridge);
+        let earlier = found.iter().find(|record| record.driver == Driver::Bridge && !record.user_defined);
         let id = earlier.map_or_else(ids::random_id, |record| record.id.clone());
         let link = bridge_link(networking, config, earlier, instance, &id)?;
-        let bridge = bridge_record(networking, config, earlier, id, link)?;
+        let taken: Vec<_> =
+            found.iter().filter(|record| record.user_defined).flat_map(NetworkRecord::subnets).collect();
+        let bridge = bridge_record(networking, config, earlier, &taken, id, link)?;
         let spec = bridge.bridge_spec().expect("a bridge record has link, gateway and subnet");
         networking.ensure_bridge(&spec).context(format!("cannot make the bridge {}", config.name))?;
         records.push(bridge);
     }
     for (name, driver) in [("host", Driver::Host), ("none", Driver::Null)] {
         let earlier = found.iter().find(|record| record.driver == driver);
-        records.push(earlier.cloned().unwrap_or_else(|| plain_record(name, driver)));
+        records.push(earlier.cloned().unwrap_or_else(|| NetworkRecord::plain(name, driver)));
+    }
+    for record in found.iter().filter(|record| record.user_defined) {
+        if let Some(spec) = record.bridge_spec()
+            && let Err(error) = networking.ensure_bridge(&spec)
+        {
+            // One network that cannot be had is no reason to run none of the others.
+            tracing::error!(network = %record.name, error = %Error::internal("bridge not made").with_source(error).text());
+        }
+        records.push(record.clone());
     }
     let mut table = BTreeMap::new();
     for network in records {
         if !found.iter().any(|earlier| same(earlier, &network)) {
-            syncer.write(&record_path(folder, &network.id), &network).context(format!("network {}", network.name))?;
+            syncer
+                .write(&network_record::path(folder, &network.id), &network)
+                .context(format!("network {}", network.name))?;
         }
-        table.insert(network.id.clone(), into_network(network)?);
+        table.insert(network.id.clone(), network.into_network()?);
     }
     Ok(table)
 }
@@ -71,13 +84,14 @@ fn bridge_record(
     networking: &Networking,
     config: &BridgeConfig,
     earlier: Option<&NetworkRecord>,
+    taken: &[IpNet],
     id: String,
     link: String,
 ) -> Result<NetworkRecord> {
     let gateway = match config.bip {
         Some(IpNet::V4(bip)) => bip,
         Some(IpNet::V6(bip)) => return Err(Error::not_implemented(format!("bip {bip}: an IPv6 default bridge"))),
-        None => chosen_gateway(networking, &link, earlier)?,
+        None => chosen_gateway(networking, &link, earlier, taken)?,
     };
     let ip_range = match config.fixed_cidr {
         Some(IpNet::V4(range)) => Some(range),
@@ -86,9 +100,7 @@ fn bridge_record(
     };
     Ok(NetworkRecord {
         id,
-        name: "bridge".to_owned(),
         created_ns: earlier.map_or_else(clock::now_ns, |record| record.created_ns),
-        driver: Driver::Bridge,
         link: Some(link),
         gateway: Some(gateway.addr()),
         subnet: Some(gateway.trunc()),
@@ -96,6 +108,7 @@ fn bridge_record(
         icc: config.icc,
         masquerade: config.ip_masquerade,
         mtu: config.mtu.filter(|mtu| *mtu > 0),
+        ..NetworkRecord::plain("bridge", Driver::Bridge)
     })
 }
 
@@ -116,7 +129,12 @@ fn bridge_link(
     Ok(if had_own || !is_free { own } else { DEFAULT_BRIDGE.to_owned() })
 }
 
-fn chosen_gateway(networking: &Networking, link: &str, earlier: Option<&NetworkRecord>) -> Result<Ipv4Net> {
+fn chosen_gateway(
+    networking: &Networking,
+    link: &str,
+    earlier: Option<&NetworkRecord>,
+    taken: &[IpNet],
+) -> Result<Ipv4Net> {
     let kept = earlier
         .filter(|record| record.link.as_deref() == Some(link))
         .and_then(|record| Ipv4Net::new(record.gateway?, record.subnet?.prefix_len()).ok());
@@ -125,31 +143,7 @@ fn chosen_gateway(networking: &Networking, link: &str, earlier: Option<&NetworkR
     {
         return Ok(kept);
     }
-    let subnet = networking.choose_subnet(&[]).context("cannot choose a subnet for the default bridge")?;
+    let subnet = networking.choose_subnet(taken).context("cannot choose a subnet for the default bridge")?;
     let first = subnet.hosts().next().expect("a subnet of a pool has hosts");
     Ok(Ipv4Net::new(first, subnet.prefix_len()).expect("the prefix length of a valid subnet"))
-}
-
-fn plain_record(name: &str, driver: Driver) -> NetworkRecord {
-    NetworkRecord {
-        id: ids::random_id(),
-        name: name.to_owned(),
-        created_ns: clock::now_ns(),
-        driver,
-        link: None,
-        gateway: None,
-        subnet: None,
-        ip_range: None,
-        icc: true,
-        masquerade: false,
-        mtu: None,
-    }
-}
-
-fn into_network(record: NetworkRecord) -> Result<Network> {
-    let pool = record
-        .subnet
-        .map(|subnet| AddressPool::new(subnet.into(), record.ip_range.map(IpNet::V4), record.gateway.map(Into::into)));
-    let pool = pool.transpose().context(format!("network {}", record.name))?;
-    Ok(Network { record, pool, members: BTreeMap::new() })
 }

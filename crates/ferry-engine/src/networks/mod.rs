@@ -1,28 +1,34 @@
-//! The networks `bridge`, `host` and `none`, and the endpoints of containers in them.
+//! The networks `bridge`, `host` and `none`, those that users make, and the endpoints of containers in them.
 //!
 //! Owns `<data-root>/networks/<id>.json`, which addresses are in use (derived from the containers, in memory), and the calls to `ferry-network`. Leaves out what a
-//! container is: it is handed ids and wishes and hands back what it gave. One lock over the table, not held while the kernel works.
-//! Making further networks is not built yet and answers NotImplemented.
+//! container is: it is handed ids and wishes and hands back what it gave. One lock over the table, not held while the kernel works;
+//! `making` is held before it by whoever makes or removes a network, so that two do not choose the same subnet or name.
 
 mod connect;
+mod create;
 mod default;
+mod live;
+mod names;
+mod record;
+mod remove;
+mod subnets;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ferry_api::filters::Filters;
-use ferry_api::network::{CreateRequest, EndpointResource, Inspect, Ipam, IpamConfig, Summary};
+use ferry_api::network::{EndpointResource, Inspect, Summary};
 use ferry_network::address_pool::AddressPool;
-use ferry_network::{BridgeSpec, InstanceId, Live, Networking, Options};
+use ferry_network::{InstanceId, Live, Networking, Options};
 use ferry_store::record::Syncer;
-use ipnet::{IpNet, Ipv4Net};
-use serde::{Deserialize, Serialize};
 
-pub(crate) use self::connect::{Connected, Wish};
-use crate::clock;
+pub(crate) use self::connect::{Connected, EndpointWish, Wish};
+pub(crate) use self::live::{Changed, Running};
+pub(crate) use self::names::names;
+use self::record::{Driver, NetworkRecord};
 use crate::config::{BridgeConfig, EngineConfig};
 use crate::error::{Context, Error, Result};
 use crate::events::Events;
@@ -36,7 +42,11 @@ pub struct Networks {
 struct Inner {
     networking: Networking,
     bridge: BridgeConfig,
+    instance: InstanceId,
+    folder: PathBuf,
+    syncer: Syncer,
     events: Events,
+    making: Mutex<()>,
     table: Mutex<BTreeMap<String, Network>>,
 }
 
@@ -44,58 +54,8 @@ struct Inner {
 struct Network {
     record: NetworkRecord,
     pool: Option<AddressPool>,
+    pool6: Option<AddressPool>,
     members: BTreeMap<String, EndpointResource>,
-}
-
-/// Drivers that are built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Driver {
-    Bridge,
-    Host,
-    Null,
-}
-
-impl Driver {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Bridge => "bridge",
-            Self::Host => "host",
-            Self::Null => "null",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct NetworkRecord {
-    id: String,
-    name: String,
-    created_ns: i64,
-    driver: Driver,
-    link: Option<String>,
-    gateway: Option<Ipv4Addr>,
-    subnet: Option<Ipv4Net>,
-    ip_range: Option<Ipv4Net>,
-    icc: bool,
-    masquerade: bool,
-    mtu: Option<u32>,
-}
-
-impl NetworkRecord {
-    fn bridge_spec(&self) -> Option<BridgeSpec> {
-        let (link, gateway, subnet) = (self.link.clone()?, self.gateway?, self.subnet?);
-        let gateway = Ipv4Net::new(gateway, subnet.prefix_len()).expect("the prefix length of a valid subnet");
-        Some(BridgeSpec {
-            network_id: self.id.clone(),
-            link,
-            gateways: vec![IpNet::V4(gateway)],
-            mtu: self.mtu,
-            internal: false,
-            icc: self.icc,
-            masquerade: self.masquerade,
-            ipv6: false,
-        })
-    }
 }
 
 impl Networks {
@@ -114,7 +74,16 @@ impl Networks {
         let folder = config.data_root.join("networks");
         fs::create_dir_all(&folder).context("cannot make the networks folder")?;
         let table = default::bring_up(&networking, &instance, &config.bridge, &folder, syncer)?;
-        let inner = Inner { networking, bridge: config.bridge.clone(), events, table: Mutex::new(table) };
+        let inner = Inner {
+            networking,
+            bridge: config.bridge.clone(),
+            instance,
+            folder,
+            syncer: syncer.clone(),
+            events,
+            making: Mutex::new(()),
+            table: Mutex::new(table),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -149,19 +118,24 @@ impl Networks {
     pub async fn list(&self, filters: &Filters) -> Result<Vec<Summary>> {
         filters.validate(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
         let dangling = crate::filter::boolean(filters, "dangling")?;
+        if let Some(kind) = filters.get("type").find(|kind| !matches!(*kind, "builtin" | "custom")) {
+            return Err(Error::invalid(format!("invalid filter: 'type'='{kind}'")));
+        }
         let table = self.table();
         let kept = table.values().filter(|network| {
             let record = &network.record;
+            let kind = if record.user_defined { "custom" } else { "builtin" };
             // The default networks are never dangling.
-            dangling != Some(true)
+            let is_dangling = record.user_defined && network.members.is_empty();
+            dangling.is_none_or(|wanted| wanted == is_dangling)
                 && crate::filter::any_of(filters, "driver", |driver| driver == record.driver.as_str())
                 && crate::filter::any_of(filters, "id", |id| record.id.starts_with(id))
                 && crate::filter::any_of(filters, "name", |name| record.name.contains(name))
                 && crate::filter::any_of(filters, "scope", |scope| scope == "local")
-                && crate::filter::any_of(filters, "type", |kind| kind == "builtin")
-                && filters.matches_labels("label", &BTreeMap::new())
+                && crate::filter::any_of(filters, "type", |wanted| wanted == kind)
+                && filters.matches_labels("label", &record.labels)
         });
-        Ok(kept.map(|network| summary(&network.record)).collect())
+        Ok(kept.map(|network| network.record.summary()).collect())
     }
 
     /// Describes one network, by name, id or unique beginning of an id.
@@ -173,25 +147,49 @@ impl Networks {
     pub async fn inspect(&self, reference: &str) -> Result<Inspect> {
         let table = self.table();
         let network = find(&table, reference)?;
-        let mut inspect = Inspect::from(summary(&network.record));
+        let mut inspect = Inspect::from(network.record.summary());
         inspect.containers = network.members.clone();
         Ok(inspect)
-    }
-
-    /// Makes a network.
-    ///
-    /// API: `POST /networks/create`
-    ///
-    /// # Errors
-    /// NotImplemented, always: not built yet.
-    pub async fn create(&self, request: &CreateRequest) -> Result<()> {
-        Err(Error::not_implemented(format!("creating network {}", request.name)))
     }
 
     /// The id of a network by its name or id.
     pub(crate) fn id_of(&self, reference: &str) -> Result<String> {
         Ok(find(&self.table(), reference)?.record.id.clone())
     }
+
+    /// What a container has to know of a network before it joins.
+    pub(crate) fn look_up(&self, reference: &str) -> Result<Found> {
+        let table = self.table();
+        let record = &find(&table, reference)?.record;
+        Ok(Found {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            user_defined: record.user_defined,
+            has_own_subnet: record.asked_subnet,
+            config_only: record.config_only,
+            is_private: matches!(record.driver, Driver::Null),
+            is_host: matches!(record.driver, Driver::Host),
+        })
+    }
+}
+
+/// A network as a container sees it that wants to join.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Made by a user: with names, and addresses of one's choice.
+    pub(crate) user_defined: bool,
+    /// The user gave it its subnet.
+    pub(crate) has_own_subnet: bool,
+    /// Nobody can join.
+    pub(crate) config_only: bool,
+    /// `none`.
+    pub(crate) is_private: bool,
+    /// `host`.
+    pub(crate) is_host: bool,
 }
 
 /// By name, then by id, then by a beginning of an id that only one has.
@@ -211,50 +209,7 @@ fn find<'a>(table: &'a BTreeMap<String, Network>, reference: &str) -> Result<&'a
     }
 }
 
-fn summary(record: &NetworkRecord) -> Summary {
-    let config = record.subnet.map(|subnet| IpamConfig {
-        subnet: subnet.to_string(),
-        ip_range: record.ip_range.map(|range| range.to_string()).unwrap_or_default(),
-        gateway: record.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
-        ..IpamConfig::default()
-    });
-    let ipam_config = match record.driver {
-        Driver::Bridge => Some(config.into_iter().collect()),
-        Driver::Host | Driver::Null => None,
-    };
-    Summary {
-        name: record.name.clone(),
-        id: record.id.clone(),
-        created: clock::rfc3339(record.created_ns),
-        scope: "local".to_owned(),
-        driver: record.driver.as_str().to_owned(),
-        enable_ipv4: true,
-        ipam: Ipam { driver: "default".to_owned(), options: None, config: ipam_config },
-        options: Some(options(record)),
-        labels: Some(BTreeMap::new()),
-        ..Summary::default()
-    }
-}
-
-fn options(record: &NetworkRecord) -> BTreeMap<String, String> {
-    let Some(link) = &record.link else { return BTreeMap::new() };
-    let pairs = [
-        ("com.docker.network.bridge.default_bridge", "true".to_owned()),
-        ("com.docker.network.bridge.enable_icc", record.icc.to_string()),
-        ("com.docker.network.bridge.enable_ip_masquerade", record.masquerade.to_string()),
-        ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
-        ("com.docker.network.bridge.name", link.clone()),
-        ("com.docker.network.driver.mtu", record.mtu.unwrap_or(1500).to_string()),
-    ];
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
 /// An address with its prefix, as the API writes it.
 fn with_prefix(address: IpAddr, prefix_length: u8) -> String {
     format!("{address}/{prefix_length}")
-}
-
-/// Where a record lies.
-fn record_path(folder: &Path, id: &str) -> std::path::PathBuf {
-    folder.join(format!("{id}.json"))
 }

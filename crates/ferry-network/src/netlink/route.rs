@@ -240,7 +240,12 @@ pub(crate) fn delete_default_routes(netlink: &mut Netlink, family: IpAddr) -> io
     for _ in 0..16 {
         match netlink.send(&[request(RTM_DELROUTE, flag::ACK, &default_route(family))]) {
             Ok(()) => {}
-            Err(Refused { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+            // No such route; no table of that family yet; no such family.
+            Err(Refused { source, .. })
+                if matches!(source.raw_os_error(), Some(libc::ESRCH | libc::ENOENT | libc::EAFNOSUPPORT)) =>
+            {
+                return Ok(());
+            }
             Err(Refused { source, .. }) => return Err(source),
         }
     }

@@ -16,6 +16,7 @@ mod images;
 mod leak;
 mod logs;
 mod map;
+mod networks;
 mod ports;
 mod pull;
 mod registry;

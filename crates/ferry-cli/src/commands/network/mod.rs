@@ -1,3 +1,9 @@
 //! Commands on networks.
 
+pub(super) mod connect;
+pub(super) mod create;
+pub(super) mod disconnect;
+mod ipam;
 pub(super) mod list;
+pub(super) mod prune;
+pub(super) mod remove;

@@ -1,0 +1,144 @@
+//! Networks of a container that runs: joined and left while it does.
+
+use ferry_network::{PublishedPort, Sandbox};
+
+use super::connect::{Place, Wish, endpoint_spec, gateway_of, view};
+use super::{Networks, find};
+use crate::containers::record::EndpointRecord;
+use crate::error::{Context, Error, Result};
+
+/// A running container as its record knows it.
+pub(crate) struct Running {
+    /// What it wants, with every network that it is in or is to be in, in one order with `given`.
+    pub(crate) wish: Wish,
+    /// What it has.
+    pub(crate) given: Vec<EndpointRecord>,
+    /// Its first process.
+    pub(crate) pid: u32,
+    /// Ports that are published now.
+    pub(crate) published: Vec<PublishedPort>,
+}
+
+/// What a change made of it.
+pub(crate) struct Changed {
+    /// The place that is new; none when a network was left.
+    pub(crate) endpoint: Option<EndpointRecord>,
+    /// Ports that are published from now on.
+    pub(crate) published: Vec<PublishedPort>,
+}
+
+impl Networks {
+    /// Joins the last network of the wish. Blocks; on failure nothing has changed.
+    pub(crate) fn join(&self, running: &Running) -> Result<Changed> {
+        let wish = &running.wish;
+        let asked = wish.endpoints.last().ok_or_else(|| Error::internal("no network to join"))?;
+        let sandbox = self.sandbox_of(running.pid)?;
+        let mut places = self.places(running)?;
+        let before = gateway_of(&places);
+        let place = self.take_place(wish, asked, free_interface(&running.given))?;
+        places.push(place.clone());
+        match self.bring_in(&sandbox, wish, &places, before, running) {
+            Ok(published) => {
+                self.publish_event("connect", &place.endpoint.network_id, &wish.container_id);
+                Ok(Changed { endpoint: Some(place.endpoint), published })
+            }
+            Err(error) => {
+                if let Ok(spec) = endpoint_spec(&wish.container_id, &place, false)
+                    && let Err(second) = self.inner.networking.detach(&sandbox, &spec)
+                {
+                    tracing::warn!(container = %wish.container_name, error = %second, "half-made endpoint left behind");
+                }
+                self.leave_place(&place.endpoint.network_id, &wish.container_id);
+                Err(error)
+            }
+        }
+    }
+
+    fn bring_in(
+        &self,
+        sandbox: &Sandbox,
+        wish: &Wish,
+        places: &[Place],
+        before: Option<usize>,
+        running: &Running,
+    ) -> Result<Vec<PublishedPort>> {
+        let place = places.last().expect("just joined");
+        let spec = endpoint_spec(&wish.container_id, place, false)?;
+        let attached = self.inner.networking.attach(sandbox, &spec);
+        attached.context(format!("cannot attach to network {}", place.network.name))?;
+        self.introduce(sandbox, wish, places)?;
+        self.follow_gateway(sandbox, wish, places, before, &running.published)
+    }
+
+    /// Leaves a network that the container is in. Blocks. What cannot be undone in the kernel is told, and the container is out all the same.
+    pub(crate) fn leave(&self, running: &Running, network_id: &str) -> Result<Changed> {
+        let wish = &running.wish;
+        let sandbox = self.sandbox_of(running.pid)?;
+        let mut places = self.places(running)?;
+        let at = running.given.iter().position(|endpoint| endpoint.network_id == network_id);
+        let at = at.ok_or_else(|| Error::internal("the container is not in that network"))?;
+        let before = gateway_of(&places);
+        let left = places.remove(at);
+        let spec = endpoint_spec(&wish.container_id, &left, false)?;
+        self.inner.networking.detach(&sandbox, &spec).context(format!("cannot leave network {}", left.network.name))?;
+        if left.network.user_defined
+            && let Err(error) = self.inner.networking.leave_names(network_id, &wish.container_id)
+        {
+            tracing::warn!(container = %wish.container_name, %error, "names of a left network stay for now");
+        }
+        self.leave_place(network_id, &wish.container_id);
+        let mut rest = wish.clone();
+        rest.endpoints.remove(at);
+        self.introduce(&sandbox, &rest, &places)?;
+        // The numbers have moved by one behind the place that is gone.
+        let before = before.filter(|index| *index != at).map(|index| if index > at { index - 1 } else { index });
+        let published = self.follow_gateway(&sandbox, &rest, &places, before, &running.published)?;
+        self.publish_event("disconnect", network_id, &wish.container_id);
+        Ok(Changed { endpoint: None, published })
+    }
+
+    /// Default route and published ports go with the gateway's endpoint.
+    fn follow_gateway(
+        &self,
+        sandbox: &Sandbox,
+        wish: &Wish,
+        places: &[Place],
+        before: Option<usize>,
+        published: &[PublishedPort],
+    ) -> Result<Vec<PublishedPort>> {
+        let now = gateway_of(places);
+        if now == before && now.is_some() {
+            return Ok(published.to_vec());
+        }
+        let networking = &self.inner.networking;
+        let Some(place) = now.map(|index| &places[index]) else {
+            networking.unpublish(&wish.container_id).context("cannot take published ports back")?;
+            return Ok(Vec::new());
+        };
+        let spec = endpoint_spec(&wish.container_id, place, true)?;
+        networking.set_gateway(sandbox, &spec).context(format!("cannot go out by network {}", place.network.name))?;
+        if wish.ports.is_empty() {
+            return Ok(Vec::new());
+        }
+        networking.unpublish(&wish.container_id).context("cannot move published ports")?;
+        self.publish_ports(wish, place)
+    }
+
+    /// Where the container is now.
+    fn places(&self, running: &Running) -> Result<Vec<Place>> {
+        let table = self.table();
+        let places = running.given.iter().map(|endpoint| {
+            Ok(Place { endpoint: endpoint.clone(), network: view(find(&table, &endpoint.network_id)?) })
+        });
+        places.collect()
+    }
+}
+
+/// The first `ethN` that the container has not.
+fn free_interface(given: &[EndpointRecord]) -> String {
+    let is_taken = |name: &String| given.iter().any(|endpoint| endpoint.interface == *name);
+    (0..)
+        .map(|number| format!("eth{number}"))
+        .find(|name| !is_taken(name))
+        .expect("there are more numbers than networks")
+}

@@ -1,0 +1,125 @@
+//! `DELETE /networks/{id}` and `POST /networks/prune`.
+
+use ferry_api::filters::Filters;
+use ferry_api::network::PruneReport;
+
+use super::{Networks, find, record};
+use crate::blocking;
+use crate::clock;
+use crate::error::{Context, Error, ErrorKind, Result};
+
+impl Networks {
+    /// Removes a network that nobody is in.
+    ///
+    /// API: `DELETE /networks/{id}`
+    ///
+    /// # Errors
+    /// NotFound; Forbidden for the engine's own networks and while containers are in it.
+    pub async fn remove(&self, reference: &str) -> Result<()> {
+        let (networks, reference) = (self.clone(), reference.to_owned());
+        blocking(move || {
+            let _making = networks.inner.making.lock().expect("no panic while held");
+            let id = networks.id_of(&reference)?;
+            networks.remove_now(&id)
+        })
+        .await
+    }
+
+    /// The caller holds `making`.
+    fn remove_now(&self, id: &str) -> Result<()> {
+        let network = {
+            let mut table = self.table();
+            let network = find(&table, id)?;
+            let record = &network.record;
+            if !record.user_defined {
+                let text = format!("{} is a pre-defined network and cannot be removed", record.name);
+                return Err(Error::new(ErrorKind::Forbidden, text));
+            }
+            if !network.members.is_empty() {
+                let members: Vec<String> = network
+                    .members
+                    .values()
+                    .map(|member| {
+                        format!("name:{:?} id:{:?}", member.name, member.endpoint_id.get(..12).unwrap_or_default())
+                    })
+                    .collect();
+                let text = format!(
+                    "error while removing network: network {} has active endpoints ({})",
+                    record.name,
+                    members.join(", ")
+                );
+                return Err(Error::new(ErrorKind::Forbidden, text));
+            }
+            if let Some(user) =
+                table.values().find(|other| record.config_only && other.record.config_from == record.name)
+            {
+                let text = format!("configuration network {:?} is in use by {}", record.name, user.record.name);
+                return Err(Error::new(ErrorKind::Forbidden, text));
+            }
+            // Out of the table first: nobody joins any more.
+            table.remove(id).expect("found under the same lock")
+        };
+        let record = network.record.clone();
+        if let Some(spec) = record.bridge_spec()
+            && let Err(error) = self.inner.networking.remove_bridge(&spec.network_id, &spec.link)
+        {
+            self.table().insert(id.to_owned(), network);
+            return Err(error).context(format!("cannot remove the bridge of network {}", record.name));
+        }
+        self.inner
+            .syncer
+            .remove(&record::path(&self.inner.folder, id))
+            .context(format!("cannot remove network {}", record.name))?;
+        let attributes = [("name".to_owned(), record.name), ("type".to_owned(), record.driver.as_str().to_owned())];
+        self.inner.events.publish("network", "destroy", id, attributes.into_iter().collect());
+        Ok(())
+    }
+
+    /// Removes every network of users that nobody is in and that the filters let through.
+    ///
+    /// API: `POST /networks/prune`
+    ///
+    /// # Errors
+    /// InvalidArgument for an unknown filter. A network that cannot be removed stays and is logged.
+    pub async fn prune(&self, filters: &Filters) -> Result<PruneReport> {
+        filters.validate(&["label", "label!", "until"])?;
+        let until = until(filters)?;
+        let (networks, filters) = (self.clone(), filters.clone());
+        blocking(move || {
+            let _making = networks.inner.making.lock().expect("no panic while held");
+            let unused: Vec<(String, String)> = networks
+                .table()
+                .values()
+                .filter(|network| {
+                    let record = &network.record;
+                    record.user_defined
+                        && network.members.is_empty()
+                        && until.is_none_or(|until| record.created_ns < until)
+                        && filters.matches_labels("label", &record.labels)
+                        && crate::filter::no_labels(&filters, "label!", &record.labels)
+                })
+                .map(|network| (network.record.id.clone(), network.record.name.clone()))
+                .collect();
+            let mut deleted = Vec::new();
+            for (id, name) in unused {
+                match networks.remove_now(&id) {
+                    Ok(()) => deleted.push(name),
+                    Err(error) => tracing::warn!(network = %name, error = %error.text(), "network not pruned"),
+                }
+            }
+            networks.inner.events.publish("network", "prune", "", [("reclaimed".to_owned(), "0".to_owned())].into());
+            Ok(PruneReport { networks_deleted: (!deleted.is_empty()).then_some(deleted) })
+        })
+        .await
+    }
+}
+
+/// Only what was made before this moment goes.
+fn until(filters: &Filters) -> Result<Option<i64>> {
+    let Some(text) = filters.get("until").next() else { return Ok(None) };
+    let moment = crate::images::parse_moment(text, clock::now_ns());
+    let moment = moment.ok_or_else(|| {
+        Error::invalid(format!("invalid value for 'until' filter: failed to parse value as time or duration: {text:?}"))
+    });
+    moment.map(Some)
+}
