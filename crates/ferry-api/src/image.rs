@@ -366,6 +366,19 @@ pub struct DistributionInspect {
     pub platforms: Option<Vec<Platform>>,
 }
 
+/// One statement about an image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AttestationStatement {
+    /// Where it lies.
+    pub descriptor: Descriptor,
+    /// What kind of statement it is, a URI.
+    pub predicate_type: String,
+    /// Its text, when asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<serde_json::Value>,
+}
+
 /// One line of `GET /images/search`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -22,6 +22,8 @@ pub struct EngineConfig {
     pub bridge: BridgeConfig,
     /// `registry-mirrors`, URLs, tried in order for Docker Hub.
     pub registry_mirrors: Vec<String>,
+    /// `registry`: mirrors by registry, or by `*.suffix` or `*`.
+    pub registries: IndexMap<String, RegistrySettings>,
     /// `insecure-registries`: `host[:port]` or CIDR.
     pub insecure_registries: Vec<String>,
     /// Proxies of the daemon's environment.
@@ -62,6 +64,8 @@ pub struct EngineConfig {
     pub max_concurrent_downloads: usize,
     /// `max-concurrent-uploads`.
     pub max_concurrent_uploads: usize,
+    /// `max-download-attempts`.
+    pub max_download_attempts: u32,
     /// `debug`.
     pub debug: bool,
     /// File the daemon logs to, named in `info`.
@@ -96,6 +100,13 @@ impl SeccompDefault {
             Self::Custom { path, .. } => path,
         }
     }
+}
+
+/// What is configured for one registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistrySettings {
+    /// URLs asked before it, in order; a URL may carry the user and password for its host.
+    pub mirrors: Vec<String>,
 }
 
 /// Settings of the default bridge and of the firewall.

@@ -90,7 +90,7 @@ impl Engine {
             syncer: syncer.clone(),
         })?;
         containers.recover().await?;
-        let system = System::new(id, Arc::clone(&config), store, containers.clone(), images.clone());
+        let system = System::new(id, Arc::clone(&config), store, containers.clone(), images.clone(), volumes.clone());
         let execs = Execs::new(containers.clone());
         Ok(Self { containers, execs, images, networks, volumes, events, system, config, syncer, _lock: Arc::new(lock) })
     }

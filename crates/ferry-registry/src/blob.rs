@@ -37,15 +37,21 @@ impl Repository {
     /// Starts reading the blob that `descriptor` points at; the request is made by the first [`BlobStream::next`].
     #[must_use]
     pub fn blob(&self, descriptor: &Descriptor) -> BlobStream {
+        self.blob_from(descriptor, 0)
+    }
+
+    /// As [`Repository::blob`], from `offset` on: what lies before it is here already.
+    #[must_use]
+    pub fn blob_from(&self, descriptor: &Descriptor, offset: u64) -> BlobStream {
         BlobStream {
             repository: self.clone(),
             descriptor: descriptor.clone(),
-            offset: 0,
+            offset,
             skip: 0,
             answer: None,
             done: false,
             failures: 0,
-            offset_at_failure: 0,
+            offset_at_failure: offset,
         }
     }
 
@@ -83,6 +89,8 @@ impl BlobStream {
     /// # Errors
     /// Failures that may pass are met with new requests first; [`Error::Size`] when the registry sends another length.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        // Everything may be here already; there is no range behind the last byte.
+        self.done |= self.offset > 0 && self.offset == self.descriptor.size;
         while !self.done {
             if self.answer.is_none() {
                 let inner = Arc::clone(&self.repository.0);

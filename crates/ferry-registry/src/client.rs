@@ -11,7 +11,7 @@ use crate::endpoint::{Endpoint, Insecure, endpoints};
 use crate::error::{Error, Result};
 use crate::token::Authorizer;
 use crate::transport::Transport;
-use crate::{ClientConfig, Credentials, RetryPolicy};
+use crate::{ClientConfig, Credentials, Mirrors, RetryPolicy};
 
 /// Speaks to registries; cheap to clone. Connections are kept and shared between all repositories.
 #[derive(Clone)]
@@ -53,12 +53,14 @@ impl Client {
         with_mirrors: bool,
     ) -> Result<Repository> {
         let registry = reference.domain();
-        let mirrors: &[String] = if with_mirrors { &self.transport.config.mirrors } else { &[] };
+        let none = Mirrors::default();
+        let mirrors = if with_mirrors { &self.transport.config.mirrors } else { &none };
         let hosts = endpoints(registry, mirrors, &self.insecure)?
             .into_iter()
             .map(|endpoint| {
                 // A mirror is another host: what the user stored for the registry is none of its business.
-                let own = credentials.clone().filter(|given| given.host(registry) == endpoint.host());
+                let of_user = credentials.clone().filter(|given| given.host(registry) == endpoint.host());
+                let own = endpoint.credentials.clone().or(of_user);
                 let authorizer = Authorizer::new(own, scope.clone());
                 Host { endpoint, authorizer, plain: AtomicBool::new(false), contacted: AtomicBool::new(false) }
             })

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::RetryPolicy;
+use crate::{Mirrors, RetryPolicy};
 
 /// Settings of a client, all values; the daemon's configuration fills them.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// `registry-mirrors`: URLs tried in order before Docker Hub.
-    pub mirrors: Vec<String>,
+    /// URLs tried in order before the registries that they mirror.
+    pub mirrors: Mirrors,
     /// `insecure-registries`: `host[:port]` or CIDR. Loopback addresses always count as insecure.
     pub insecure: Vec<String>,
     /// Proxies; loopback addresses are never reached through one.
@@ -27,7 +27,7 @@ pub struct ClientConfig {
 impl Default for ClientConfig {
     fn default() -> Self {
         Self {
-            mirrors: Vec::new(),
+            mirrors: Mirrors::default(),
             insecure: Vec::new(),
             proxies: Proxies::default(),
             certificates: Some(PathBuf::from("/etc/docker/certs.d")),

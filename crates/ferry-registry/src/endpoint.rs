@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 
+use crate::Credentials;
 use crate::error::{Error, Result};
 
 /// Where Docker Hub's registry answers.
@@ -20,6 +21,8 @@ pub(crate) struct Endpoint {
     pub(crate) insecure: bool,
     /// The registry that this endpoint mirrors.
     pub(crate) mirror_of: Option<String>,
+    /// What the configuration says the user is there.
+    pub(crate) credentials: Option<Credentials>,
 }
 
 impl Endpoint {
@@ -43,21 +46,63 @@ pub(crate) fn authority(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
+/// Mirrors by the registries that they stand in for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mirrors(Vec<(String, Vec<String>)>);
+
+impl Mirrors {
+    /// Adds mirrors for a registry: its name, `*.example.org` for all below, `*` for every one.
+    pub fn add(&mut self, registry: impl Into<String>, mirrors: Vec<String>) {
+        self.0.push((registry.into(), mirrors));
+    }
+
+    /// Returns the mirrors of a registry in the order to try: those under its own name before those under a wildcard, the longer one first.
+    fn of(&self, registry: &str) -> Vec<&str> {
+        let rank = |pattern: &str| match pattern.strip_prefix('*') {
+            None => (pattern == registry).then_some(usize::MAX),
+            Some("") => Some(0),
+            Some(suffix) => registry.ends_with(suffix).then_some(suffix.len()),
+        };
+        let mut fitting: Vec<(usize, &Vec<String>)> =
+            self.0.iter().filter_map(|(pattern, mirrors)| Some((rank(pattern)?, mirrors))).collect();
+        fitting.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        fitting.into_iter().flat_map(|(_, mirrors)| mirrors).map(String::as_str).collect()
+    }
+}
+
 /// Returns the endpoints of `registry`, in the order to try.
-pub(crate) fn endpoints(registry: &str, mirrors: &[String], insecure: &[Insecure]) -> Result<Vec<Endpoint>> {
+pub(crate) fn endpoints(registry: &str, mirrors: &Mirrors, insecure: &[Insecure]) -> Result<Vec<Endpoint>> {
     let mut found = Vec::new();
-    if registry == HUB_NAME {
-        for mirror in mirrors {
-            let base = mirror_base(mirror)?;
-            let insecure = is_insecure(&base, insecure);
-            found.push(Endpoint { base, insecure, mirror_of: Some(registry.to_owned()) });
-        }
+    for mirror in mirrors.of(registry) {
+        let mut base = mirror_base(mirror)?;
+        let credentials = take_credentials(&mut base);
+        let insecure = is_insecure(&base, insecure);
+        found.push(Endpoint { base, insecure, mirror_of: Some(registry.to_owned()), credentials });
     }
     let host = if registry == HUB_NAME { HUB_HOST } else { registry };
     let base = parse(&format!("https://{host}/v2/"), registry)?;
     let insecure = is_insecure(&base, insecure);
-    found.push(Endpoint { base, insecure, mirror_of: None });
+    found.push(Endpoint { base, insecure, mirror_of: None, credentials: None });
     Ok(found)
+}
+
+/// Takes user and password out of a URL, so that they are not shown and go where they belong alone.
+fn take_credentials(url: &mut Url) -> Option<Credentials> {
+    let decode = |text: &str| {
+        let pairs = format!("k={}", text.replace('+', "%2B"));
+        let query = Url::parse(&format!("http://h/?{pairs}")).ok()?;
+        query.query_pairs().next().map(|(_, value)| value.into_owned())
+    };
+    let credentials = Credentials {
+        username: decode(url.username())?,
+        password: decode(url.password().unwrap_or_default())?,
+        server_address: authority(url),
+        ..Credentials::default()
+    };
+    // Cannot fail: a URL with a host has room for them.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    Some(credentials).filter(|given| !given.is_empty())
 }
 
 fn mirror_base(mirror: &str) -> Result<Url> {
@@ -136,9 +181,10 @@ mod tests {
     use super::*;
 
     fn found(registry: &str, mirrors: &[&str], insecure: &[&str]) -> Vec<(String, bool)> {
-        let mirrors: Vec<String> = mirrors.iter().map(|&text| text.to_owned()).collect();
+        let mut named = Mirrors::default();
+        named.add(HUB_NAME, mirrors.iter().map(|&text| text.to_owned()).collect());
         let insecure: Vec<Insecure> = insecure.iter().map(|text| Insecure::parse(text)).collect();
-        endpoints(registry, &mirrors, &insecure)
+        endpoints(registry, &named, &insecure)
             .unwrap()
             .into_iter()
             .map(|endpoint| (endpoint.base.to_string(), endpoint.insecure))
@@ -156,6 +202,28 @@ mod tests {
             ]
         );
         assert_eq!(found("example.org", &["http://m"], &[]).len(), 1);
+    }
+
+    #[test]
+    fn mirrors_of_a_registry_come_before_those_of_a_wildcard() {
+        let mut mirrors = Mirrors::default();
+        for (registry, mirror) in [("*", "any"), ("*.io", "io"), ("quay.io", "own"), ("docker.io", "hub")] {
+            mirrors.add(registry, vec![mirror.to_owned()]);
+        }
+        assert_eq!(mirrors.of("quay.io"), ["own", "io", "any"]);
+        assert_eq!(mirrors.of("ghcr.io"), ["io", "any"]);
+        assert_eq!(mirrors.of("docker.io"), ["hub", "io", "any"]);
+        assert_eq!(mirrors.of("example.org:5000"), ["any"]);
+    }
+
+    #[test]
+    fn a_mirror_may_have_a_user_of_its_own() {
+        let mut mirrors = Mirrors::default();
+        mirrors.add("quay.io", vec!["https://me:p%40ss@mirror.example/q".to_owned()]);
+        let endpoint = &endpoints("quay.io", &mirrors, &[]).unwrap()[0];
+        assert_eq!(endpoint.base.as_str(), "https://mirror.example/q/v2/");
+        let given = endpoint.credentials.as_ref().unwrap();
+        assert_eq!((given.username.as_str(), given.password.as_str()), ("me", "p@ss"));
     }
 
     #[test]

@@ -306,6 +306,12 @@ impl Error {
         }
     }
 
+    /// Tells whether the transfer broke, rather than bringing something that nobody should have.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        matches!(self, Self::Request { .. } | Self::Status { .. } | Self::Token { .. })
+    }
+
     /// Returns how long the registry asked to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -3,13 +3,13 @@
 use http::StatusCode;
 use reqwest::Url;
 
-use crate::Credentials;
 use crate::challenge::{Challenge, challenges};
 use crate::client::Client;
 use crate::endpoint::{Endpoint, HUB_HOST, HUB_NAME, endpoints};
 use crate::error::{Error, Result};
 use crate::token::Authorizer;
 use crate::transport::{Answer, Ask, Transport, shown};
+use crate::{Credentials, Mirrors};
 
 impl Client {
     /// Logs in at the registry that the credentials are for, Docker Hub when they name none. Returns the identity token that the registry
@@ -19,8 +19,9 @@ impl Client {
     /// [`Error::Token`] or [`Error::Login`] for credentials that are not good enough.
     pub async fn login(&self, credentials: &Credentials) -> Result<String> {
         let registry = server_name(&credentials.server_address);
-        let endpoint =
-            endpoints(&registry, &[], &self.insecure)?.pop().expect("a registry is always one of its endpoints");
+        let endpoint = endpoints(&registry, &Mirrors::default(), &self.insecure)?
+            .pop()
+            .expect("a registry is always one of its endpoints");
         match login_at(&self.transport, endpoint.base.clone(), &endpoint, credentials).await {
             Err(error) if endpoint.insecure && endpoint.base.scheme() == "https" && !is_refusal(&error) => {
                 tracing::debug!(%error, "login over TLS failed at an insecure registry, trying without");

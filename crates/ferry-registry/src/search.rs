@@ -12,7 +12,7 @@ use crate::endpoint::{Endpoint, HUB_NAME, endpoints};
 use crate::error::{Error, Result};
 use crate::token::Authorizer;
 use crate::transport::{Ask, shown};
-use crate::{Credentials, RetryPolicy};
+use crate::{Credentials, Mirrors, RetryPolicy};
 
 /// Where Docker Hub is searched.
 const HUB_SEARCH: &str = "https://index.docker.io/v1/";
@@ -45,8 +45,9 @@ impl Client {
         limit: u32,
         credentials: Option<&Credentials>,
     ) -> Result<Vec<Found>> {
-        let endpoint =
-            endpoints(registry, &[], &self.insecure)?.pop().expect("a registry is always one of its endpoints");
+        let endpoint = endpoints(registry, &Mirrors::default(), &self.insecure)?
+            .pop()
+            .expect("a registry is always one of its endpoints");
         let base = match registry == HUB_NAME {
             true => Url::parse(HUB_SEARCH).expect("the constant is a URL"),
             false => self.searchable(&endpoint).await?,

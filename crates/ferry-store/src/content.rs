@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ferry_spec::digest::{Algorithm, Digest, Hasher};
 
 use crate::error::{Error, Result};
-use crate::paths::random_name;
+use crate::paths::{Paths, random_name};
 use crate::{Inner, Store};
 
 /// Bytes that are read at once.
@@ -83,7 +83,7 @@ impl Store {
     /// When no file can be made.
     pub fn writer(&self, expected: &Digest, size: Option<u64>) -> Result<BlobWriter> {
         self.inner.ledger.note_blob(expected);
-        let path = self.inner.paths.ingest().join(random_name());
+        let path = self.inner.paths.ingest_of(expected);
         let partial = self.inner.paths.partial(expected);
         // The rename claims the partial for this writer alone.
         let resumed = fs::rename(&partial, &path).is_ok();
@@ -178,6 +178,15 @@ impl BlobWriter {
         self.hasher.update(bytes);
         self.offset = end;
         Ok(())
+    }
+
+    /// Opens what was written so far for reading; no more than [`BlobWriter::offset`] bytes of it count.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn written(&self) -> Result<io::Take<File>> {
+        let file = File::open(&self.path).map_err(Error::io("open", &self.path))?;
+        Ok(file.take(self.offset))
     }
 
     /// Throws away what was written so far, when the other side cannot continue.
@@ -326,12 +335,19 @@ pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
 }
 
-/// Removes what a killed process left half-written; partials of the last week stay.
+/// Removes what a killed process left half-written; partials of the last week stay, and what says whose beginning it is becomes one.
 pub(crate) fn sweep_ingest(ingest: &Path) -> Result<()> {
     const KEEP: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
     for entry in fs::read_dir(ingest).map_err(Error::io("list", ingest))? {
         let entry = entry.map_err(Error::io("list", ingest))?;
         let path = entry.path();
+        if let Some(partial) = Paths::partial_of_ingest(&path)
+            && !partial.exists()
+            && entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
+        {
+            fs::rename(&path, &partial).map_err(Error::io("keep", &partial))?;
+            continue;
+        }
         let is_partial = path.extension().is_some_and(|extension| extension == "part");
         let is_fresh =
             || entry.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|age| age < KEEP));

@@ -50,6 +50,19 @@ impl Paths {
         self.ingest().join(format!("{}-{}.part", digest.algorithm(), digest.hex()))
     }
 
+    /// A new name for content on its way in, which tells whose beginning it is.
+    pub(crate) fn ingest_of(&self, digest: &Digest) -> PathBuf {
+        self.ingest().join(format!("{}-{}.{}", digest.algorithm(), digest.hex(), random_name()))
+    }
+
+    /// Returns the partial that a file named by [`Paths::ingest_of`] is to become.
+    pub(crate) fn partial_of_ingest(path: &Path) -> Option<PathBuf> {
+        let (stem, random) = path.file_name()?.to_str()?.rsplit_once('.')?;
+        let digest = Digest::parse(&stem.replacen('-', ":", 1)).ok()?;
+        let is_random = random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_random.then(|| path.with_file_name(format!("{}-{}.part", digest.algorithm(), digest.hex())))
+    }
+
     pub(crate) fn layers(&self) -> PathBuf {
         self.root.join("layers")
     }

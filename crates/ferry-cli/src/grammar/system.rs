@@ -26,6 +26,44 @@ pub(crate) static SYSTEM_INFO: Command = Command {
     )],
 };
 
+/// `system df`
+pub(crate) static SYSTEM_DF: Command = Command {
+    path: "system df",
+    paths: &["system df"],
+    tail: "[OPTIONS]",
+    short: "Show docker disk usage",
+    long: "",
+    args: Args::None,
+    options_first: false,
+    flags: &[
+        flag(
+            "format",
+            '\0',
+            Text,
+            "string",
+            "Format output using a custom template:\n'table':            Print output in table format with column headers (default)\n'table TEMPLATE':   Print output in table format using the given Go template\n'json':             Print in JSON format\n'TEMPLATE':         Print output using the given Go template.\nRefer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates",
+        ),
+        flag("verbose", 'v', Bool, "", "Show detailed information on space usage"),
+    ],
+};
+
+/// `system prune`
+pub(crate) static SYSTEM_PRUNE: Command = Command {
+    path: "system prune",
+    paths: &["system prune"],
+    tail: "[OPTIONS]",
+    short: "Remove unused data",
+    long: "",
+    args: Args::None,
+    options_first: false,
+    flags: &[
+        flag("all", 'a', Bool, "", "Remove all unused images not just dangling ones"),
+        flag("filter", '\0', List, "filter", "Provide filter values (e.g. \"label=<key>=<value>\")"),
+        flag("force", 'f', Bool, "", "Do not prompt for confirmation"),
+        flag("volumes", '\0', Bool, "", "Prune anonymous volumes"),
+    ],
+};
+
 /// `system events`
 pub(crate) static SYSTEM_EVENTS: Command = Command {
     path: "system events",
@@ -90,4 +128,4 @@ pub(crate) static INSPECT: Command = Command {
 };
 
 /// Everything in this file.
-pub(super) static ALL: &[&Command] = &[&SYSTEM_INFO, &SYSTEM_EVENTS, &VERSION, &INSPECT];
+pub(super) static ALL: &[&Command] = &[&SYSTEM_DF, &SYSTEM_PRUNE, &SYSTEM_INFO, &SYSTEM_EVENTS, &VERSION, &INSPECT];

@@ -385,13 +385,12 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "int",
         "Set the max concurrent uploads (default 5)",
     ),
-    unbuilt(
+    built(
         "max-download-attempts",
         "max-download-attempts",
         Kind::Int,
         "int",
-        &["5"],
-        "Set the max download attempts for each pull",
+        "Set the max download attempts for each pull (default 5)",
     ),
     unbuilt(
         "metrics-addr",
@@ -459,6 +458,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
         ),
     ),
     built("raw-logs", "raw-logs", Kind::Bool, "", "Full timestamps without ANSI coloring"),
+    built("", "registry", Kind::Object, "", "Settings by registry: mirrors"),
     built("registry-mirror", "registry-mirrors", Kind::List, "list", "Preferred registry mirror"),
     short(
         'r',

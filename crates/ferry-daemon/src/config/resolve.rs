@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use ferry_engine::EngineConfig;
-use ferry_engine::config::{BridgeConfig, ProxyConfig, SeccompDefault};
+use ferry_engine::config::{BridgeConfig, ProxyConfig, RegistrySettings, SeccompDefault};
 use ferry_shim::protocol::ForeignRuntime;
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -68,6 +68,7 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         netd_program: libexec.join("ferry-netd"),
         bridge: bridge_config(read)?,
         registry_mirrors: read.list("registry-mirror"),
+        registries: read.registries()?,
         insecure_registries: read.list("insecure-registry"),
         proxies: read.proxies()?,
         live_restore: read.flag("live-restore", true),
@@ -87,6 +88,7 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         default_shm_size_bytes: read.bytes("default-shm-size", 64 << 20)?,
         labels: read.labels()?,
         max_concurrent_downloads: read.positive("max-concurrent-downloads", 3)?,
+        max_download_attempts: u32::try_from(read.positive("max-download-attempts", 5)?).unwrap_or(u32::MAX),
         max_concurrent_uploads: read.positive("max-concurrent-uploads", 5)?,
         debug,
         log_file: log_file(),
@@ -256,6 +258,24 @@ impl Reader<'_> {
             https: pick("https-proxy", ["HTTPS_PROXY", "https_proxy"]),
             no_proxy: pick("no-proxy", ["NO_PROXY", "no_proxy"]),
         })
+    }
+
+    fn registries(&self) -> Result<IndexMap<String, RegistrySettings>, ConfigError> {
+        let Some(Setting::Object(value)) = self.0.get("registry") else { return Ok(IndexMap::new()) };
+        let wrong = |name: &str, reason: &str| bad("registry", name, reason);
+        let Value::Object(all) = value else { return Err(wrong("", "it must be an object of registries")) };
+        let mut registries = IndexMap::new();
+        for (name, settings) in all {
+            let Value::Object(settings) = settings else { return Err(wrong(name, "it must be an object")) };
+            if let Some(unknown) = settings.keys().find(|key| *key != "mirrors") {
+                return Err(wrong(name, &format!("it has no setting {unknown:?}; there is `mirrors`")));
+            }
+            let listed = settings.get("mirrors").and_then(Value::as_array).cloned().unwrap_or_default();
+            let mirrors = listed.iter().map(|mirror| mirror.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+            let mirrors = mirrors.ok_or_else(|| wrong(name, "`mirrors` must be a list of URLs"))?;
+            registries.insert(name.clone(), RegistrySettings { mirrors });
+        }
+        Ok(registries)
     }
 
     fn runtimes(&self) -> Result<IndexMap<String, ForeignRuntime>, ConfigError> {

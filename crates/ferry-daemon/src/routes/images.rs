@@ -1,6 +1,7 @@
 //! `/images`: pull, import, load, list, inspect, tag, remove.
 
 use std::io;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
@@ -10,7 +11,9 @@ use ferry_api::image::AuthConfig;
 use ferry_api::json;
 use ferry_api::stream::JsonMessage;
 use ferry_api::version::Reply;
-use ferry_engine::images::{Credentials, ImportRequest, JsonMessageStream, ListOptions, PullRequest, PushRequest};
+use ferry_engine::images::{
+    AttestationOptions, Credentials, ImportRequest, JsonMessageStream, ListOptions, PullRequest, PushRequest,
+};
 use ferry_spec::Platform;
 use futures_util::{Stream, TryStreamExt};
 use http_body_util::BodyDataStream;
@@ -40,6 +43,7 @@ pub(super) fn routes() -> Vec<Route> {
         post("/images/load", load),
         post("/images/prune", prune),
         get("/images/{name:.*}/json", inspect),
+        get("/images/{name:.*}/attestations", attestations),
         get("/images/{name:.*}/get", save),
         get("/images/{name:.*}/history", history),
         post("/images/{name:.*}/push", push),
@@ -94,22 +98,32 @@ async fn import(call: Call, platform: Option<Platform>) -> Outcome {
     match call.query.get("fromSrc") {
         "-" => {}
         "" => return Err(ApiError::invalid("neither `fromImage` nor `fromSrc` was given")),
-        _ => return Err(ApiError::not_implemented("importing from a URL (`fromSrc`)")),
+        url => return import_url(&call, url, platform).await,
     }
-    let message = call.query.non_empty("message").unwrap_or("Imported from -").to_owned();
-    let request = ImportRequest {
-        repository: call.query.get("repo").to_owned(),
-        tag: call.query.get("tag").to_owned(),
-        changes: call.query.all("changes").map(str::to_owned).collect(),
-        message,
-        platform,
-    };
+    let request = import_request(&call, "-", platform);
     let Call { app, peer, request: http, .. } = call;
     let id = app.engine.images.import(body_stream(http.into_body()), request).await?;
     let (sender, receiver) = mpsc::channel(1);
     // There is room for one.
     let _ = sender.try_send(JsonMessage { status: id, ..JsonMessage::default() });
     Ok(streams::stream_body(peer, reply::JSON, |body| send_progress(body, receiver)))
+}
+
+async fn import_url(call: &Call, url: &str, platform: Option<Platform>) -> Outcome {
+    let request = import_request(call, url, platform);
+    let progress = call.app.engine.images.import_url(url, request).await?;
+    Ok(streams::stream_body(Arc::clone(&call.peer), reply::JSON, |body| send_progress(body, progress)))
+}
+
+fn import_request(call: &Call, source: &str, platform: Option<Platform>) -> ImportRequest {
+    let default = format!("Imported from {source}");
+    ImportRequest {
+        repository: call.query.get("repo").to_owned(),
+        tag: call.query.get("tag").to_owned(),
+        changes: call.query.all("changes").map(str::to_owned).collect(),
+        message: call.query.non_empty("message").map_or(default, str::to_owned),
+        platform,
+    }
 }
 
 async fn load(call: Call) -> Outcome {
@@ -190,6 +204,18 @@ async fn inspect(call: Call) -> Outcome {
 async fn history(call: Call) -> Outcome {
     let platform = if call.at_least(48) { platform_by_json(call.query.get("platform"))? } else { None };
     reply::json(StatusCode::OK, &call.app.engine.images.history(call.value("name"), platform.as_ref()).await?)
+}
+
+async fn attestations(call: Call) -> Outcome {
+    if call.query.all("platform").count() > 1 {
+        return Err(ApiError::invalid("only one platform value is currently supported"));
+    }
+    let options = AttestationOptions {
+        platform: platform_by_json(call.query.get("platform"))?,
+        types: call.query.all("type").map(str::trim).filter(|kind| !kind.is_empty()).map(str::to_owned).collect(),
+        statement: call.query.flag("statement"),
+    };
+    reply::json(StatusCode::OK, &call.app.engine.images.attestations(call.value("name"), options).await?)
 }
 
 async fn push(call: Call) -> Outcome {

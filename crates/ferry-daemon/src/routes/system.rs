@@ -2,8 +2,9 @@
 
 use ferry_api::event::Message;
 use ferry_api::system::{ComponentVersion, Platform, Version};
-use ferry_api::version::{self, Reply};
+use ferry_api::version::{self, ApiVersion, Reply};
 use ferry_engine::events::EventQuery;
+use ferry_engine::system::UsageKinds;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, PRAGMA};
 use hyper::{Method, Response, StatusCode};
 use serde_json::Value;
@@ -24,8 +25,26 @@ pub(super) fn routes() -> Vec<Route> {
         get("/version", version),
         get("/info", info),
         get("/events", events),
+        get("/system/df", disk_usage),
         route(Method::OPTIONS, "/{any:.*}", options),
     ]
+}
+
+async fn disk_usage(call: Call) -> Outcome {
+    let asked = call.at_least(42) && call.query.has("type");
+    let kinds = match asked {
+        true => UsageKinds::parse(call.query.all("type"))?,
+        false => UsageKinds::ALL,
+    };
+    let usage = call.app.engine.system.disk_usage(kinds).await?;
+    // Who asks for everything knows the newer lists; others get the older ones beside them.
+    let both = ApiVersion::new(1, 52);
+    let shape = match call.version {
+        version if version < both => version,
+        _ if call.query.flag("verbose") => version::NEWEST,
+        _ => both,
+    };
+    reply::shaped(Reply::DiskUsage, shape, &usage)
 }
 
 async fn options(_call: Call) -> Outcome {

@@ -4,18 +4,24 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ferry_api::stream::{JsonMessage, Progress};
 use ferry_spec::image::{ContainerConfig, History, RootFs};
 use ferry_spec::{Descriptor, DiffId, ImageConfig, Manifest, Platform, Reference, media_type};
 use ferry_store::archive::ImportedLayer;
 use futures_util::Stream;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 use super::body::Body;
 use super::changes;
 use super::layers::{Hold, Layer, blocking, layer_failed};
 use super::names::{dangling_name, parse_repo_and_tag};
+use super::progress::{JsonMessageStream, Pace, amount, line};
 use super::{Images, Inner};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
+
+/// Messages that a client of an import may be behind.
+const PROGRESS_QUEUE: usize = 256;
 
 /// What to make of a tar.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +58,62 @@ impl Images {
         let body = Body::read(body);
         let inner = Arc::clone(&self.inner);
         blocking(move || inner.import(body, name, config, &request)).await
+    }
+}
+
+impl Images {
+    /// As [`Images::import`], with the tar behind a URL; tells how it goes. A failure after the begin is the last message.
+    ///
+    /// # Errors
+    /// InvalidArgument for the name, a change or the URL; what the server says.
+    pub async fn import_url(&self, url: &str, request: ImportRequest) -> Result<JsonMessageStream> {
+        if !request.repository.is_empty() {
+            parse_repo_and_tag(&request.repository, &request.tag)?;
+        }
+        changes::apply(&request.changes)?;
+        let mut download = self.inner.client.download(url).await.map_err(|error| match &error {
+            ferry_registry::Error::Configuration(text) => Error::invalid(text.clone()),
+            _ => Error::internal(format!("failed to GET {url}")).with_source(error),
+        })?;
+        let total = i64::try_from(download.length().unwrap_or_default()).unwrap_or(i64::MAX);
+        let (sender, receiver) = mpsc::channel(PROGRESS_QUEUE);
+        let (pieces, body) = mpsc::channel(1);
+        let shown = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+        // A client that has left misses the text; the import goes on.
+        let _ = sender.try_send(line("", format!("Downloading from {shown}")));
+        let progress = sender.clone();
+        tokio::spawn(async move {
+            let (mut current, mut pace) = (0, Pace::new());
+            loop {
+                let piece = match download.next().await {
+                    Ok(None) => return,
+                    Ok(Some(piece)) => Ok(piece),
+                    Err(error) => Err(io::Error::other(error.to_string())),
+                };
+                current += piece.as_ref().map_or(0, Bytes::len);
+                if pace.is_due() {
+                    let current = i64::try_from(current).unwrap_or(i64::MAX);
+                    let _ =
+                        progress.try_send(amount("", "Importing", Progress { current, total, ..Progress::default() }));
+                }
+                let failed = piece.is_err();
+                if pieces.send(piece).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        let images = self.clone();
+        tokio::spawn(async move {
+            let body = futures_util::stream::unfold(body, |mut body: mpsc::Receiver<io::Result<Bytes>>| async move {
+                body.recv().await.map(|piece| (piece, body))
+            });
+            let message = match images.import(body, request).await {
+                Ok(id) => line("", id),
+                Err(error) => JsonMessage::failed(error.text()),
+            };
+            let _ = sender.send(message).await;
+        });
+        Ok(receiver)
     }
 }
 

@@ -4,6 +4,7 @@
 //! end of its input only after the blob has proved to be what the manifest says, so nothing becomes visible before both digests fit.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -139,6 +140,8 @@ impl Inner {
         let permit = self.downloads.acquire().await.expect("never closed");
         let descriptor = &layer.descriptor;
         let writer = self.store.writer(&descriptor.digest, Some(descriptor.size)).map_err(layer_failed)?;
+        // What an earlier transfer left is not fetched again.
+        let begun = writer.offset();
         let (sender, receiver) = mpsc::channel(PIECES);
         let unpacked = {
             let (inner, hold, layer) = (Arc::clone(self), Arc::clone(hold), layer.clone());
@@ -147,7 +150,7 @@ impl Inner {
                 inner.receive(&layer, writer, receiver)
             })
         };
-        let mut stream = repository.blob(descriptor);
+        let mut stream = repository.blob_from(descriptor, begun);
         let mut pace = Pace::new();
         let mut fetched = Ok(());
         loop {
@@ -155,6 +158,10 @@ impl Inner {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break,
                 Err(error) => {
+                    if !error.is_interruption() {
+                        // What came so far is no good beginning.
+                        let _ = sender.send(Piece::Spoiled).await;
+                    }
                     fetched = Err(super::pull::fetch_failed(error));
                     break;
                 }
@@ -180,10 +187,9 @@ impl Inner {
 
     /// Takes the pieces of a layer from the channel, on a thread.
     fn receive(&self, layer: &Layer, writer: BlobWriter, pieces: mpsc::Receiver<Piece>) -> Result<()> {
-        let mut source = Incoming { pieces, current: Bytes::new(), writer: Some(writer), failure: None };
-        if let Some(writer) = &mut source.writer {
-            writer.restart().map_err(layer_failed)?;
-        }
+        let begun = writer.written().map_err(layer_failed)?;
+        let mut source =
+            Incoming { begun: Some(begun), pieces, current: Bytes::new(), writer: Some(writer), failure: None };
         let unpacked = if self.store.has_layer(&layer.chain()) {
             io::copy(&mut source, &mut io::sink()).map(drop).map_err(|error| Error::internal(error.to_string()))
         } else {
@@ -233,12 +239,16 @@ impl Drop for Turn {
 
 enum Piece {
     Bytes(Bytes),
-    /// All that was announced has come; without it the transfer was broken off.
+    /// All that was announced has come; without it the transfer was broken off, and may go on some other time.
     End,
+    /// The other side sends what it should not.
+    Spoiled,
 }
 
 /// The pieces of a blob as a reader that stores what it passes on.
 struct Incoming {
+    /// What is there from an earlier transfer, until it has been read.
+    begun: Option<io::Take<File>>,
     pieces: mpsc::Receiver<Piece>,
     current: Bytes,
     writer: Option<BlobWriter>,
@@ -256,6 +266,12 @@ impl Incoming {
 
 impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(begun) = &mut self.begun {
+            match begun.read(buffer) {
+                Ok(0) => self.begun = None,
+                read => return read,
+            }
+        }
         while self.current.is_empty() {
             let Some(writer) = &mut self.writer else { return Ok(0) };
             match self.pieces.blocking_recv() {
@@ -268,7 +284,15 @@ impl Read for Incoming {
                     let committed = self.writer.take().map_or(Ok(()), BlobWriter::commit);
                     committed.map_err(|error| self.fail(layer_failed(error)))?;
                 }
-                None => return Err(self.fail(Error::internal("the transfer was broken off"))),
+                Some(Piece::Spoiled) => return Err(self.fail(Error::internal("the transfer was given up"))),
+                None => {
+                    if let Some(writer) = self.writer.take()
+                        && let Err(error) = writer.keep_partial()
+                    {
+                        tracing::debug!(%error, "the beginning of a layer is not kept");
+                    }
+                    return Err(self.fail(Error::internal("the transfer was broken off")));
+                }
             }
         }
         let count = buffer.len().min(self.current.len());

@@ -145,7 +145,7 @@ impl Shares {
 }
 
 /// Filters with what they need looked up.
-struct Filter<'a> {
+pub(super) struct Filter<'a> {
     filters: &'a Filters,
     /// Images made before these moments.
     before: Vec<i64>,
@@ -157,7 +157,7 @@ struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    fn read(inner: &Inner, filters: &'a Filters) -> Result<Self> {
+    pub(super) fn read(inner: &Inner, filters: &'a Filters) -> Result<Self> {
         let created = |name: &str| -> Result<Vec<i64>> {
             let mut moments = Vec::new();
             for text in filters.get(name) {
@@ -184,7 +184,7 @@ impl<'a> Filter<'a> {
         })
     }
 
-    fn fits(&self, inner: &Inner, record: &ImageRecord) -> bool {
+    pub(super) fn fits(&self, inner: &Inner, record: &ImageRecord) -> bool {
         self.dangling.is_none_or(|wanted| wanted == is_dangling(record))
             && self.until.iter().all(|moment| record.updated_ns < *moment)
             && self.fits_reference(&record.reference)

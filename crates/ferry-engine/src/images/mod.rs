@@ -9,6 +9,7 @@
 //! Locks: `state` is taken for look-ups and for writing one name record, never across a transfer. `transfers` is taken for a
 //! look-up alone. Neither is held while the other is taken.
 
+mod attestations;
 mod body;
 mod bundled;
 mod changes;
@@ -40,7 +41,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ferry_registry::{Client, ClientConfig, Proxies};
+use ferry_registry::{Client, ClientConfig, Mirrors, Proxies, RetryPolicy};
 use ferry_spec::{Digest, Index, Platform, Reference};
 use ferry_store::{ImageRecord, Live, Store};
 use tokio::sync::Semaphore;
@@ -49,6 +50,7 @@ use crate::config::EngineConfig;
 use crate::error::{Context, Error, Result};
 use crate::events::Events;
 
+pub use attestations::AttestationOptions;
 pub(crate) use body::Body;
 pub(crate) use changes::apply_to as apply_changes;
 pub(crate) use commit::{Commit, CommitName};
@@ -101,8 +103,14 @@ impl Images {
     /// # Errors
     /// When they cannot be read.
     pub fn open(config: &EngineConfig, store: Store, events: Events) -> Result<Self> {
+        let mut mirrors = Mirrors::default();
+        mirrors.add("docker.io", config.registry_mirrors.clone());
+        for (registry, settings) in &config.registries {
+            mirrors.add(registry, settings.mirrors.clone());
+        }
         let client = Client::new(ClientConfig {
-            mirrors: config.registry_mirrors.clone(),
+            mirrors,
+            retry: RetryPolicy { tries: config.max_download_attempts, ..RetryPolicy::default() },
             insecure: config.insecure_registries.clone(),
             proxies: Proxies {
                 http: config.proxies.http.clone(),

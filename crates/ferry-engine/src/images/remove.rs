@@ -9,8 +9,9 @@ use ferry_spec::reference::AnyReference;
 use ferry_spec::{Digest, Platform, Reference};
 use ferry_store::ImageRecord;
 
-use super::names::{dangling_name, is_dangling, no_such_image, short};
-use super::resolve::id_prefix;
+use super::list::Filter;
+use super::names::{dangling_name, familiar, is_dangling, no_such_image, short};
+use super::resolve::{id_prefix, platform_not_found};
 use super::{Images, Inner};
 use crate::error::{Error, Result};
 
@@ -30,12 +31,17 @@ impl Images {
     ) -> Result<Vec<DeleteItem>> {
         // Parents exist for the classic builder alone, so there is nothing to prune.
         let _ = prune;
-        if !platforms.is_empty() {
-            return Err(Error::not_implemented("removing single platforms of an image"));
+        if !platforms.is_empty() && !force {
+            return Err(Error::invalid(
+                "Content will be removed from all images referencing this variant. Use \u{2014}-force to force delete.",
+            ));
         }
         let reference = reference.to_owned();
         self.blocking(move |inner| {
-            let removed = inner.remove(&reference, force);
+            let removed = match platforms.is_empty() {
+                true => inner.remove(&reference, force),
+                false => inner.remove_platforms(&reference, &platforms),
+            };
             inner.collect();
             removed
         })
@@ -49,14 +55,18 @@ impl Images {
     /// # Errors
     /// InvalidArgument for a filter.
     pub async fn prune(&self, filters: Filters) -> Result<PruneReport> {
-        filters.validate(&["dangling"])?;
+        filters.validate(&["dangling", "label", "label!", "until"])?;
         let dangling_only = crate::filter::boolean(&filters, "dangling")?.unwrap_or(true);
+        let mut others = filters;
+        // Here it does not choose between the two kinds; it says whether named images may go as well.
+        others.remove("dangling");
         self.blocking(move |inner| {
             let mut report = PruneReport::default();
+            let filter = Filter::read(inner, &others)?;
             let records: Vec<ImageRecord> = inner.state().names.values().cloned().collect();
             for record in records {
                 let used = !inner.users_of(&record.target.digest).is_empty();
-                if used || (dangling_only && !is_dangling(&record)) {
+                if used || (dangling_only && !is_dangling(&record)) || !filter.fits(inner, &record) {
                     continue;
                 }
                 let removed = inner.remove(&record.reference.to_string(), false)?;
@@ -113,6 +123,34 @@ impl Inner {
             return self.leave_nameless(&all);
         }
         self.remove_all(id, &all, heed)
+    }
+
+    /// Removes the content of single platforms; names and index stay.
+    fn remove_platforms(&self, text: &str, platforms: &[Platform]) -> Result<Vec<DeleteItem>> {
+        let record = self.find(text)?;
+        let id = &record.target.digest;
+        // Which of its platforms a container was made of is not known here, and its layers must not go.
+        if let Some((container, running)) = self.users_of(id).into_iter().next() {
+            let how = if running { "running" } else { "stopped" };
+            let reason = format!("image is being used by {how} container {}", short(&container));
+            return Err(conflict(short(id.as_str()), "cannot be forced", &reason));
+        }
+        let mut removed = Vec::new();
+        for platform in platforms {
+            let failed = |error: Error| {
+                Error::new(
+                    error.kind(),
+                    format!("failed to delete platform {platform} for image {id}: {}", error.text()),
+                )
+            };
+            let parsed = self.best(&record, Some(platform)).map_err(failed)?;
+            let parsed = parsed.ok_or_else(|| failed(platform_not_found(&familiar(&record), Some(platform))))?;
+            let gone = self.discard_manifests(std::slice::from_ref(&parsed.descriptor)).map_err(failed)?;
+            removed.extend(
+                gone.into_iter().map(|digest| DeleteItem { deleted: digest.to_string(), ..DeleteItem::default() }),
+            );
+        }
+        Ok(removed)
     }
 
     /// Returns the record whose name `text` is, to the letter.

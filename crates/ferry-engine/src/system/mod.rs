@@ -1,6 +1,7 @@
-//! What is told about the whole: `GET /info`.
+//! What is told about the whole: `GET /info`, `GET /system/df`.
 
 mod host;
+mod usage;
 
 use std::sync::Arc;
 
@@ -15,6 +16,9 @@ use crate::containers::Containers;
 use crate::containers::state::Status;
 use crate::error::Result;
 use crate::images::Images;
+use crate::volumes::Volumes;
+
+pub use usage::UsageKinds;
 
 /// Tells about the engine and its host.
 #[derive(Clone)]
@@ -24,6 +28,7 @@ pub struct System {
     store: Store,
     containers: Containers,
     images: Images,
+    volumes: Volumes,
 }
 
 impl System {
@@ -33,8 +38,9 @@ impl System {
         store: Store,
         containers: Containers,
         images: Images,
+        volumes: Volumes,
     ) -> Self {
-        Self { id, config, store, containers, images }
+        Self { id, config, store, containers, images, volumes }
     }
 
     /// Describes engine and host.

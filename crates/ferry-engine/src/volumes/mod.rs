@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ferry_api::filters::Filters;
-use ferry_api::volume::{CreateRequest, ListResponse, PruneReport, Volume};
+use ferry_api::volume::{CreateRequest, ListResponse, PruneReport, UsageData, Volume};
 use ferry_store::record::{self, Syncer};
 use serde::{Deserialize, Serialize};
 
@@ -241,6 +241,28 @@ impl Volumes {
                 }
             }
             Ok(report)
+        })
+        .await
+    }
+
+    /// Lists every volume with its bytes and how many containers use it.
+    ///
+    /// # Errors
+    /// When the measuring ends early.
+    pub async fn usage(&self) -> Result<Vec<Volume>> {
+        let volumes = self.clone();
+        blocking(move || {
+            let entries: Vec<(VolumeRecord, usize)> =
+                volumes.table().values().map(|entry| (entry.record.clone(), entry.users.len())).collect();
+            let measured = entries.into_iter().map(|(record, users)| {
+                let size = folder_size_bytes(&volumes.data_folder(&record.name));
+                let usage = UsageData {
+                    ref_count: i64::try_from(users).unwrap_or(i64::MAX),
+                    size: i64::try_from(size).unwrap_or(i64::MAX),
+                };
+                Volume { usage_data: Some(usage), ..volumes.describe(&record) }
+            });
+            Ok(measured.collect())
         })
         .await
     }

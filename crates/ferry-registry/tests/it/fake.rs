@@ -59,6 +59,8 @@ pub(crate) struct Faults {
     pub(crate) storage: VecDeque<u16>,
     /// How many of the next storage bodies end after half of what is left.
     pub(crate) cuts: u32,
+    /// The same, for bodies that are not small.
+    pub(crate) big_cuts: u32,
     /// A storage that ignores `Range`.
     pub(crate) no_ranges: bool,
     /// A token is refused after so many requests.
@@ -523,8 +525,13 @@ async fn storage(state: &State, seen: &Seen) -> Response<Body> {
         let body = stream::iter([Ok(Frame::data(rest.slice(..half)))]).chain(stream::pending());
         return response.body(BodyExt::boxed(StreamBody::new(body))).unwrap();
     }
-    if faults.cuts > 0 {
-        faults.cuts -= 1;
+    let big = faults.big_cuts > 0 && rest.len() > 2000;
+    if faults.cuts > 0 || big {
+        if big {
+            faults.big_cuts -= 1;
+        } else {
+            faults.cuts -= 1;
+        }
         sent.fetch_add(half as u64, std::sync::atomic::Ordering::SeqCst);
         let sent = stream::iter([Ok(Frame::data(rest.slice(..half)))]);
         // The half is flushed before the connection breaks.

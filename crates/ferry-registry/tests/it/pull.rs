@@ -127,7 +127,7 @@ async fn a_mirror_is_asked_first_and_sees_no_credentials() {
     let fake = Fake::start().await;
     let image = fake.image("library/app", Some("1"), "{}", &[]);
     let mirrored = Client::new(ClientConfig {
-        mirrors: vec!["http://127.0.0.1:1".to_owned(), format!("http://{}", fake.host)],
+        mirrors: mirrors("docker.io", &["http://127.0.0.1:1", &format!("http://{}", fake.host)]),
         ..config()
     });
     let reference = Reference::parse("app:1").unwrap();
@@ -151,4 +151,44 @@ async fn tags_are_listed_over_all_pages() {
     assert_eq!(repository.tags().await.unwrap(), ["1", "2", "latest"]);
     let (_, repository) = open(&fake, "a/c");
     assert_eq!(repository.tags().await.unwrap_err().to_string(), format!("{}/a/c: not found", fake.host));
+}
+
+fn mirrors(registry: &str, urls: &[&str]) -> ferry_registry::Mirrors {
+    let mut mirrors = ferry_registry::Mirrors::default();
+    mirrors.add(registry, urls.iter().map(|&url| url.to_owned()).collect());
+    mirrors
+}
+
+#[tokio::test]
+async fn any_registry_may_have_a_mirror_with_a_user_of_its_own() {
+    let fake = Fake::start().await;
+    fake.fault(|faults| faults.basic = true);
+    let image = fake.image("team/app", Some("1"), "{}", &[]);
+    let url = format!("http://user:pass@{}", fake.host);
+    let client = Client::new(ClientConfig { mirrors: mirrors("*.invalid", &[&url]), ..config() });
+    let reference = Reference::parse("quay.invalid/team/app:1").unwrap();
+    let stolen = Credentials { username: "other".into(), password: "secret".into(), ..Credentials::default() };
+    let repository = client.repository(&reference, Some(stolen)).unwrap();
+    assert_eq!(repository.resolve(&reference).await.unwrap(), image);
+    let seen = fake.seen();
+    assert!(seen.iter().all(|seen| seen.query == "ns=quay.invalid"), "the mirror learns which registry is meant");
+    let sent: Vec<_> = seen.into_iter().filter_map(|seen| seen.authorization).collect();
+    assert!(!sent.is_empty() && sent.iter().all(|text| text == "Basic dXNlcjpwYXNz"), "{sent:?}");
+}
+
+#[tokio::test]
+async fn a_blob_is_read_from_its_middle() {
+    let fake = Fake::start().await;
+    let blob = fake.blob(media_type::OCI_LAYER, BODY);
+    let (_, repository) = open(&fake, "a:1");
+    for offset in [40_000, BODY.len()] {
+        let mut stream = repository.blob_from(&blob, offset as u64);
+        let mut read = 0;
+        while let Some(piece) = stream.next().await.unwrap() {
+            read += piece.len();
+        }
+        assert_eq!(read, BODY.len() - offset);
+    }
+    let ranges: Vec<_> = fake.seen().into_iter().filter_map(|seen| seen.range).collect();
+    assert!(ranges.iter().all(|range| range == "bytes=40000-"), "{ranges:?}");
 }

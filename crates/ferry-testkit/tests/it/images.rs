@@ -116,3 +116,126 @@ fn older_docker_loads_what_was_saved_and_the_other_way_round() {
     let layers = daemon.inspect("full", "{{json .RootFS.Layers}}");
     assert_eq!(docker.docker(&["inspect", "-f", "{{json .RootFS.Layers}}", "full"]).ok(), layers);
 }
+
+#[test]
+fn disk_usage_is_what_the_disk_says() {
+    if !programs::need_root() {
+        return;
+    }
+    let host = Mirrored::start();
+    let daemon = &host.daemon;
+    let _ = daemon.run(&["pull", "multi"]).ok();
+    let _ = daemon.run(&["pull", "full"]).ok();
+    let script = "dd if=/dev/zero of=/data/f bs=1000 count=3; dd if=/dev/zero of=/x bs=1000 count=2";
+    let _ = daemon.run(&["run", "--name", "one", "-v", "kept:/data", "multi", "sh", "-c", script]).ok();
+    let _ = daemon.run(&["volume", "create", "unused"]).ok();
+    let usage = daemon.api("GET", "/v1.52/system/df?verbose=1", None).json();
+    let blobs: u64 = std::fs::read_dir(daemon.data_root().join("content/blobs/sha256"))
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    let layers: u64 = daemon
+        .sh(&format!(
+            "find {}/layers/*/diff -type f -printf '%s\\n' | awk '{{ sum += $1 }} END {{ print sum }}'",
+            daemon.data_root().display()
+        ))
+        .ok()
+        .parse()
+        .unwrap();
+    assert_eq!(usage["ImageUsage"]["TotalSize"], blobs + layers);
+    assert_eq!((&usage["ImageUsage"]["TotalCount"], &usage["ImageUsage"]["ActiveCount"]), (&2.into(), &1.into()));
+    assert_eq!(usage["ContainerUsage"]["TotalSize"], 2000);
+    assert_eq!(usage["ContainerUsage"]["Reclaimable"], 2000);
+    assert_eq!(usage["VolumeUsage"]["TotalSize"], 3000);
+    assert_eq!(usage["VolumeUsage"]["ActiveCount"], 1);
+    assert!(usage.get("LayersSize").is_none());
+    let older = daemon.api("GET", "/v1.51/system/df", None).json();
+    assert_eq!(older["LayersSize"], blobs + layers);
+    assert_eq!(older["Volumes"].as_array().unwrap().len(), 2);
+    let one = daemon.api("GET", "/v1.52/system/df?type=volume", None).json();
+    assert!(one.get("Images").is_none() && one["VolumeUsage"]["TotalCount"] == 2);
+    assert_eq!(daemon.api("GET", "/v1.52/system/df?type=x", None).status, 400);
+
+    let table = daemon.run(&["system", "df"]).ok();
+    assert!(table.starts_with("TYPE            TOTAL     ACTIVE    SIZE"), "{table}");
+    assert!(table.contains("\nContainers      1         0         2kB       2kB (100%)\n"), "{table}");
+    let verbose = daemon.run(&["system", "df", "-v"]).ok();
+    assert!(verbose.contains("\nLocal Volumes space usage:\n\nVOLUME NAME   LINKS     SIZE\n"), "{verbose}");
+    assert!(verbose.contains("kept          1         3kB"), "{verbose}");
+    assert_eq!(
+        daemon.run(&["system", "df", "--format", "{{.Type}}:{{.TotalCount}}"]).ok(),
+        "Images:2\nContainers:1\nLocal Volumes:2\nBuild Cache:0"
+    );
+
+    let asked = daemon.run_with_input(&["system", "prune"], b"n\n");
+    assert!(asked.fails_with(1).ends_with("system prune has been cancelled"), "{asked}");
+    let pruned = daemon.run(&["system", "prune", "-a", "-f"]).ok();
+    assert!(pruned.contains("Deleted Images:\n") && pruned.contains("untagged: full:latest"), "{pruned}");
+    assert_eq!(daemon.run(&["images", "-q"]).ok(), "");
+}
+
+#[test]
+fn single_platforms_are_removed_and_filters_choose_what_is_pruned() {
+    if !programs::need_root() {
+        return;
+    }
+    let host = Mirrored::start();
+    let daemon = &host.daemon;
+    let _ = daemon.run(&["pull", "multi"]).ok();
+    let _ = daemon.run(&["pull", "--platform", "linux/arm64", "multi"]).ok();
+    let _ = daemon.run(&["pull", "busybox"]).ok();
+    let unforced = daemon.run(&["rmi", "--platform", "linux/arm64", "multi"]);
+    assert!(
+        unforced.fails_with(1).contains("Content will be removed from all images referencing this variant."),
+        "{unforced}"
+    );
+    let removed = daemon.run(&["rmi", "-f", "--platform", "linux/arm64", "multi"]).ok();
+    assert!(removed.starts_with("Deleted: sha256:"), "{removed}");
+    let gone = daemon.run(&["image", "inspect", "--platform", "linux/arm64", "multi"]);
+    assert!(gone.code == 1, "{gone}");
+    assert_eq!(daemon.run(&["run", "--rm", "multi", "echo", "here"]).ok(), "here");
+    let _ = daemon.run(&["run", "--name", "user", "multi", "true"]).ok();
+    let used = daemon.run(&["rmi", "-f", "--platform", "linux/amd64", "multi"]);
+    assert!(used.fails_with(1).contains("cannot be forced"), "{used}");
+
+    let _ = daemon.run(&["pull", "full"]).ok();
+    let kept = daemon.run(&["image", "prune", "-af", "--filter", "label!=org.example.label"]).ok();
+    assert!(kept.contains("untagged: busybox:latest") && !kept.contains("full"), "{kept}");
+    let none = daemon.run(&["image", "prune", "-af", "--filter", "until=24h"]).ok();
+    assert_eq!(none, "Total reclaimed space: 0B");
+    let rest = daemon.run(&["image", "prune", "-af", "--filter", "label=org.example.label=value"]).ok();
+    assert!(rest.contains("untagged: full:latest"), "{rest}");
+    assert_eq!(daemon.run(&["images", "--format", "{{.Repository}}"]).ok(), "multi");
+}
+
+#[test]
+fn archives_are_imported_from_a_url() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let dir = daemon.sandbox().dir();
+    let _ = daemon
+        .sh(&format!(
+            "mkdir {0}/www && cp {1} {0}/www/root.tar && xz -k {0}/www/root.tar",
+            dir.display(),
+            ferry_testkit::material::Material::get().rootfs().display()
+        ))
+        .ok();
+    let _server = daemon
+        .sh(&format!("cd {}/www && (python3 -m http.server --bind 127.0.0.1 8000 >/dev/null 2>&1 &)", dir.display()));
+    crate::until("the server to listen", || daemon.sandbox().http_get("127.0.0.1:8000", "/").is_ok());
+    let imported =
+        daemon.run(&["import", "-c", "CMD [\"echo\", \"from afar\"]", "http://127.0.0.1:8000/root.tar", "afar:1"]);
+    let lines: Vec<String> = imported.ok().lines().map(str::to_owned).collect();
+    assert_eq!(lines[0], "Downloading from http://127.0.0.1:8000/root.tar");
+    assert_eq!(lines.last().unwrap(), &daemon.inspect("afar:1", "{{.Id}}"));
+    assert_eq!(daemon.run(&["run", "--rm", "afar:1"]).ok(), "from afar");
+    let _ = daemon.run(&["import", "http://127.0.0.1:8000/root.tar.xz", "packed:1"]).ok();
+    assert_eq!(
+        daemon.inspect("packed:1", "{{json .RootFS.Layers}}"),
+        daemon.inspect("afar:1", "{{json .RootFS.Layers}}")
+    );
+    let missing = daemon.run(&["import", "http://127.0.0.1:8000/none.tar"]);
+    assert!(missing.fails_with(1).contains("failed to GET http://127.0.0.1:8000/none.tar"), "{missing}");
+}

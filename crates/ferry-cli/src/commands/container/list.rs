@@ -18,7 +18,7 @@ const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Stat
 const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate:{{pad .State 1 0}}\n\
                    status:{{pad .Status 1 0}}\nnames: {{.Names}}\nlabels:{{pad .Labels 1 0}}\nports:{{pad .Ports 1 0}}\n";
 
-const HEADERS: &[(&str, &str)] = &[
+pub(crate) const HEADERS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
     ("Names", "NAMES"),
     ("Image", "IMAGE"),
@@ -91,7 +91,7 @@ fn check_template(format: &str) -> Result<()> {
         .map_err(|error| Failure::new(format!("failed to execute template: {error}")))
 }
 
-fn row(container: &Summary, truncate: bool) -> Vec<(&'static str, Value)> {
+pub(crate) fn row(container: &Summary, truncate: bool) -> Vec<(&'static str, Value)> {
     let id = if truncate { human::short_id(&container.id) } else { &container.id };
     let command = if truncate { human::ellipsis(&container.command, 20) } else { container.command.clone() };
     let labels: Vec<String> = container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();

@@ -8,7 +8,7 @@ pub(super) mod diff;
 pub(super) mod exec;
 pub(super) mod export;
 pub(super) mod kill;
-pub(super) mod list;
+pub(in crate::commands) mod list;
 pub(super) mod logs;
 pub(super) mod pause;
 pub(super) mod port;

@@ -16,7 +16,7 @@ const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.S
 const DIGEST_TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const RAW: &str = "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n";
 
-const HEADERS: &[(&str, &str)] = &[
+pub(crate) const HEADERS: &[(&str, &str)] = &[
     ("ID", "IMAGE ID"),
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
@@ -108,6 +108,16 @@ fn names(image: &Summary, digests: bool, needs_digest: bool) -> Vec<(String, Str
         }
     }
     found
+}
+
+/// The row of an image in `system df`: one, with the first of its names.
+pub(crate) fn usage_row(image: &Summary, truncate: bool) -> Vec<(&'static str, Value)> {
+    const NONE: &str = "<none>";
+    let first = image.repo_tags.first().filter(|name| *name != "<none>:<none>");
+    match first.and_then(|name| Reference::parse(name).ok()) {
+        Some(name) => row(image, truncate, &name.familiar_name(), name.tag().unwrap_or(NONE), NONE),
+        None => row(image, truncate, NONE, NONE, NONE),
+    }
 }
 
 fn row(image: &Summary, truncate: bool, repository: &str, tag: &str, digest: &str) -> Vec<(&'static str, Value)> {

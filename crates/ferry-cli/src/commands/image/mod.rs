@@ -2,7 +2,7 @@
 
 pub(super) mod history;
 pub(super) mod import;
-pub(super) mod list;
+pub(in crate::commands) mod list;
 pub(super) mod load;
 pub(super) mod prune;
 pub(super) mod pull;

@@ -1,4 +1,6 @@
 //! Commands on the daemon.
 
+pub(super) mod disk_usage;
 pub(super) mod events;
 pub(super) mod info;
+pub(super) mod prune;

@@ -66,11 +66,17 @@ impl Service {
         until("content is gone", async || {
             self.store.blobs().unwrap().is_empty()
                 && self.store.layers().is_empty()
-                && is_empty(&self.folder.path().join("content/ingest"))
+                && !has_files(&self.folder.path().join("content/ingest"))
                 && is_empty(&self.folder.path().join("images"))
         })
         .await;
     }
+}
+
+/// Beginnings of transfers that broke are kept for a while.
+fn has_files(folder: &Path) -> bool {
+    let mut files = std::fs::read_dir(folder).unwrap().flatten();
+    files.any(|entry| entry.path().extension().is_none_or(|extension| extension != "part"))
 }
 
 fn is_empty(folder: &Path) -> bool {

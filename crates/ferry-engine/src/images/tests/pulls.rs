@@ -162,7 +162,9 @@ async fn the_bundled_image_stands_in_for_its_registry() {
 async fn the_bundled_image_does_not_stand_in_for_a_registry_that_answers() {
     let fake = Fake::start().await;
     let mirrors = vec![format!("http://{}", fake.host)];
-    let service = service_with(ClientConfig { mirrors, ..nowhere() });
+    let mut named = ferry_registry::Mirrors::default();
+    named.add("docker.io", mirrors);
+    let service = service_with(ClientConfig { mirrors: named, ..nowhere() });
     let request = PullRequest { reference: "hello-world:latest".to_owned(), ..PullRequest::default() };
     let error = service.images.pull(request.clone()).await.unwrap_err();
     assert_eq!(

@@ -196,3 +196,30 @@ async fn a_wrong_password_is_told_as_the_token_server_words_it() {
     assert_eq!(kind_of(&error), ErrorKind::Unauthorized);
     assert_eq!(error.text(), "authentication required - incorrect username or password");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_goes_on_where_an_earlier_one_broke_off() {
+    let (fake, service) = (Fake::start().await, service());
+    let content: String = (0..300_000)
+        .map(|number: u32| char::from(b'a' + (number.wrapping_mul(2_654_435_761) >> 27) as u8 % 26))
+        .collect();
+    let tree = super::tree(&[("file", &content)]);
+    let blob = fake.blob(media_type::OCI_LAYER, tree.clone());
+    let config = config("amd64", &[DiffId(Digest::sha256(&tree))]);
+    fake.image("app", Some("1"), &config, std::slice::from_ref(&blob));
+    fake.fault(|faults| faults.big_cuts = 20);
+    assert_ne!(failure(service.pull(&fake, "app:1").await), "");
+    let partial = service.folder.path().join("content/ingest").join(format!("sha256-{}.part", blob.digest.hex()));
+    super::until("the beginning is kept", async || partial.exists()).await;
+    fake.fault(|faults| faults.big_cuts = 0);
+    let kept = std::fs::metadata(&partial).unwrap().len();
+    assert!(kept > blob.size / 2);
+    let before = fake.bytes_sent();
+    assert_eq!(failure(service.pull(&fake, "app:1").await), "");
+    let small = config.len() as u64;
+    assert!(fake.bytes_sent() - before <= blob.size - kept + small, "nothing of it comes twice");
+    let name = format!("{}/app:1", fake.host);
+    let resolved = service.images.resolve(&name, None).unwrap();
+    let folders = service.store.layer_folders(&resolved.chain_id.unwrap()).unwrap();
+    assert_eq!(std::fs::read_to_string(folders[0].join("file")).unwrap(), content);
+}

@@ -1,0 +1,45 @@
+//! Plain downloads of what a user names by its URL: archives to import.
+
+use bytes::Bytes;
+use reqwest::Url;
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::transport::{Answer, Ask};
+
+/// The bytes behind a URL.
+pub struct Download {
+    answer: Answer,
+}
+
+impl Client {
+    /// Begins to download `url`; without a scheme it is taken as `http`.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for what is no URL; [`Error::Status`] for any answer but a good one.
+    pub async fn download(&self, url: &str) -> Result<Download> {
+        let whole = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+        let parsed = Url::parse(&whole).map_err(|error| Error::Configuration(format!("parse {whole:?}: {error}")))?;
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(Error::Configuration(format!("unsupported protocol scheme {:?}", parsed.scheme())));
+        }
+        let answer = self.transport.ask(Ask::get(parsed)).await?;
+        if answer.status().is_success() { Ok(Download { answer }) } else { Err(answer.into_error().await) }
+    }
+}
+
+impl Download {
+    /// Returns the length, when the server tells it.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.answer.content_length()
+    }
+
+    /// Returns the next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// When the connection breaks or nothing comes for too long.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.answer.chunk().await
+    }
+}
