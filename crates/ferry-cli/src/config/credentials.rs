@@ -39,6 +39,18 @@ pub(crate) struct StoredAuth {
     registrytoken: String,
 }
 
+impl StoredAuth {
+    /// Returns the entry that holds credentials.
+    fn of(auth: &AuthConfig) -> Self {
+        Self {
+            auth: encoded_pair(&auth.username, &auth.password),
+            identitytoken: auth.identitytoken.clone(),
+            registrytoken: auth.registrytoken.clone(),
+            ..Self::default()
+        }
+    }
+}
+
 /// What a helper reads and writes.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -90,6 +102,24 @@ pub(crate) fn look_up(config: &Config, key: &str) -> Result<AuthConfig, String> 
     }
 }
 
+/// Finds everything that is stored, by registry: what the file names, whoever holds it.
+///
+/// # Errors
+/// What a helper says.
+pub(crate) fn all(config: &Config) -> Result<BTreeMap<String, StoredAuth>, String> {
+    let from_variable = from_variable()?.unwrap_or_default();
+    let file = &config.file;
+    let keys = from_variable.keys().chain(file.auths.keys()).chain(file.cred_helpers.keys());
+    let mut found = BTreeMap::new();
+    for key in keys {
+        let auth = look_up(config, key)?;
+        if !auth.username.is_empty() || !auth.identitytoken.is_empty() || !auth.registrytoken.is_empty() {
+            found.insert(key.clone(), StoredAuth::of(&auth));
+        }
+    }
+    Ok(found)
+}
+
 /// Keeps credentials; returns a warning when they lie in a file that anybody with the user's rights reads.
 ///
 /// # Errors
@@ -107,12 +137,7 @@ pub(crate) fn store(config: &Config, auth: &AuthConfig) -> Result<Option<String>
         // The entry without a secret tells that there are credentials.
         return file::change(config, |auths| put(auths, key, &StoredAuth::default())).map(|_| None);
     }
-    let stored = StoredAuth {
-        auth: encoded_pair(&auth.username, &auth.password),
-        identitytoken: auth.identitytoken.clone(),
-        registrytoken: auth.registrytoken.clone(),
-        ..StoredAuth::default()
-    };
+    let stored = StoredAuth::of(auth);
     let changed = file::change(config, |auths| put(auths, key, &stored))?;
     let path = config.folder.join("config.json");
     Ok((changed && !auth.password.is_empty()).then(|| {

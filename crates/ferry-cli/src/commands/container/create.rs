@@ -8,6 +8,7 @@ use ferry_client::Client;
 use ferry_spec::platform::Platform;
 use ferry_spec::reference::AnyReference;
 
+use super::api_socket;
 use super::with_help;
 use crate::commands::image::pull;
 use crate::context::Context;
@@ -43,9 +44,6 @@ pub(super) fn build_request(parsed: &Parsed, context: &Context) -> Result<Create
     }
     let host = context.target()?.host;
     let request = options::to_request(parsed, &context.config.proxy_environment(&host)).map_err(Failure::new)?;
-    if parsed.on("use-api-socket") {
-        return Err(Failure::not_implemented("the flag `--use-api-socket`"));
-    }
     if !parsed.on_or("disable-content-trust", true) {
         return Err(Failure::not_implemented("content trust (`--disable-content-trust=false`)"));
     }
@@ -81,6 +79,8 @@ pub(super) async fn create(
     let platform = platform(parsed)?;
     let policy = parsed.text("pull").unwrap_or("missing");
     let image = request.config.image.clone();
+    let credentials =
+        if parsed.on("use-api-socket") { api_socket::add(&mut request, context)? } else { Default::default() };
     let reference = AnyReference::parse(&image).map_err(|error| Failure::new(error.to_string()))?;
     let quiet = parsed.on("quiet");
     if policy == "always" {
@@ -110,6 +110,7 @@ pub(super) async fn create(
         context.printer.note(&format!("WARNING: {warning}"));
     }
     id_file.write(&created.id)?;
+    api_socket::inject(client, &created.id, &credentials).await?;
     Ok(created.id)
 }
 
