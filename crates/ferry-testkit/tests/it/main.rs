@@ -19,6 +19,7 @@ mod map;
 mod networks;
 mod ports;
 mod pull;
+mod python;
 mod registry;
 mod restart;
 mod run;
