@@ -114,9 +114,62 @@ stops() {
     ferry stop polite && is "$(ferry inspect -f '{{.State.ExitCode}}' polite)" 5
 }
 
-confined() { # says nothing about which profile, only that a container is not without one
-    profile=$(ferry run --rm busybox cat /proc/self/attr/current | tr -d '\0')
-    case $profile in unconfined | '') echo "profile is '$profile'"; return 1 ;; esac
+profile_of() { ferry run --rm "$@" busybox cat /proc/self/attr/current | tr -d '\0'; }
+
+confined() {
+    is "$(profile_of)" 'ferry-default (enforce)' && is "$(profile_of --security-opt apparmor=docker-default)" 'ferry-default (enforce)' &&
+        is "$(profile_of --security-opt apparmor=unconfined)" unconfined && is "$(profile_of --privileged)" unconfined || return 1
+    ferry run -d --name profiled busybox sleep 1000 || return 1
+    is "$(ferry inspect -f '{{.AppArmorProfile}}' profiled)" docker-default || return 1
+    is "$(ferry exec profiled cat /proc/self/attr/current | tr -d '\0')" 'ferry-default (enforce)' && ferry rm -f profiled
+}
+
+# With every other means allowed, only the profile is left to refuse a mount and a write.
+profile_denies() {
+    try() { ferry run --rm --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt systempaths=unconfined "$@"; }
+    try --security-opt apparmor=unconfined busybox mount -t tmpfs none /tmp || return 1
+    ! try busybox mount -t tmpfs none /tmp || { echo 'a mount was not denied'; return 1; }
+    ! try busybox sh -c 'echo h >/proc/sysrq-trigger' || { echo 'sysrq was not denied'; return 1; }
+    ! ferry run --rm --security-opt apparmor=no-such-profile busybox true || { echo 'a missing profile was forgotten'; return 1; }
+}
+
+bundle() {
+    mkdir -p /bundle/rootfs && cd /bundle && tar -xf /payload/busybox.tar layer.tar && tar -xf layer.tar -C rootfs && ferry-runtime spec &&
+        sed -i 's/"terminal": true/"terminal": false/; s/^\( *\)"sh"$/\1"sleep", "1000"/' config.json
+}
+
+systemd_makes_the_cgroup() {
+    bundle || return 1
+    run="ferry-runtime --systemd-cgroup"
+    $run run -d --bundle /bundle unit </dev/null >/var/log/unit.log 2>&1 || { cat /var/log/unit.log; return 1; }
+    pid=$($run state unit | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')
+    is "$(cat "/proc/$pid/cgroup")" '0::/system.slice/ferry-unit.scope' || return 1
+    is "$(systemctl show -P ActiveState ferry-unit.scope)" active && is "$(systemctl show -P Delegate ferry-unit.scope)" yes || return 1
+    $run update --memory 64m --pids-limit 40 --cpu-quota 50000 unit || return 1
+    systemctl daemon-reload
+    group=/sys/fs/cgroup/system.slice/ferry-unit.scope
+    is "$(cat $group/memory.max)" 67108864 && is "$(cat $group/pids.max)" 40 && is "$(cat $group/cpu.max)" '50000 100000' || return 1
+    is "$(systemctl show -P MemoryMax ferry-unit.scope)" 67108864 && is "$(systemctl show -P TasksMax ferry-unit.scope)" 40 || return 1
+    $run exec unit true && $run delete --force unit || return 1
+    until_true 10 sh -c '! systemctl is-active --quiet ferry-unit.scope' || return 1
+    [ ! -e $group ]
+}
+
+# The units as they are shipped; a client's first word starts the daemon, whose end is no container's.
+activated() {
+    groupadd -f docker && ln -sf /payload/bin/ferryd /usr/bin/ferryd && cp /payload/packaging/ferry.* /etc/systemd/system/ || return 1
+    systemctl daemon-reload && systemctl start ferry.socket || return 1
+    is "$(systemctl is-active ferry.service)" inactive || return 1
+    is "$(stat -c '%a %G' /run/ferry.sock)" '660 docker' || return 1
+    is "$(curl -sS --max-time 60 --unix-socket /run/ferry.sock http://d/_ping)" OK || { journalctl -u ferry.service | tail; return 1; }
+    is "$(systemctl is-active ferry.service)" active || return 1
+    ferry run -d --name lasting busybox sleep 1000 || return 1
+    pid=$(ferry inspect -f '{{.State.Pid}}' lasting)
+    systemctl reload ferry.service && systemctl restart ferry.service || return 1
+    is "$(ferry inspect -f '{{.State.Status}} {{.State.Pid}}' lasting)" "running $pid" || return 1
+    systemctl stop ferry.service ferry.socket || return 1
+    kill -0 "$pid" || { echo 'the container went with the daemon'; return 1; }
+    systemctl start ferry.socket && is "$(ferry exec lasting echo alive)" alive && ferry rm -f lasting && systemctl stop ferry.service ferry.socket
 }
 
 nothing_left() {
@@ -150,8 +203,12 @@ if [ "$failed" -eq 0 ]; then
     check 'privileged device' device_allowed_when_privileged
     check 'kill -9 of ferryd' survives_kill
     check 'stop' stops
+    check 'AppArmor profile' confined
+    check 'AppArmor profile denies' profile_denies
+    check 'cgroup of systemd' systemd_makes_the_cgroup
     check 'nothing is left' nothing_left
     check 'SIGTERM' ends_on_term
+    check 'units and socket activation' activated
 fi
 if [ "$failed" -gt 0 ]; then
     echo '--- end of the log of ferryd'

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::commands;
 use crate::config::{Config, default_folder};
-use crate::context::{Context, GlobalOptions};
+use crate::context::{Context, GlobalOptions, TlsOptions};
 use crate::failure::{Failure, Result};
 use crate::flags::{self, FlagError, Parsed};
 use crate::grammar::{self, Command, Found, GLOBAL};
@@ -52,7 +52,7 @@ fn run(program: &'static str, words: &[String]) -> Result<u8> {
     let options = GlobalOptions {
         hosts: global.all("host").to_vec(),
         context: global.text("context").map(str::to_owned),
-        tls: global.on("tls") || global.on("tlsverify"),
+        tls: TlsOptions::read(&global),
         debug: global.on("debug"),
     };
     let context = Context::new(program, options, config);

@@ -19,12 +19,14 @@ use crate::error::{Error, Result};
 use crate::hijack::Hijacked;
 use crate::request::{Body, Payload, Query, full};
 use crate::stream::ByteStream;
+use crate::tls::Tls;
 
 pub(crate) type Sender = SendRequest<Body>;
 
 /// A client of one daemon.
 pub struct Client {
     endpoint: Endpoint,
+    tls: Option<Tls>,
     host: String,
     version: Cell<Option<ApiVersion>>,
     /// The version is a guess that the daemon has not contradicted.
@@ -49,12 +51,20 @@ impl Client {
     pub fn new(endpoint: Endpoint, host: impl Into<String>, user_agent: impl Into<String>) -> Self {
         Self {
             endpoint,
+            tls: None,
             host: host.into(),
             version: Cell::new(None),
             assumed: Cell::new(false),
             user_agent: user_agent.into(),
             idle: RefCell::default(),
         }
+    }
+
+    /// Speaks TLS to a daemon that is reached by TCP.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Pins the API version, so that nothing is negotiated.
@@ -160,7 +170,17 @@ impl Client {
             Endpoint::Tcp(address) => {
                 let socket = TcpStream::connect(address).await.map_err(failed)?;
                 socket.set_nodelay(true).map_err(failed)?;
-                let (sender, connection) = handshake(TokioIo::new(socket)).await.map_err(handshaken)?;
+                let Some(tls) = &self.tls else {
+                    let (sender, connection) = handshake(TokioIo::new(socket)).await.map_err(handshaken)?;
+                    spawn(Box::pin(connection.with_upgrades()));
+                    return Ok(sender);
+                };
+                let refused = |error: io::Error| Error::Broken {
+                    operation: self.operation(method, path),
+                    reason: format!("tls: {error}"),
+                };
+                let stream = tls.connect(address, socket).await.map_err(refused)?;
+                let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(handshaken)?;
                 spawn(Box::pin(connection.with_upgrades()));
                 Ok(sender)
             }
@@ -184,7 +204,8 @@ impl Client {
         if let Some(first) = name.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        format!("{name} \"http://{}{path}\"", self.endpoint.authority())
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{name} \"{scheme}://{}{path}\"", self.endpoint.authority())
     }
 
     fn idle_sender(&self) -> Option<Sender> {
@@ -215,7 +236,12 @@ impl Client {
         let operation = || self.operation(method.as_str(), path);
         let broken = |error: hyper::Error| {
             let ended = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
-            let reason = if ended { "EOF".to_owned() } else { error.to_string() };
+            let reason = match root_cause(&error) {
+                // Whether its certificate is good enough a client learns with the first answer.
+                cause if cause.contains("received fatal alert") => format!("remote error: tls: {cause}"),
+                _ if ended => "EOF".to_owned(),
+                _ => error.to_string(),
+            };
             Error::Broken { operation: operation(), reason }
         };
         sender.ready().await.map_err(broken)?;
@@ -358,6 +384,15 @@ impl Client {
         let (_, response) = self.send(Method::POST, path, query, headers, payload).await?;
         Hijacked::take(response).await
     }
+}
+
+/// What an error comes from.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// An answer as it came, byte for byte.

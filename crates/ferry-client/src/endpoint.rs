@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub enum Endpoint {
     /// A unix socket.
     Unix(PathBuf),
-    /// A TCP address, plain.
+    /// A TCP address.
     Tcp(String),
 }
 
@@ -31,6 +31,14 @@ impl Endpoint {
     /// # Errors
     /// When there is no scheme, or one that cannot be served.
     pub fn parse(host: &str) -> Result<Self, EndpointError> {
+        Self::parse_with_port(host, 2375)
+    }
+
+    /// Reads a host text; an address without a port has this one.
+    ///
+    /// # Errors
+    /// As [`Endpoint::parse`].
+    pub fn parse_with_port(host: &str, port: u16) -> Result<Self, EndpointError> {
         let unparsable = || EndpointError::Unparsable(host.to_owned());
         let (scheme, address) = host.split_once("://").ok_or_else(unparsable)?;
         if address.is_empty() {
@@ -43,8 +51,7 @@ impl Endpoint {
                 let has_port = authority
                     .rsplit_once(':')
                     .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
-                let port = if has_port { "" } else { ":2375" };
-                Ok(Self::Tcp(format!("{authority}{port}")))
+                Ok(Self::Tcp(if has_port { authority.to_owned() } else { format!("{authority}:{port}") }))
             }
             "ssh" | "https" | "npipe" | "fd" => Err(EndpointError::NotImplemented { scheme: scheme.to_owned() }),
             _ => Err(unparsable()),
@@ -76,6 +83,7 @@ mod tests {
     fn hosts() {
         assert_eq!(Endpoint::parse("unix:///run/x.sock"), Ok(Endpoint::Unix("/run/x.sock".into())));
         assert_eq!(Endpoint::parse("tcp://127.0.0.1"), Ok(Endpoint::Tcp("127.0.0.1:2375".into())));
+        assert_eq!(Endpoint::parse_with_port("tcp://h", 2376), Ok(Endpoint::Tcp("h:2376".into())));
         assert_eq!(Endpoint::parse("tcp://[::1]:99/x"), Ok(Endpoint::Tcp("[::1]:99".into())));
         assert!(matches!(Endpoint::parse("ssh://me@host"), Err(EndpointError::NotImplemented { .. })));
         assert_eq!(Endpoint::parse("nope"), Err(EndpointError::Unparsable("nope".into())));

@@ -17,6 +17,7 @@ mod network;
 mod request;
 mod stream;
 mod system;
+mod tls;
 mod volume;
 
 pub use connection::{Client, Ping, Raw};
@@ -27,3 +28,4 @@ pub use error::{Error, Result};
 pub use hijack::{Hijacked, ReadHalf, WriteHalf};
 pub use request::Query;
 pub use stream::ByteStream;
+pub use tls::{Tls, TlsError, TlsMaterial};

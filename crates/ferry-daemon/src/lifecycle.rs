@@ -21,8 +21,10 @@ use self::notify::notify;
 use self::pidfile::PidFile;
 use crate::app::App;
 use crate::config::Config;
+use crate::log::Level;
 use crate::server::Server;
-use crate::server::listen::Listener;
+use crate::server::listen::{Listener, TcpAccess};
+use crate::server::tls::Tls;
 
 /// Descriptors that a daemon with many containers and clients wants.
 const WANTED_DESCRIPTORS: u64 = 1 << 20;
@@ -38,7 +40,7 @@ pub(crate) fn run(config: Config) -> Result<(), AnyError> {
     if !rustix::process::geteuid().is_root() {
         return Err("ferryd needs to be started with root privileges".into());
     }
-    crate::log::start(&config.log_level, config.raw_logs);
+    let level = crate::log::start(&config.log_level, config.raw_logs);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -50,20 +52,22 @@ pub(crate) fn run(config: Config) -> Result<(), AnyError> {
         .thread_name("ferryd")
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve(config));
+    let outcome = runtime.block_on(serve(config, level));
     // What still reads a log or waits for a client is not waited for.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(config: Config) -> Result<(), AnyError> {
+async fn serve(config: Config, level: Level) -> Result<(), AnyError> {
     let mut signals = Signals::new()?;
     let _pid_file = PidFile::take(&config.pidfile)?;
-    let listeners = config
-        .hosts
-        .iter()
-        .map(|host| Listener::bind(host, &config.group, config.insecure_tcp))
-        .collect::<Result<Vec<_>, _>>()?;
+    let access = TcpAccess {
+        insecure: config.insecure_tcp,
+        tls: config.tls.as_ref().map(Tls::load).transpose()?,
+        verifies: config.tls.as_ref().is_some_and(|files| files.client_authority.is_some()),
+    };
+    let listeners =
+        config.hosts.iter().map(|host| Listener::bind(host, &config.group, &access)).collect::<Result<Vec<_>, _>>()?;
     // What was handed over is ours alone.
     ferry_sys::process::close_on_exec_from(3)?;
     let engine = Engine::start(config.engine).await?;
@@ -81,7 +85,7 @@ async fn serve(config: Config) -> Result<(), AnyError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "daemon has completed initialization");
     notify("READY=1");
 
-    signals.until_stop().await;
+    signals.until_stop(|| reload(&app.engine, &level)).await;
     notify("STOPPING=1");
     let host_stops = host_is_stopping().await;
     tracing::info!(host_stops, "processing signal, stopping");
@@ -90,11 +94,27 @@ async fn serve(config: Config) -> Result<(), AnyError> {
     while accepting.join_next().await.is_some() {}
     tokio::select! {
         () = app.engine.shutdown(host_stops) => {}
-        () = signals.until_stop() => tracing::warn!("second signal, not waiting any longer"),
+        () = signals.until_stop(|| tracing::info!("stopping, nothing is reloaded")) => tracing::warn!("second signal, not waiting any longer"),
     }
     let _ = tokio::time::timeout(DRAIN, stop.closed()).await;
     tracing::info!("daemon shutdown complete");
     Ok(())
+}
+
+/// Reads the configuration once more; one that is wrong changes nothing.
+fn reload(engine: &Engine, level: &Level) {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+    notify(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+    match crate::config::reload(std::env::args().skip(1), &engine.live_settings()) {
+        Ok((live, log_level)) => {
+            level.set(&log_level);
+            tracing::info!(?live, "reloaded configuration");
+            engine.reload(live);
+        }
+        Err(error) => tracing::error!(error = crate::chain(&error), "cannot reload the configuration"),
+    }
+    notify("READY=1");
 }
 
 /// The signals a daemon gets.
@@ -117,15 +137,14 @@ impl Signals {
         })
     }
 
-    async fn until_stop(&mut self) {
+    /// Waits for the signal to stop; others are served meanwhile.
+    async fn until_stop(&mut self, mut reload: impl FnMut()) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.quit.recv() => return,
-                _ = self.hangup.recv() => {
-                    tracing::warn!("not implemented: reloading the configuration (SIGHUP); restart the daemon, containers run on");
-                }
+                _ = self.hangup.recv() => reload(),
                 _ = self.user1.recv() => tracing::warn!("not implemented: dumping stacks (SIGUSR1)"),
             }
         }

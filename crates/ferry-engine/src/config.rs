@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ferry_shim::protocol::ForeignRuntime;
 use indexmap::IndexMap;
@@ -20,28 +21,18 @@ pub struct EngineConfig {
     pub netd_program: PathBuf,
     /// The default bridge.
     pub bridge: BridgeConfig,
-    /// `registry-mirrors`, URLs, tried in order for Docker Hub.
-    pub registry_mirrors: Vec<String>,
     /// `registry`: mirrors by registry, or by `*.suffix` or `*`.
     pub registries: IndexMap<String, RegistrySettings>,
-    /// `insecure-registries`: `host[:port]` or CIDR.
-    pub insecure_registries: Vec<String>,
+    /// What can change while the engine runs.
+    pub live: LiveSettings,
     /// Proxies of the daemon's environment.
     pub proxies: ProxyConfig,
-    /// Containers run on without the daemon.
-    pub live_restore: bool,
-    /// Seconds that containers get on shutdown of the host.
-    pub shutdown_timeout_s: i64,
     /// `log-driver` for containers that name none.
     pub log_driver: String,
     /// `log-opts`, likewise.
     pub log_options: IndexMap<String, String>,
     /// `init` for containers that do not say.
     pub init: bool,
-    /// `default-runtime`.
-    pub default_runtime: String,
-    /// `runtimes`: foreign OCI runtimes by name.
-    pub runtimes: IndexMap<String, ForeignRuntime>,
     /// `cgroup-parent`; `None` is `/ferry-<instance>`.
     pub cgroup_parent: Option<String>,
     /// `seccomp-profile`.
@@ -56,22 +47,60 @@ pub struct EngineConfig {
     pub dns_options: Vec<String>,
     /// `default-ulimits`: name, soft, hard.
     pub default_ulimits: Vec<(String, i64, i64)>,
-    /// `default-shm-size` in bytes.
-    pub default_shm_size_bytes: i64,
+    /// File the daemon logs to, named in `info`.
+    pub log_file: Option<PathBuf>,
+    /// Docker-like version told to clients, for `info`.
+    pub server_version: String,
+}
+
+/// What a running engine may be told anew.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    /// `debug`.
+    pub debug: bool,
     /// `labels` of the engine.
     pub labels: Vec<String>,
+    /// `registry-mirrors`, URLs, tried in order for Docker Hub.
+    pub registry_mirrors: Vec<String>,
+    /// `insecure-registries`: `host[:port]` or CIDR.
+    pub insecure_registries: Vec<String>,
+    /// Containers run on without the daemon.
+    pub live_restore: bool,
+    /// Seconds that containers get on shutdown of the host.
+    pub shutdown_timeout_s: i64,
     /// `max-concurrent-downloads`.
     pub max_concurrent_downloads: usize,
     /// `max-concurrent-uploads`.
     pub max_concurrent_uploads: usize,
     /// `max-download-attempts`.
     pub max_download_attempts: u32,
-    /// `debug`.
-    pub debug: bool,
-    /// File the daemon logs to, named in `info`.
-    pub log_file: Option<PathBuf>,
-    /// Docker-like version told to clients, for `info`.
-    pub server_version: String,
+    /// `default-runtime`.
+    pub default_runtime: String,
+    /// `runtimes`: foreign OCI runtimes by name.
+    pub runtimes: IndexMap<String, ForeignRuntime>,
+    /// `default-shm-size` in bytes.
+    pub default_shm_size_bytes: i64,
+}
+
+/// The settings in force, shared by all who read them.
+#[derive(Debug, Clone, Default)]
+pub struct LiveSettings(Arc<RwLock<Arc<Live>>>);
+
+impl LiveSettings {
+    /// Begins with these.
+    pub fn new(live: Live) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(live))))
+    }
+
+    /// The settings in force at this moment.
+    pub fn get(&self) -> Arc<Live> {
+        // Replaced whole, so a panic leaves nothing half-done.
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set(&self, live: Live) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+    }
 }
 
 /// What filters the system calls of containers that name no profile of their own.

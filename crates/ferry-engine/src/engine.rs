@@ -1,5 +1,6 @@
 //! Bringing the services up and down, in order.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -11,7 +12,7 @@ use ferry_store::record::{self, Syncer};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, Live};
 use crate::containers::{Containers, Parts};
 use crate::error::{Context, Error, Result};
 use crate::events::Events;
@@ -95,10 +96,24 @@ impl Engine {
         Ok(Self { containers, execs, images, networks, volumes, events, system, config, syncer, _lock: Arc::new(lock) })
     }
 
+    /// The settings in force.
+    pub fn live_settings(&self) -> Arc<Live> {
+        self.config.live.get()
+    }
+
+    /// Puts other settings in force and tells so.
+    pub fn reload(&self, live: Live) {
+        self.images.reload(&self.config, &live);
+        let attributes = reload_attributes(&live);
+        self.config.live.set(live);
+        self.events.publish("daemon", "reload", self.system.id(), attributes);
+    }
+
     /// Ends the engine. Containers run on when `live-restore` is set and the host stays up; they are stopped otherwise.
     pub async fn shutdown(&self, host_is_stopping: bool) {
-        if host_is_stopping || !self.config.live_restore {
-            self.containers.stop_all(self.config.shutdown_timeout_s).await;
+        let live = self.config.live.get();
+        if host_is_stopping || !live.live_restore {
+            self.containers.stop_all(live.shutdown_timeout_s).await;
         }
         let (engine, nothing_runs) = (self.clone(), !self.containers.anything_runs());
         self.containers.close(nothing_runs);
@@ -187,6 +202,33 @@ fn load_apparmor_profile() {
             }
         });
     }
+}
+
+/// What the event of a reload tells, by Docker's names; what cannot be changed here is at its default.
+fn reload_attributes(live: &Live) -> BTreeMap<String, String> {
+    let list = |values: &[String]| serde_json::to_string(values).expect("plain text");
+    let runtimes: Vec<String> =
+        live.runtimes.iter().map(|(name, runtime)| format!("{name}:{}", runtime.path.display())).collect();
+    let pairs = [
+        ("debug", live.debug.to_string()),
+        ("default-cgroupns-mode", "private".to_owned()),
+        ("default-ipc-mode", "private".to_owned()),
+        ("default-runtime", live.default_runtime.clone()),
+        ("default-shm-size", live.default_shm_size_bytes.to_string()),
+        ("default-stop-timeout", "10".to_owned()),
+        ("features", "map[]".to_owned()),
+        ("insecure-registries", list(&live.insecure_registries)),
+        ("labels", list(&live.labels)),
+        ("live-restore", live.live_restore.to_string()),
+        ("max-concurrent-downloads", live.max_concurrent_downloads.to_string()),
+        ("max-concurrent-uploads", live.max_concurrent_uploads.to_string()),
+        ("max-download-attempts", live.max_download_attempts.to_string()),
+        ("name", rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        ("registry-mirrors", list(&live.registry_mirrors)),
+        ("runtimes", runtimes.join(" ")),
+        ("shutdown-timeout", live.shutdown_timeout_s.to_string()),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Made once per data root.

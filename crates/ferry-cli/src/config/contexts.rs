@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ferry_client::TlsMaterial;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -83,15 +84,42 @@ impl Stored {
         self.metadata["Endpoints"]["docker"]["Host"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Where its TLS files are.
+    fn tls_folder(&self) -> PathBuf {
+        PathBuf::from(self.folder.to_string_lossy().replace("/contexts/meta/", "/contexts/tls/"))
+    }
+
+    /// Its TLS files by the endpoint they are for.
+    fn tls_files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.tls_folder().join("docker")).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// TLS to its daemon, when it has any.
+    pub(crate) fn tls_material(&self) -> std::io::Result<Option<TlsMaterial>> {
+        let skip_verify = self.metadata["Endpoints"]["docker"]["SkipTLSVerify"].as_bool().unwrap_or(false);
+        let names = self.tls_files();
+        if names.is_empty() && !skip_verify {
+            return Ok(None);
+        }
+        let folder = self.tls_folder().join("docker");
+        let read =
+            |name: &str| names.iter().any(|known| known == name).then(|| fs::read(folder.join(name))).transpose();
+        Ok(Some(TlsMaterial { authority: read("ca.pem")?, pair: read("cert.pem")?.zip(read("key.pem")?), skip_verify }))
+    }
+
     /// What `context inspect` shows.
     pub(crate) fn inspect(&self) -> Value {
-        let tls_folder = self.folder.to_string_lossy().replace("/contexts/meta/", "/contexts/tls/");
+        let files = self.tls_files();
+        let material = if files.is_empty() { json!({}) } else { json!({ "docker": files }) };
         json!({
             "Name": self.metadata["Name"],
             "Metadata": self.metadata["Metadata"],
             "Endpoints": self.metadata["Endpoints"],
-            "TLSMaterial": {},
-            "Storage": { "MetadataPath": self.folder.to_string_lossy(), "TLSPath": tls_folder },
+            "TLSMaterial": material,
+            "Storage": { "MetadataPath": self.folder.to_string_lossy(), "TLSPath": self.tls_folder().to_string_lossy() },
         })
     }
 }

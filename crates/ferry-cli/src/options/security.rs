@@ -44,8 +44,10 @@ fn profile(path: &str) -> Result<String, String> {
         };
         format!("opening seccomp profile ({path}) failed: open {path}: {reason}")
     })?;
-    let profile: serde_json::Value = serde_json::from_slice(&text)
-        .map_err(|error| format!("compacting json for seccomp profile ({path}) failed: {error}"))?;
+    let profile: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
+        let reason = if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
+        format!("compacting json for seccomp profile ({path}) failed: {reason}")
+    })?;
     Ok(profile.to_string())
 }
 

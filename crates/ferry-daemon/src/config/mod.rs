@@ -94,6 +94,21 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = String>) -> Result<Reques
     if validate { Ok(Request::Validated) } else { Ok(Request::Serve(Box::new(config))) }
 }
 
+/// Reads the command line and the file once more; returns what can change while the daemon runs, and the level of its log.
+pub(crate) fn reload(
+    arguments: impl IntoIterator<Item = String>,
+    before: &ferry_engine::config::Live,
+) -> Result<(ferry_engine::config::Live, String), ConfigError> {
+    let mut flags = parse::command_line(arguments)?;
+    let (path, from_file) = match flags.shift_remove("config-file") {
+        Some(Setting::Text(path)) => read_file(PathBuf::from(path), true)?,
+        _ => read_file(PathBuf::from(DEFAULT_FILE), false)?,
+    };
+    let merged = parse::merge(flags, from_file.clone()).map_err(|error| in_file(&path, error))?;
+    parse::check_built(&merged)?;
+    resolve::reload(before, &merged, &from_file)
+}
+
 /// Reads the file; one that was not asked for may be missing.
 fn read_file(path: PathBuf, asked_for: bool) -> Result<(PathBuf, parse::Settings), ConfigError> {
     match std::fs::read_to_string(&path) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use ferry_engine::EngineConfig;
-use ferry_engine::config::{BridgeConfig, ProxyConfig, RegistrySettings, SeccompDefault};
+use ferry_engine::config::{BridgeConfig, Live, LiveSettings, ProxyConfig, RegistrySettings, SeccompDefault};
 use ferry_shim::protocol::ForeignRuntime;
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::parse::{Setting, Settings};
 use super::{ConfigError, DEFAULT_SOCKET};
 use crate::server::listen::Address;
+use crate::server::tls::TlsFiles;
 
 /// Everything that the daemon is started with.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) hosts: Vec<Address>,
     pub(crate) group: String,
     pub(crate) insecure_tcp: bool,
+    pub(crate) tls: Option<TlsFiles>,
     pub(crate) pidfile: PathBuf,
     pub(crate) log_level: String,
     pub(crate) raw_logs: bool,
@@ -37,14 +39,16 @@ pub(crate) fn resolve(settings: &Settings, warnings: Vec<String>) -> Result<Conf
     let exec_root = read.path("exec-root", "/run/ferry")?;
     let debug = read.flag("debug", false);
     let log_level = read.log_level(debug)?;
+    let tls = read.tls();
     let hosts = match read.list("host") {
         hosts if hosts.is_empty() => vec![Address::Unix(DEFAULT_SOCKET.into())],
-        hosts => hosts.iter().map(|host| Address::parse(host)).collect::<Result<_, _>>()?,
+        hosts => hosts.iter().map(|host| Address::parse(host, tls.is_some())).collect::<Result<_, _>>()?,
     };
     Ok(Config {
         hosts,
         group: read.text("group", "docker"),
         insecure_tcp: read.flag("insecure-tcp", false),
+        tls,
         pidfile: read.path("pidfile", &exec_root.join("ferryd.pid").to_string_lossy())?,
         log_level,
         raw_logs: read.flag("raw-logs", false),
@@ -55,29 +59,18 @@ pub(crate) fn resolve(settings: &Settings, warnings: Vec<String>) -> Result<Conf
 
 fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<EngineConfig, ConfigError> {
     let libexec = read.libexec_dir();
-    let runtimes = read.runtimes()?;
-    let default_runtime = read.text("default-runtime", OWN_RUNTIMES[0]);
-    if !OWN_RUNTIMES.contains(&default_runtime.as_str()) && !runtimes.contains_key(&default_runtime) {
-        let reason = format!("specified default runtime '{default_runtime}' does not exist");
-        return Err(ConfigError::BadValue { name: "default-runtime", value: default_runtime, reason });
-    }
     Ok(EngineConfig {
         data_root: read.path("data-root", "/var/lib/ferry")?,
         exec_root,
         shim_program: libexec.join("ferry-shim"),
         netd_program: libexec.join("ferry-netd"),
         bridge: bridge_config(read)?,
-        registry_mirrors: read.list("registry-mirror"),
         registries: read.registries()?,
-        insecure_registries: read.list("insecure-registry"),
+        live: LiveSettings::new(live_settings(read, debug)?),
         proxies: read.proxies()?,
-        live_restore: read.flag("live-restore", true),
-        shutdown_timeout_s: read.number("shutdown-timeout", 15),
         log_driver: read.text("log-driver", "json-file"),
         log_options: read.map("log-opt"),
         init: read.flag("init", false),
-        default_runtime,
-        runtimes,
         cgroup_parent: read.optional("cgroup-parent"),
         seccomp: read.seccomp()?,
         no_new_privileges: read.flag("no-new-privileges", false),
@@ -85,15 +78,64 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         dns_search: read.list("dns-search"),
         dns_options: read.list("dns-opt"),
         default_ulimits: read.ulimits()?,
-        default_shm_size_bytes: read.bytes("default-shm-size", 64 << 20)?,
-        labels: read.labels()?,
-        max_concurrent_downloads: read.positive("max-concurrent-downloads", 3)?,
-        max_download_attempts: u32::try_from(read.positive("max-download-attempts", 5)?).unwrap_or(u32::MAX),
-        max_concurrent_uploads: read.positive("max-concurrent-uploads", 5)?,
-        debug,
         log_file: log_file(),
         server_version: crate::app::SERVER_VERSION.to_owned(),
     })
+}
+
+fn live_settings(read: &Reader<'_>, debug: bool) -> Result<Live, ConfigError> {
+    let runtimes = read.runtimes()?;
+    let default_runtime = read.text("default-runtime", OWN_RUNTIMES[0]);
+    if !OWN_RUNTIMES.contains(&default_runtime.as_str()) && !runtimes.contains_key(&default_runtime) {
+        let reason = format!("specified default runtime '{default_runtime}' does not exist");
+        return Err(ConfigError::BadValue { name: "default-runtime", value: default_runtime, reason });
+    }
+    Ok(Live {
+        debug,
+        labels: read.labels()?,
+        registry_mirrors: read.list("registry-mirror"),
+        insecure_registries: read.list("insecure-registry"),
+        live_restore: read.flag("live-restore", true),
+        shutdown_timeout_s: read.number("shutdown-timeout", 15),
+        max_concurrent_downloads: read.positive("max-concurrent-downloads", 3)?,
+        max_concurrent_uploads: read.positive("max-concurrent-uploads", 5)?,
+        max_download_attempts: u32::try_from(read.positive("max-download-attempts", 5)?).unwrap_or(u32::MAX),
+        default_runtime,
+        runtimes,
+        default_shm_size_bytes: read.bytes("default-shm-size", 64 << 20)?,
+    })
+}
+
+/// What a reload puts in force: of what can change, that which the file says; all else stays as it is, as in Docker, but for the numbers of
+/// transfers, which go back to what they are without a word.
+pub(super) fn reload(before: &Live, merged: &Settings, in_file: &Settings) -> Result<(Live, String), ConfigError> {
+    let read = Reader(merged);
+    let debug = read.flag("debug", before.debug);
+    let new = live_settings(&read, debug)?;
+    let says = |name: &str| in_file.contains_key(name);
+    fn pick<T: Clone>(says: bool, new: T, before: &T) -> T {
+        if says { new } else { before.clone() }
+    }
+    let live = Live {
+        debug: pick(says("debug"), new.debug, &before.debug),
+        labels: pick(says("label"), new.labels, &before.labels),
+        registry_mirrors: pick(says("registry-mirror"), new.registry_mirrors, &before.registry_mirrors),
+        insecure_registries: pick(says("insecure-registry"), new.insecure_registries, &before.insecure_registries),
+        live_restore: pick(says("live-restore"), new.live_restore, &before.live_restore),
+        shutdown_timeout_s: pick(says("shutdown-timeout"), new.shutdown_timeout_s, &before.shutdown_timeout_s),
+        default_runtime: pick(says("default-runtime"), new.default_runtime, &before.default_runtime),
+        runtimes: pick(says("add-runtime"), new.runtimes, &before.runtimes),
+        default_shm_size_bytes: pick(
+            says("default-shm-size"),
+            new.default_shm_size_bytes,
+            &before.default_shm_size_bytes,
+        ),
+        max_concurrent_downloads: new.max_concurrent_downloads,
+        max_concurrent_uploads: new.max_concurrent_uploads,
+        max_download_attempts: new.max_download_attempts,
+    };
+    let level = read.log_level(live.debug)?;
+    Ok((live, level))
 }
 
 fn bridge_config(read: &Reader<'_>) -> Result<BridgeConfig, ConfigError> {
@@ -305,6 +347,22 @@ impl Reader<'_> {
         }
     }
 
+    /// As in Docker, `tlsverify` is TLS as well, and files that are not named lie where the client's do.
+    fn tls(&self) -> Option<TlsFiles> {
+        let verifies = self.flag("tlsverify", false);
+        if !verifies && !self.flag("tls", false) {
+            return None;
+        }
+        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".docker");
+        let folder = std::env::var_os("DOCKER_CERT_PATH").map_or_else(home, PathBuf::from);
+        let file = |name: &str, default: &str| self.optional(name).map_or_else(|| folder.join(default), PathBuf::from);
+        Some(TlsFiles {
+            client_authority: verifies.then(|| file("tlscacert", "ca.pem")),
+            certificate: file("tlscert", "cert.pem"),
+            key: file("tlskey", "key.pem"),
+        })
+    }
+
     fn seccomp(&self) -> Result<SeccompDefault, ConfigError> {
         let path = self.text("seccomp-profile", "builtin");
         match path.as_str() {
@@ -405,10 +463,10 @@ mod tests {
         let config = config("{}").unwrap();
         assert_eq!(config.hosts, [Address::Unix("/run/ferry.sock".into())]);
         assert_eq!(config.pidfile, PathBuf::from("/run/ferry/ferryd.pid"));
-        assert!(config.engine.live_restore && config.engine.bridge.icc && !config.engine.init);
+        assert!(config.engine.live.get().live_restore && config.engine.bridge.icc && !config.engine.init);
         assert_eq!(config.engine.bridge.name, "ferry0");
-        assert_eq!(config.engine.default_shm_size_bytes, 64 << 20);
-        assert_eq!(config.engine.shutdown_timeout_s, 15);
+        assert_eq!(config.engine.live.get().default_shm_size_bytes, 64 << 20);
+        assert_eq!(config.engine.live.get().shutdown_timeout_s, 15);
     }
 
     #[test]
@@ -423,9 +481,12 @@ mod tests {
         let engine = config.engine;
         assert_eq!(engine.bridge.bip.unwrap().to_string(), "10.1.0.1/24");
         assert_eq!(engine.default_ulimits, [("nofile".to_owned(), 1, 2)]);
-        assert_eq!(engine.runtimes["crun"].args, ["--debug"]);
+        assert_eq!(engine.live.get().runtimes["crun"].args, ["--debug"]);
         assert_eq!(engine.proxies.http.as_deref(), Some("http://p:1"));
-        assert_eq!((engine.log_options["max-size"].as_str(), engine.default_shm_size_bytes), ("1m", 128 << 20));
+        assert_eq!(
+            (engine.log_options["max-size"].as_str(), engine.live.get().default_shm_size_bytes),
+            ("1m", 128 << 20)
+        );
     }
 
     #[test]
@@ -445,6 +506,24 @@ mod tests {
             let error = config(document).unwrap_err().to_string();
             assert!(error.starts_with(text), "{error}");
         }
+    }
+
+    #[test]
+    fn a_reload_changes_what_the_file_says() {
+        let before = Live {
+            labels: vec!["a=b".into()],
+            shutdown_timeout_s: 3,
+            max_concurrent_downloads: 9,
+            default_runtime: "ferry".into(),
+            ..Live::default()
+        };
+        let file = parse::file(r#"{"debug": true, "labels": ["c=d"], "default-shm-size": "1m"}"#).unwrap();
+        let (live, level) = reload(&before, &file, &file).unwrap();
+        assert_eq!((live.debug, level.as_str(), live.default_shm_size_bytes), (true, "debug", 1 << 20));
+        assert_eq!((live.labels.as_slice(), live.shutdown_timeout_s), (&["c=d".to_owned()][..], 3));
+        assert_eq!(live.max_concurrent_downloads, 3);
+        let bad = parse::file(r#"{"default-runtime": "x"}"#).unwrap();
+        assert!(reload(&before, &bad, &bad).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::socket::Socket;
+use super::tls::Tls;
 
 /// One entry of `hosts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +34,13 @@ pub(crate) enum ListenError {
         source: io::Error,
     },
     #[error(
-        "refusing to listen on tcp://{0} without TLS: whoever reaches it is root on this host; plain TCP needs `--insecure-tcp` \
-         and a loopback address"
+        "refusing to listen on tcp://{0} with TLS that lets every client in: whoever reaches it is root on this host; use `--tlsverify` \
+         with `--tlscacert`"
+    )]
+    OpenTls(SocketAddr),
+    #[error(
+        "refusing to listen on tcp://{0} without TLS: whoever reaches it is root on this host; use `--tlsverify`, or \
+         `--insecure-tcp` and a loopback address"
     )]
     PlainTcp(SocketAddr),
     #[error("cannot listen on unix socket {path}: another daemon already listens on it")]
@@ -61,25 +67,25 @@ pub(crate) enum ListenError {
 
 impl Address {
     /// Reads an entry of `hosts`.
-    pub(crate) fn parse(text: &str) -> Result<Self, ListenError> {
+    pub(crate) fn parse(text: &str, tls: bool) -> Result<Self, ListenError> {
         let (protocol, rest) = text.split_once("://").ok_or_else(|| ListenError::BadFormat(text.to_owned()))?;
         match protocol {
             "unix" if rest.is_empty() => Ok(Self::Unix(PathBuf::from(crate::config::DEFAULT_SOCKET))),
             "unix" => Ok(Self::Unix(PathBuf::from(rest))),
-            "tcp" => Ok(Self::Tcp(resolve(rest)?)),
+            "tcp" => Ok(Self::Tcp(resolve(rest, if tls { 2376 } else { 2375 })?)),
             "fd" => Ok(Self::Inherited(Some(rest.to_owned()).filter(|rest| !rest.is_empty() && rest != "*"))),
             other => Err(ListenError::UnknownProtocol(other.to_owned())),
         }
     }
 }
 
-fn resolve(address: &str) -> Result<SocketAddr, ListenError> {
+fn resolve(address: &str, port: u16) -> Result<SocketAddr, ListenError> {
     let with_port = if address.is_empty() {
-        "localhost:2375".to_owned()
+        format!("localhost:{port}")
     } else if address.rsplit(']').next().is_some_and(|rest| rest.contains(':')) {
         if let Some(port) = address.strip_prefix(':') { format!("0.0.0.0:{port}") } else { address.to_owned() }
     } else {
-        format!("{address}:2375")
+        format!("{address}:{port}")
     };
     let failed = |source| ListenError::Resolve { address: address.to_owned(), source };
     let mut found = with_port.to_socket_addrs().map_err(failed)?;
@@ -89,7 +95,17 @@ fn resolve(address: &str) -> Result<SocketAddr, ListenError> {
 /// A bound listener; a unix one removes its file when it is dropped.
 pub(crate) enum Listener {
     Unix { listener: UnixListener, path: Option<PathBuf> },
-    Tcp(TcpListener),
+    Tcp { listener: TcpListener, tls: Option<Tls> },
+}
+
+/// Who may come by TCP.
+#[derive(Clone, Default)]
+pub(crate) struct TcpAccess {
+    /// Plain TCP on loopback, whoever it is.
+    pub(crate) insecure: bool,
+    pub(crate) tls: Option<Tls>,
+    /// TLS asks clients for a certificate.
+    pub(crate) verifies: bool,
 }
 
 impl Drop for Listener {
@@ -105,40 +121,46 @@ impl Drop for Listener {
 
 impl Listener {
     /// Binds an address; `fd://` may stand for several sockets.
-    pub(crate) fn bind(address: &Address, group: &str, insecure_tcp: bool) -> Result<Vec<Self>, ListenError> {
+    pub(crate) fn bind(address: &Address, group: &str, access: &TcpAccess) -> Result<Vec<Self>, ListenError> {
         match address {
             Address::Unix(path) => Ok(vec![bind_unix(path, group)?]),
             Address::Tcp(address) => {
-                check_plain_tcp(*address, insecure_tcp)?;
+                access.check(*address)?;
                 let failed = |source| ListenError::Bind { address: format!("tcp://{address}"), source };
-                Ok(vec![bind_tcp(*address).map_err(failed)?])
+                Ok(vec![bind_tcp(*address, access.tls.clone()).map_err(failed)?])
             }
-            Address::Inherited(wanted) => inherited(wanted.as_deref(), insecure_tcp),
+            Address::Inherited(wanted) => inherited(wanted.as_deref(), access),
         }
     }
 
-    /// Waits for the next client.
-    pub(crate) async fn accept(&self) -> io::Result<Socket> {
+    /// Waits for the next client; with TLS its hand is still to be shaken.
+    pub(crate) async fn accept(&self) -> io::Result<(Socket, Option<Tls>)> {
         match self {
-            Self::Unix { listener, .. } => Ok(Socket::Unix(listener.accept().await?.0)),
-            Self::Tcp(listener) => {
+            Self::Unix { listener, .. } => Ok((Socket::Unix(listener.accept().await?.0), None)),
+            Self::Tcp { listener, tls } => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
+                Ok((Socket::Tcp(stream), tls.clone()))
             }
         }
     }
 }
 
-fn check_plain_tcp(address: SocketAddr, insecure_tcp: bool) -> Result<(), ListenError> {
-    if insecure_tcp && address.ip().is_loopback() { Ok(()) } else { Err(ListenError::PlainTcp(address)) }
+impl TcpAccess {
+    fn check(&self, address: SocketAddr) -> Result<(), ListenError> {
+        let known = self.tls.is_some() && self.verifies;
+        if known || self.insecure && address.ip().is_loopback() {
+            return Ok(());
+        }
+        Err(if self.tls.is_some() { ListenError::OpenTls(address) } else { ListenError::PlainTcp(address) })
+    }
 }
 
 /// Number of the first socket that a service manager hands over.
 const FIRST_INHERITED: i32 = 3;
 
 /// Takes sockets over from the service manager, as `sd_listen_fds` tells them.
-fn inherited(wanted: Option<&str>, insecure_tcp: bool) -> Result<Vec<Listener>, ListenError> {
+fn inherited(wanted: Option<&str>, access: &TcpAccess) -> Result<Vec<Listener>, ListenError> {
     let variable = |name: &str| std::env::var(name).ok();
     let is_for_us = variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id().to_string());
     let count: i32 = variable("LISTEN_FDS").filter(|_| is_for_us).and_then(|count| count.parse().ok()).unwrap_or(0);
@@ -149,7 +171,7 @@ fn inherited(wanted: Option<&str>, insecure_tcp: bool) -> Result<Vec<Listener>, 
     let listeners = (FIRST_INHERITED..FIRST_INHERITED.saturating_add(count))
         .zip(names.split(':').map(Some).chain(std::iter::repeat(None)))
         .filter(|(number, name)| wanted.is_none_or(|wanted| *name == Some(wanted) || number.to_string() == wanted))
-        .map(|(number, _)| take_over(number, insecure_tcp))
+        .map(|(number, _)| take_over(number, access))
         .collect::<Result<Vec<_>, _>>()?;
     match wanted {
         Some(wanted) if listeners.is_empty() => Err(ListenError::NotInherited(wanted.to_owned())),
@@ -158,7 +180,7 @@ fn inherited(wanted: Option<&str>, insecure_tcp: bool) -> Result<Vec<Listener>, 
 }
 
 /// Takes one socket over, by a descriptor of its own.
-fn take_over(number: i32, insecure_tcp: bool) -> Result<Listener, ListenError> {
+fn take_over(number: i32, access: &TcpAccess) -> Result<Listener, ListenError> {
     let failed = |source: io::Error| ListenError::Inherit { number, source };
     let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
     let socket = own
@@ -172,15 +194,16 @@ fn take_over(number: i32, insecure_tcp: bool) -> Result<Listener, ListenError> {
         return Ok(Listener::Unix { listener: UnixListener::from_std(listener).map_err(failed)?, path: None });
     }
     let listener = std::net::TcpListener::from(socket);
-    check_plain_tcp(listener.local_addr().map_err(failed)?, insecure_tcp)?;
+    access.check(listener.local_addr().map_err(failed)?)?;
     listener.set_nonblocking(true).map_err(failed)?;
-    Ok(Listener::Tcp(TcpListener::from_std(listener).map_err(failed)?))
+    let listener = TcpListener::from_std(listener).map_err(failed)?;
+    Ok(Listener::Tcp { listener, tls: access.tls.clone() })
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
+fn bind_tcp(address: SocketAddr, tls: Option<Tls>) -> io::Result<Listener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    Ok(Listener::Tcp(TcpListener::from_std(listener)?))
+    Ok(Listener::Tcp { listener: TcpListener::from_std(listener)?, tls })
 }
 
 fn bind_unix(path: &Path, group: &str) -> Result<Listener, ListenError> {
@@ -263,17 +286,27 @@ mod tests {
     #[test]
     fn addresses_are_docker_s() {
         let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
-        assert_eq!(Address::parse("unix:///run/x.sock").unwrap(), Address::Unix("/run/x.sock".into()));
-        assert_eq!(Address::parse("tcp://127.0.0.1:99").unwrap(), tcp("127.0.0.1:99"));
-        assert_eq!(Address::parse("tcp://:99").unwrap(), tcp("0.0.0.0:99"));
-        assert_eq!(Address::parse("tcp://127.0.0.1").unwrap(), tcp("127.0.0.1:2375"));
-        assert_eq!(Address::parse("tcp://[::1]").unwrap(), tcp("[::1]:2375"));
-        assert_eq!(Address::parse("fd://").unwrap(), Address::Inherited(None));
-        assert_eq!(
-            Address::parse("/run/x.sock").unwrap_err().to_string(),
-            "bad format /run/x.sock, expected PROTO://ADDR"
-        );
-        assert!(matches!(Address::parse("npipe://x"), Err(ListenError::UnknownProtocol(_))));
+        let parse = |text: &str| Address::parse(text, false);
+        assert_eq!(Address::parse("tcp://127.0.0.1", true).unwrap(), tcp("127.0.0.1:2376"));
+        assert_eq!(parse("unix:///run/x.sock").unwrap(), Address::Unix("/run/x.sock".into()));
+        assert_eq!(parse("tcp://127.0.0.1:99").unwrap(), tcp("127.0.0.1:99"));
+        assert_eq!(parse("tcp://:99").unwrap(), tcp("0.0.0.0:99"));
+        assert_eq!(parse("tcp://127.0.0.1").unwrap(), tcp("127.0.0.1:2375"));
+        assert_eq!(parse("tcp://[::1]").unwrap(), tcp("[::1]:2375"));
+        assert_eq!(parse("fd://").unwrap(), Address::Inherited(None));
+        assert_eq!(parse("/run/x.sock").unwrap_err().to_string(), "bad format /run/x.sock, expected PROTO://ADDR");
+        assert!(matches!(parse("npipe://x"), Err(ListenError::UnknownProtocol(_))));
+    }
+
+    #[test]
+    fn tcp_is_for_those_who_are_known() {
+        let check = |access: &TcpAccess, address: &str| {
+            access.check(address.parse().unwrap()).map_err(|error| error.to_string())
+        };
+        let plain = TcpAccess::default();
+        assert!(check(&plain, "127.0.0.1:1").unwrap_err().contains("without TLS"));
+        let insecure = TcpAccess { insecure: true, ..TcpAccess::default() };
+        assert!(check(&insecure, "127.0.0.1:1").is_ok() && check(&insecure, "192.0.2.1:1").is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub(crate) mod listen;
 pub(crate) mod socket;
+pub(crate) mod tls;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -19,7 +20,8 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::{Semaphore, watch};
 
 use self::listen::Listener;
-use self::socket::{Peer, Transport};
+use self::socket::{Peer, Socket, Transport};
+use self::tls::Tls;
 use crate::app::App;
 use crate::http::body::{Body, RequestBody};
 use crate::http::call::Call;
@@ -55,10 +57,13 @@ impl Server {
                 () = told_to_stop(&mut stop) => return,
             };
             match accepted {
-                Ok(socket) => {
+                Ok((socket, tls)) => {
                     let server = Arc::clone(&self);
                     tokio::spawn(async move {
-                        server.serve(Peer::new(socket)).await;
+                        match greet(socket, tls).await {
+                            Ok((peer, transport)) => server.serve(peer, transport).await,
+                            Err(error) => tracing::info!(%error, "a client was refused"),
+                        }
                         drop(slot);
                     });
                 }
@@ -70,8 +75,8 @@ impl Server {
         }
     }
 
-    async fn serve(self: Arc<Self>, peer: Arc<Peer>) {
-        let transport = TokioIo::new(Transport::new(Arc::clone(&peer)));
+    async fn serve(self: Arc<Self>, peer: Arc<Peer>, transport: Transport) {
+        let transport = TokioIo::new(transport);
         let server = Arc::clone(&self);
         let service = service_fn(move |request| {
             let (server, peer) = (Arc::clone(&server), Arc::clone(&peer));
@@ -125,7 +130,7 @@ impl Server {
 
     async fn dispatch(&self, request: Request<RequestBody>, target: &Target, peer: &Arc<Peer>) -> reply::Outcome {
         if peer.is_tcp() {
-            check_browser_rules(request.headers())?;
+            check_browser_rules(request.headers(), peer.is_encrypted())?;
         }
         let Some((route, values)) = router::find(self.app.routes(), request.method(), target) else {
             return Err(ApiError::page_not_found());
@@ -146,6 +151,19 @@ impl Server {
     }
 }
 
+/// Takes a client in: shakes hands where there is TLS.
+async fn greet(socket: Socket, tls: Option<Tls>) -> std::io::Result<(Arc<Peer>, Transport)> {
+    let (Some(tls), Socket::Tcp(_)) = (tls, &socket) else {
+        let peer = Peer::new(socket);
+        return Ok((Arc::clone(&peer), Transport::new(peer)));
+    };
+    let watched = socket.duplicate()?;
+    let Socket::Tcp(stream) = socket else { return Err(std::io::ErrorKind::Unsupported.into()) };
+    let stream = tls.accept(stream).await?;
+    let peer = Peer::encrypted(watched);
+    Ok((Arc::clone(&peer), Transport::encrypted(peer, stream)))
+}
+
 fn log_failure(method: &Method, path: &str, error: &ApiError) {
     let (status, error) = (error.status.as_u16(), &error.message);
     match status {
@@ -162,7 +180,7 @@ async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
 }
 
 /// A web page in a browser of this host must not be able to drive the engine through a TCP listener.
-fn check_browser_rules(headers: &HeaderMap) -> Result<(), ApiError> {
+fn check_browser_rules(headers: &HeaderMap, is_encrypted: bool) -> Result<(), ApiError> {
     let forbidden = |why: &str| Err(ApiError::new(StatusCode::FORBIDDEN, format!("request refused: {why}")));
     if headers.contains_key(ORIGIN) {
         return forbidden("it comes from a web page (header Origin)");
@@ -172,7 +190,8 @@ fn check_browser_rules(headers: &HeaderMap) -> Result<(), ApiError> {
         return forbidden("it comes from another web site (header Sec-Fetch-Site)");
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !is_own_name(host) {
+    // A name in a certificate cannot be rebound.
+    if !is_encrypted && !is_own_name(host) {
         return forbidden("header Host names neither localhost nor an address");
     }
     Ok(())
@@ -243,13 +262,15 @@ mod tests {
                 .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
                 .collect::<HeaderMap>()
         };
-        assert!(check_browser_rules(&headers(&[("host", "localhost")])).is_ok());
+        assert!(check_browser_rules(&headers(&[("host", "localhost")]), false).is_ok());
+        assert!(check_browser_rules(&headers(&[("host", "docker.example:2376")]), true).is_ok());
+        assert!(check_browser_rules(&headers(&[("host", "x"), ("origin", "https://evil.example")]), true).is_err());
         for pairs in [
             &[("host", "localhost"), ("origin", "http://evil.example")][..],
             &[("host", "localhost"), ("sec-fetch-site", "cross-site")],
             &[("host", "evil.example")],
         ] {
-            assert_eq!(check_browser_rules(&headers(pairs)).unwrap_err().status, StatusCode::FORBIDDEN);
+            assert_eq!(check_browser_rules(&headers(pairs), false).unwrap_err().status, StatusCode::FORBIDDEN);
         }
     }
 }

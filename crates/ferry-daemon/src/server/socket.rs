@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
 
 use crate::http::guard::{Guard, Violation};
 
@@ -25,11 +26,22 @@ pub(crate) enum Socket {
 pub(crate) struct Peer {
     pub(crate) socket: Socket,
     pub(crate) guard: Guard,
+    is_encrypted: bool,
 }
 
 impl Peer {
     pub(crate) fn new(socket: Socket) -> Arc<Self> {
-        Arc::new(Self { socket, guard: Guard::new() })
+        Arc::new(Self { socket, guard: Guard::new(), is_encrypted: false })
+    }
+
+    /// The client of an encrypted connection; `socket` is a copy to watch it by.
+    pub(super) fn encrypted(socket: Socket) -> Arc<Self> {
+        Arc::new(Self { socket, guard: Guard::new(), is_encrypted: true })
+    }
+
+    /// Its certificate was asked for, and no other name can lead a browser here unnoticed.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.is_encrypted
     }
 
     /// Who it is, for people: program, pid and user of a unix client, the address of another.
@@ -106,7 +118,7 @@ impl Peer {
 
 impl Socket {
     /// Returns the same socket with a registration of its own.
-    fn duplicate(&self) -> io::Result<Self> {
+    pub(super) fn duplicate(&self) -> io::Result<Self> {
         Ok(match self {
             Self::Unix(stream) => {
                 let descriptor = stream.as_fd().try_clone_to_owned()?;
@@ -141,11 +153,44 @@ impl Socket {
 pub(crate) struct Transport {
     peer: Arc<Peer>,
     head_timer: Option<Pin<Box<Sleep>>>,
+    /// What the bytes go through, where they are encrypted.
+    tls: Option<Box<TlsStream<TcpStream>>>,
 }
 
 impl Transport {
     pub(crate) fn new(peer: Arc<Peer>) -> Self {
-        Self { peer, head_timer: None }
+        Self { peer, head_timer: None, tls: None }
+    }
+
+    pub(super) fn encrypted(peer: Arc<Peer>, stream: TlsStream<TcpStream>) -> Self {
+        Self { peer, head_timer: None, tls: Some(Box::new(stream)) }
+    }
+
+    /// Fills the buffer with what has come.
+    fn poll_fill(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(tls) = &mut self.tls {
+            return Pin::new(tls.as_mut()).poll_read(context, buffer);
+        }
+        let unfilled = buffer.initialize_unfilled();
+        let read = loop {
+            let attempt = match &self.peer.socket {
+                Socket::Unix(stream) => {
+                    ready!(stream.poll_read_ready(context))?;
+                    stream.try_read(unfilled)
+                }
+                Socket::Tcp(stream) => {
+                    ready!(stream.poll_read_ready(context))?;
+                    stream.try_read(unfilled)
+                }
+            };
+            match attempt {
+                Ok(read) => break read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        };
+        buffer.advance(read);
+        Poll::Ready(Ok(()))
     }
 
     /// Errs when the head that is arriving is late.
@@ -171,25 +216,7 @@ impl AsyncRead for Transport {
         let this = self.get_mut();
         this.poll_head_timer(context)?;
         let filled = buffer.filled().len();
-        let unfilled = buffer.initialize_unfilled();
-        let read = loop {
-            let attempt = match &this.peer.socket {
-                Socket::Unix(stream) => {
-                    ready!(stream.poll_read_ready(context))?;
-                    stream.try_read(unfilled)
-                }
-                Socket::Tcp(stream) => {
-                    ready!(stream.poll_read_ready(context))?;
-                    stream.try_read(unfilled)
-                }
-            };
-            match attempt {
-                Ok(read) => break read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        };
-        buffer.advance(read);
+        ready!(this.poll_fill(context, buffer))?;
         let arrived = &buffer.filled()[filled..];
         match this.peer.guard.arrived(arrived) {
             Ok(()) => Poll::Ready(Ok(())),
@@ -203,7 +230,7 @@ impl AsyncRead for Transport {
 
 impl Transport {
     /// Answers a violation, as far as the socket takes it at once; hyper cannot answer, it has not seen a request yet.
-    fn refuse(&self, violation: Violation) {
+    fn refuse(&mut self, violation: Violation) {
         let (status, message) = match violation {
             Violation::TwoLengths => ("400 Bad Request", "the request has more than one length"),
             Violation::TooLarge => ("431 Request Header Fields Too Large", "the request header is too large"),
@@ -214,9 +241,10 @@ impl Transport {
             body.len()
         );
         let answer = [head.as_bytes(), body.as_bytes()].concat();
-        let written = match &self.peer.socket {
-            Socket::Unix(stream) => stream.try_write(&answer),
-            Socket::Tcp(stream) => stream.try_write(&answer),
+        let written = match (&mut self.tls, &self.peer.socket) {
+            (Some(tls), _) => try_write_encrypted(tls, &answer),
+            (None, Socket::Unix(stream)) => stream.try_write(&answer),
+            (None, Socket::Tcp(stream)) => stream.try_write(&answer),
         };
         if let Err(error) = written {
             tracing::debug!(%error, "cannot refuse a request");
@@ -224,16 +252,35 @@ impl Transport {
     }
 }
 
+/// Writes what can be written without waiting.
+fn try_write_encrypted(tls: &mut TlsStream<TcpStream>, bytes: &[u8]) -> io::Result<usize> {
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    let mut stream = Pin::new(tls);
+    let Poll::Ready(written) = stream.as_mut().poll_write(&mut context, bytes) else {
+        return Err(io::ErrorKind::WouldBlock.into());
+    };
+    match stream.poll_flush(&mut context) {
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Ready(Ok(())) | Poll::Pending => written,
+    }
+}
+
 impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(tls) = &mut self.tls {
+            return Pin::new(tls.as_mut()).poll_write(context, bytes);
+        }
         self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(tls) = &mut self.tls {
+            return Pin::new(tls.as_mut()).poll_write_vectored(context, slices);
+        }
         loop {
             let attempt = match &self.peer.socket {
                 Socket::Unix(stream) => {
@@ -256,11 +303,21 @@ impl AsyncWrite for Transport {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.tls {
+            Some(tls) => Pin::new(tls.as_mut()).poll_flush(context),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(tls) = &mut self.tls {
+            return match ready!(Pin::new(tls.as_mut()).poll_shutdown(context)) {
+                // The client was quicker.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+                done => Poll::Ready(done),
+            };
+        }
         let shut = match &self.peer.socket {
             Socket::Unix(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
             Socket::Tcp(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),

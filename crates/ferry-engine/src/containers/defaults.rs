@@ -108,7 +108,7 @@ pub(super) fn fill_host(host: &mut HostConfig, engine: &EngineConfig) {
     }
     host.log_config.config.get_or_insert_default();
     if host.shm_size == 0 {
-        host.shm_size = engine.default_shm_size_bytes;
+        host.shm_size = engine.live.get().default_shm_size_bytes;
     }
     if host.ipc_mode.is_empty() {
         host.ipc_mode = "private".to_owned();
@@ -117,7 +117,7 @@ pub(super) fn fill_host(host: &mut HostConfig, engine: &EngineConfig) {
         host.cgroupns_mode = if host.privileged { "host" } else { "private" }.to_owned();
     }
     if host.runtime.is_empty() {
-        host.runtime.clone_from(&engine.default_runtime);
+        host.runtime.clone_from(&engine.live.get().default_runtime);
     }
     if host.init.is_none() && engine.init {
         host.init = Some(true);

@@ -301,7 +301,7 @@ impl Containers {
             fds.push(client.socket);
         }
         let spec = std::mem::take(&mut files.spec);
-        let runtime = self.inner.config.runtimes.get(&record.host_config.runtime).cloned();
+        let runtime = self.inner.config.live.get().runtimes.get(&record.host_config.runtime).cloned();
         let start = Start {
             id: record.id.clone(),
             spec,

@@ -217,7 +217,8 @@ fn restart_policy(host: &HostConfig) -> Result<()> {
 
 fn runtime(host: &HostConfig, engine: &EngineConfig) -> Result<()> {
     let name = host.runtime.as_str();
-    if matches!(name, "" | "runc" | "ferry" | "io.containerd.runc.v2") || engine.runtimes.contains_key(name) {
+    if matches!(name, "" | "runc" | "ferry" | "io.containerd.runc.v2") || engine.live.get().runtimes.contains_key(name)
+    {
         return Ok(());
     }
     Err(Error::invalid(format!("unknown or invalid runtime name: {name}")))

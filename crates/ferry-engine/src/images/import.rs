@@ -71,7 +71,7 @@ impl Images {
             parse_repo_and_tag(&request.repository, &request.tag)?;
         }
         changes::apply(&request.changes)?;
-        let mut download = self.inner.client.download(url).await.map_err(|error| match &error {
+        let mut download = self.inner.client().download(url).await.map_err(|error| match &error {
             ferry_registry::Error::Configuration(text) => Error::invalid(text.clone()),
             _ => Error::internal(format!("failed to GET {url}")).with_source(error),
         })?;

@@ -39,14 +39,15 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use ferry_registry::{Client, ClientConfig, Mirrors, Proxies, RetryPolicy};
 use ferry_spec::{Digest, Index, Platform, Reference};
 use ferry_store::{ImageRecord, Live, Store};
 use tokio::sync::Semaphore;
 
-use crate::config::EngineConfig;
+use crate::config::{self, EngineConfig};
 use crate::error::{Context, Error, Result};
 use crate::events::Events;
 
@@ -72,7 +73,8 @@ pub struct Images {
 
 pub(crate) struct Inner {
     store: Store,
-    client: Client,
+    /// Replaced whole when registries are configured anew; transfers under way keep theirs.
+    client: RwLock<Client>,
     events: Events,
     /// What images run here when nobody asks for another platform.
     host: Platform,
@@ -84,9 +86,9 @@ pub(crate) struct Inner {
     transfers: Mutex<HashMap<pull::TransferKey, Arc<transfer::Transfer>>>,
     /// One lock per blob on its way in, so that it is fetched once.
     blobs: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
-    downloads: Semaphore,
+    downloads: Arc<Semaphore>,
     /// Blobs that one push sends at a time.
-    uploads: usize,
+    uploads: AtomicUsize,
     unpacks: Semaphore,
 }
 
@@ -103,23 +105,28 @@ impl Images {
     /// # Errors
     /// When they cannot be read.
     pub fn open(config: &EngineConfig, store: Store, events: Events) -> Result<Self> {
-        let mut mirrors = Mirrors::default();
-        mirrors.add("docker.io", config.registry_mirrors.clone());
-        for (registry, settings) in &config.registries {
-            mirrors.add(registry, settings.mirrors.clone());
+        let live = config.live.get();
+        let client = client(config, &live);
+        Self::with_client(store, client, events, live.max_concurrent_downloads, live.max_concurrent_uploads)
+    }
+
+    /// Goes on with other registries and other numbers of transfers at a time.
+    pub(crate) fn reload(&self, config: &EngineConfig, live: &config::Live) {
+        let before = config.live.get();
+        *self.inner.client.write().unwrap_or_else(PoisonError::into_inner) = client(config, live);
+        self.inner.uploads.store(live.max_concurrent_uploads.max(1), Ordering::Relaxed);
+        let (old, new) = (before.max_concurrent_downloads.max(1), live.max_concurrent_downloads.max(1));
+        self.inner.downloads.add_permits(new.saturating_sub(old));
+        let fewer = u32::try_from(old.saturating_sub(new)).unwrap_or(u32::MAX);
+        if fewer > 0 {
+            let downloads = Arc::clone(&self.inner.downloads);
+            // Those under way end first.
+            tokio::spawn(async move {
+                if let Ok(permits) = downloads.acquire_many(fewer).await {
+                    permits.forget();
+                }
+            });
         }
-        let client = Client::new(ClientConfig {
-            mirrors,
-            retry: RetryPolicy { tries: config.max_download_attempts, ..RetryPolicy::default() },
-            insecure: config.insecure_registries.clone(),
-            proxies: Proxies {
-                http: config.proxies.http.clone(),
-                https: config.proxies.https.clone(),
-                no_proxy: config.proxies.no_proxy.clone(),
-            },
-            ..ClientConfig::default()
-        });
-        Self::with_client(store, client, events, config.max_concurrent_downloads, config.max_concurrent_uploads)
     }
 
     /// As [`Images::open`], with a client made elsewhere.
@@ -135,7 +142,7 @@ impl Images {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let inner = Inner {
             store,
-            client,
+            client: RwLock::new(client),
             events,
             host: Platform::host(),
             state: Mutex::new(State { names, users: HashMap::new() }),
@@ -143,8 +150,8 @@ impl Images {
             indexes: Mutex::default(),
             transfers: Mutex::default(),
             blobs: Mutex::default(),
-            downloads: Semaphore::new(downloads.max(1)),
-            uploads: uploads.max(1),
+            downloads: Arc::new(Semaphore::new(downloads.max(1))),
+            uploads: AtomicUsize::new(uploads.max(1)),
             unpacks: Semaphore::new(cores.max(2)),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -159,7 +166,32 @@ impl Images {
     }
 }
 
+/// The client of registries that these settings ask for.
+fn client(config: &EngineConfig, live: &config::Live) -> Client {
+    let mut mirrors = Mirrors::default();
+    mirrors.add("docker.io", live.registry_mirrors.clone());
+    for (registry, settings) in &config.registries {
+        mirrors.add(registry, settings.mirrors.clone());
+    }
+    Client::new(ClientConfig {
+        mirrors,
+        retry: RetryPolicy { tries: live.max_download_attempts, ..RetryPolicy::default() },
+        insecure: live.insecure_registries.clone(),
+        proxies: Proxies {
+            http: config.proxies.http.clone(),
+            https: config.proxies.https.clone(),
+            no_proxy: config.proxies.no_proxy.clone(),
+        },
+        ..ClientConfig::default()
+    })
+}
+
 impl Inner {
+    /// The client in force.
+    fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is one insertion or removal; a panic in between leaves nothing half-done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -61,7 +61,7 @@ impl Images {
     /// Pulls every tag of a repository, one after the other.
     async fn pull_all(&self, repository: Reference, request: PullRequest) -> Result<JsonMessageStream> {
         let failed = |error| resolve_failed(&repository, error);
-        let remote = self.inner.client.repository(&repository, request.auth.clone()).map_err(failed)?;
+        let remote = self.inner.client().repository(&repository, request.auth.clone()).map_err(failed)?;
         let tags = remote.tags().await.map_err(failed)?;
         let (sender, receiver) = mpsc::channel(ALL_TAGS_QUEUE);
         let images = self.clone();
@@ -180,7 +180,7 @@ impl Inner {
     }
 
     async fn resolve_remote(&self, key: &TransferKey) -> ferry_registry::Result<(Repository, Descriptor)> {
-        let patient: &Client = &self.client;
+        let patient: &Client = &self.client();
         let impatient;
         let client = if bundled::covers(&key.reference.to_string()) {
             impatient = patient.with_connect_timeout(BUNDLED_PATIENCE);

@@ -120,7 +120,7 @@ impl Inner {
         readable.sort();
         readable.dedup();
         let remote = self
-            .client
+            .client()
             .repository_to_write(reference, request.auth.clone(), &readable)
             .map_err(|error| push_failed(&error))?;
         let job = Job { inner: Arc::clone(self), remote, sources, out: out.clone(), _lease: lease };
@@ -267,7 +267,8 @@ impl Job {
             self.out.say(step(short(blob.digest.as_str()), "Waiting")).await;
         }
         let uploads: Vec<_> = cargo.blobs.iter().map(|blob| self.send_blob(blob)).collect();
-        let mut running = futures_util::stream::iter(uploads).buffer_unordered(self.inner.uploads);
+        let mut running = futures_util::stream::iter(uploads)
+            .buffer_unordered(self.inner.uploads.load(std::sync::atomic::Ordering::Relaxed));
         while let Some(sent) = running.next().await {
             sent?;
         }

@@ -22,7 +22,7 @@ impl Images {
             AnyReference::Digest(_) => return Err(Error::internal("no manifest found for full image ID")),
             AnyReference::Named(named) => named.with_default_tag(),
         };
-        let remote = self.inner.client.repository(&reference, auth).map_err(failed)?;
+        let remote = self.inner.client().repository(&reference, auth).map_err(failed)?;
         let target = remote.resolve(&reference).await.map_err(failed)?;
         let bytes = remote.manifest(&target).await.map_err(failed)?;
         let document = Document::parse(&bytes, Some(&target.media_type)).context("cannot read the manifest")?;
@@ -46,7 +46,7 @@ impl Images {
     /// # Errors
     /// Unauthorized; Internal in Docker's words when the registry cannot be asked.
     pub async fn login(&self, credentials: &Credentials) -> Result<AuthResponse> {
-        let identity_token = self.inner.client.login(credentials).await.map_err(|error| {
+        let identity_token = self.inner.client().login(credentials).await.map_err(|error| {
             use ferry_registry::Error as Registry;
             let kind = match &error {
                 Registry::LoginToken { .. } if !error.messages().is_empty() => ErrorKind::Unauthorized,
@@ -96,7 +96,7 @@ impl Images {
         }
         let (registry, term) = split_term(term);
         let limit = u32::try_from(limit).expect("it was checked");
-        let found = self.inner.client.search(registry, term, limit, auth.as_ref()).await.map_err(|error| {
+        let found = self.inner.client().search(registry, term, limit, auth.as_ref()).await.map_err(|error| {
             use ferry_registry::Error as Registry;
             match &error {
                 Registry::SearchEndpoint(text) => Error::invalid(text.clone()),

@@ -43,6 +43,11 @@ impl System {
         Self { id, config, store, containers, images, volumes }
     }
 
+    /// The engine's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Describes engine and host.
     ///
     /// API: `GET /info`
@@ -51,6 +56,7 @@ impl System {
     /// When the host cannot be read.
     pub async fn info(&self) -> Result<Info> {
         let config = &self.config;
+        let live = config.live.get();
         let statuses: Vec<Status> = self.containers.all().iter().map(|container| container.status()).collect();
         let count = |wanted: &dyn Fn(Status) -> bool| as_i64(statuses.iter().filter(|status| wanted(**status)).count());
         let host = host::facts(config);
@@ -77,7 +83,7 @@ impl System {
             cpu_set: host.controllers.cpuset,
             pids_limit: host.controllers.pids,
             ipv4_forwarding: host.ipv4_forwarding,
-            debug: config.debug,
+            debug: live.debug,
             n_fd: host.open_files,
             oom_kill_disable: host.cgroup_version == "1" && host.controllers.memory,
             n_goroutines: host.threads,
@@ -99,12 +105,12 @@ impl System {
             https_proxy: proxy(&config.proxies.https),
             no_proxy: proxy(&config.proxies.no_proxy),
             name: host.name,
-            labels: Some(config.labels.clone()),
+            labels: Some(live.labels.clone()),
             server_version: config.server_version.clone(),
             runtimes: self.runtimes(),
-            default_runtime: config.default_runtime.clone(),
+            default_runtime: live.default_runtime.clone(),
             swarm: SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() },
-            live_restore_enabled: config.live_restore,
+            live_restore_enabled: live.live_restore,
             init_binary: "docker-init".to_owned(),
             containerd_commit: Commit::default(),
             runc_commit: Commit::default(),
@@ -120,12 +126,13 @@ impl System {
     }
 
     fn registry_config(&self) -> RegistryServiceConfig {
-        let mirrors = self.config.registry_mirrors.clone();
+        let live = self.config.live.get();
+        let mirrors = live.registry_mirrors.clone();
         let hub =
             IndexInfo { name: "docker.io".to_owned(), mirrors: Some(mirrors.clone()), secure: true, official: true };
         let mut index_configs = std::collections::BTreeMap::from([("docker.io".to_owned(), hub)]);
         let mut cidrs = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
-        for registry in &self.config.insecure_registries {
+        for registry in &live.insecure_registries {
             if registry.contains('/') {
                 cidrs.push(registry.clone());
             } else {
@@ -143,7 +150,7 @@ impl System {
             ("io.containerd.runc.v2".to_owned(), own.clone()),
             ("runc".to_owned(), own),
         ]);
-        for (name, foreign) in &self.config.runtimes {
+        for (name, foreign) in &self.config.live.get().runtimes {
             let path = foreign.path.display().to_string();
             runtimes.insert(name.clone(), Runtime { path, runtime_args: foreign.args.clone(), ..Runtime::default() });
         }

@@ -177,3 +177,20 @@ fn an_apparmor_profile_by_name_is_never_forgotten() {
     let expected = if on_this_host { "unconfined" } else { "" };
     assert_eq!(daemon.inspect("plain", "{{.AppArmorProfile}}"), expected);
 }
+
+#[test]
+fn helpers_cannot_be_reached_from_containers() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let _ = daemon.run(&["run", "-d", "--name", "box", "-p", "8123:80", "busybox", "sleep", "1000"]).ok();
+    let sockets = daemon.run(&["run", "--rm", "--network", "host", "busybox", "cat", "/proc/net/unix"]).ok();
+    let names: Vec<&str> = sockets.lines().skip(1).filter_map(|line| line.split_whitespace().nth(7)).collect();
+    assert!(!names.is_empty(), "the engine's own sockets are seen by their files: {sockets}");
+    assert!(names.iter().all(|name| !name.starts_with('@')), "abstract sockets: {names:?}");
+    // Their folders let nobody else in.
+    let exec_root = daemon.exec_root();
+    let modes = daemon.sandbox().sh(&format!("stat -c '%a %U' {0}/c/*/ {0}/netd", exec_root.display()));
+    assert!(modes.ok().lines().all(|line| line == "700 root"), "{modes}");
+}

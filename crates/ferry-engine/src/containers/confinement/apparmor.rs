@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Context, Error, Result};
 
@@ -53,9 +54,21 @@ pub(crate) fn ensure(profile: Option<&str>) -> Result<()> {
     if profile != Some(LOADED_AS) {
         return Ok(());
     }
+    if is_loaded()? {
+        return Ok(());
+    }
+    // The parser takes its time; somebody may be at it already.
+    let _turn = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_loaded()? { Ok(()) } else { load() }
+}
+
+/// One at a time.
+static LOADING: Mutex<()> = Mutex::new(());
+
+fn is_loaded() -> Result<bool> {
     let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles");
     let loaded = loaded.context(format!("Could not check if {LOADED_AS} AppArmor profile was loaded"))?;
-    if loaded.lines().any(|line| line.split(' ').next() == Some(LOADED_AS)) { Ok(()) } else { install() }
+    Ok(loaded.lines().any(|line| line.split(' ').next() == Some(LOADED_AS)))
 }
 
 /// Loads the profile, in place of one of an earlier version.
@@ -63,6 +76,11 @@ pub(crate) fn ensure(profile: Option<&str>) -> Result<()> {
 /// # Errors
 /// When the host's `apparmor_parser` is missing or refuses.
 pub(crate) fn install() -> Result<()> {
+    let _turn = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    load()
+}
+
+fn load() -> Result<()> {
     let current = fs::read_to_string("/proc/self/attr/current").unwrap_or_default();
     let there = |path: &str| Path::new("/etc/apparmor.d").join(path).exists();
     let text = text(daemon_profile(&current), there("tunables/global"), there("abstractions/base"));
