@@ -28,6 +28,8 @@ pub struct MountOptions {
     pub volatile: bool,
     /// Nothing can be written through the mount; the upper folder still takes part.
     pub read_only: bool,
+    /// The upper folder has a quota, which also holds for what is written with the rights of whoever mounts: all that is written through an overlay.
+    pub limited: bool,
 }
 
 /// Layers by themselves; see [`Store::look_at_layers`].
@@ -100,6 +102,12 @@ impl Store {
             scratch: &scratch,
         };
         forget_volatile(work)?;
+        if options.limited {
+            return on_a_thread(|| {
+                keep_to_quotas()?;
+                overlay.mount(method)
+            });
+        }
         overlay.mount(method)
     }
 
@@ -243,18 +251,13 @@ impl Overlay<'_> {
     fn mount_page(&self) -> Result<OwnedFd> {
         let target = self.scratch.join(format!(".new-{}", random_name()));
         fs::create_dir(&target).map_err(Error::io("create", &target))?;
-        let mounted = std::thread::scope(|scope| {
-            let work = || -> Result<OwnedFd> {
-                leave_shared_mounts()?;
-                // By name: the kernel takes no layers from mounts of another namespace, where the descriptor is.
-                rustix::process::chdir(self.links_path).map_err(failed("enter the folder of layers"))?;
-                let mut held = Vec::new();
-                let page = self.page(&mut held)?;
-                mount_and_take_off(&target, &page, self.read_only)
-            };
-            let thread = std::thread::Builder::new().name("mount".to_owned()).spawn_scoped(scope, work);
-            let thread = thread.map_err(|source| Error::Mount { step: "start a thread".to_owned(), source })?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let mounted = on_a_thread(|| {
+            leave_shared_mounts()?;
+            // By name: the kernel takes no layers from mounts of another namespace, where the descriptor is.
+            rustix::process::chdir(self.links_path).map_err(failed("enter the folder of layers"))?;
+            let mut held = Vec::new();
+            let page = self.page(&mut held)?;
+            mount_and_take_off(&target, &page, self.read_only)
         });
         // Its name begins like any half-made thing, so the next start sweeps it otherwise.
         let _ = fs::remove_dir(&target);
@@ -284,6 +287,23 @@ impl Overlay<'_> {
         }
         Ok(page)
     }
+}
+
+/// Runs `work` on a thread of its own.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("mount".to_owned()).spawn_scoped(scope, work);
+        let thread = thread.map_err(|source| Error::Mount { step: "start a thread".to_owned(), source })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Gives up the right to pass over quotas, for the calling thread.
+fn keep_to_quotas() -> Result<()> {
+    let failed = |source| Error::Mount { step: "keep to quotas".to_owned(), source };
+    let mut sets = ferry_sys::capability::get().map_err(failed)?;
+    sets.effective &= !(1 << ferry_sys::capability::SYS_RESOURCE);
+    ferry_sys::capability::set(sets).map_err(failed)
 }
 
 /// Gives the calling thread mounts of its own, or at least a working folder of its own.

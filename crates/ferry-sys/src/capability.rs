@@ -10,6 +10,8 @@ use rustix::thread::{
 
 /// Number of `CAP_SYS_ADMIN`.
 pub const SYS_ADMIN: u32 = 21;
+/// Number of `CAP_SYS_RESOURCE`.
+pub const SYS_RESOURCE: u32 = 24;
 /// Number of `CAP_SETPCAP`.
 pub const SETPCAP: u32 = 8;
 

@@ -15,6 +15,7 @@ pub mod namespace;
 pub mod netns;
 pub mod path;
 pub mod process;
+pub mod quota;
 pub mod seccomp;
 pub mod socket;
 pub mod spawn;

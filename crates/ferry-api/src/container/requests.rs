@@ -84,10 +84,10 @@ pub struct PruneReport {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct FilesystemChange {
-    /// 0 modified, 1 added, 2 deleted.
-    pub kind: u8,
     /// Path in the container.
     pub path: String,
+    /// 0 modified, 1 added, 2 deleted.
+    pub kind: u8,
 }
 
 /// Header `X-Docker-Container-Path-Stat`, base64 of this JSON.

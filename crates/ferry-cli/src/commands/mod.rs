@@ -47,6 +47,7 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "context ls" => contexts::list::run(parsed, context),
         "context show" => contexts::show::run(context),
         "context use" => contexts::make_current::run(parsed, context),
+        "debug" => container::debug::run(parsed, context).await,
         "image history" => image::history::run(parsed, context).await,
         "image import" => image::import::run(parsed, context).await,
         "image inspect" => inspect::run_kind("image", parsed, context).await,

@@ -70,5 +70,22 @@ pub(crate) static CONTAINER_COMMIT: Command = Command {
     ],
 };
 
+/// `debug`
+pub(crate) static DEBUG: Command = Command {
+    path: "debug",
+    paths: &["debug"],
+    tail: "[OPTIONS] CONTAINER [COMMAND] [ARG...]",
+    short: "Get a shell into any container, also one without a shell or that does not run",
+    long: "Get a shell into any container, also one without a shell or that does not run\n\nThe tools are those of this host's static busybox, or of an image. A container\nthat runs shares its processes and network with them, and its files are the\nworking directory (/proc/1/root). Of one that does not run the files are a copy,\nand changes are gone when you leave.",
+    args: Args::AtLeast(1),
+    options_first: true,
+    flags: &[
+        flag("command", 'c', Text, "string", "Evaluate a command line instead of starting a shell"),
+        flag("image", '\0', Text, "string", "Take the tools of this image (default: static busybox of this host)"),
+        flag("privileged", '\0', Bool, "", "Give extended privileges to the tools"),
+        flag("shell", '\0', Text, "string", "Shell to use (default \"auto\")"),
+    ],
+};
+
 /// Everything in this file.
-pub(super) static ALL: &[&Command] = &[&CONTAINER_CP, &CONTAINER_DIFF, &CONTAINER_EXPORT, &CONTAINER_COMMIT];
+pub(super) static ALL: &[&Command] = &[&DEBUG, &CONTAINER_CP, &CONTAINER_DIFF, &CONTAINER_EXPORT, &CONTAINER_COMMIT];

@@ -18,8 +18,7 @@ mod volume;
 #[cfg(test)]
 pub(crate) use container::{CONTAINER_EXEC, CONTAINER_STOP};
 #[cfg(test)]
-pub(crate) use container_files::CONTAINER_COMMIT;
-#[cfg(test)]
+pub(crate) use container_files::{CONTAINER_COMMIT, DEBUG};
 pub(crate) use container_run::CONTAINER_RUN;
 #[cfg(test)]
 pub(crate) use image::IMAGE_IMPORT;

@@ -92,7 +92,10 @@ fn archive_body(call: Call, archive: ArchiveStream, content_type: HeaderValue) -
 
 async fn send(body: BodySender, mut archive: ArchiveStream) -> Result<(), Gone> {
     while let Some(piece) = archive.next().await {
-        body.send(piece).await?;
+        tokio::select! {
+            sent = body.send(piece) => sent?,
+            () = archive.until_removed() => return Err(Gone),
+        }
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ use ferry_store::MountOptions;
 use rustix::process::{Pid, PidfdFlags};
 
 use self::process::FilesProcess;
+use super::quota::is_limited;
 use super::record::{MountKind, Record};
 use super::state::Intent;
 use super::{Container, Containers, Live, bundle};
@@ -76,7 +77,7 @@ impl Containers {
     /// The root file system of a container that does not run, and what is mounted in it.
     fn stopped_files(&self, record: &Record, scope: Scope) -> Result<(OwnedFd, Vec<Mount>)> {
         let folder = self.data_folder(&record.id);
-        let options = MountOptions { volatile: false, read_only: false };
+        let options = MountOptions { limited: is_limited(record), ..MountOptions::default() };
         let mounted = self.inner.store.mount_rootfs(
             record.chain_id.as_ref(),
             &folder.join("upper"),

@@ -31,6 +31,7 @@ mod mounts;
 mod networking;
 mod ports;
 mod prune;
+mod quota;
 pub(crate) mod record;
 mod recover;
 mod remove;
@@ -99,6 +100,8 @@ pub(crate) struct Inner {
     pub(crate) execs: ExecTable,
     /// A prune runs.
     pruning: AtomicBool,
+    /// Held while a project number is chosen.
+    projects: Mutex<()>,
     index: RwLock<Index>,
 }
 
@@ -153,6 +156,8 @@ pub(crate) struct Change {
     pub(crate) error: Option<String>,
     /// A process lives, or the policy is about to start one.
     pub(crate) running: bool,
+    /// Somebody removes it by force: nothing waits for anything on its way to run.
+    pub(crate) going: bool,
     /// Gone from the API.
     pub(crate) removed: bool,
 }
@@ -245,6 +250,7 @@ impl Containers {
             shims,
             execs: ExecTable::default(),
             pruning: AtomicBool::new(false),
+            projects: Mutex::default(),
             index: RwLock::new(Index::default()),
         };
         Ok(Self { inner: Arc::new(inner) })

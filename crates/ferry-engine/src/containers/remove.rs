@@ -50,6 +50,9 @@ impl Containers {
                 }
                 self.end_to_remove(container).await?;
             }
+            if options.force {
+                container.announce(|change| change.going = true);
+            }
             let _verb = container.verb.lock().await;
             // Between the look above and the lock somebody may have started or removed it.
             if container.watch().borrow().removed {
@@ -134,8 +137,12 @@ impl Containers {
         folders.push(self.run_folder(&record.id));
         folders.push(self.data_folder(&record.id));
         let cgroup = self.cgroup(record);
+        let limited = (!record.host_config.storage_opt.is_empty()).then(|| self.data_folder(&record.id));
         tokio::task::spawn_blocking(move || {
             super::control::remove_cgroup(&cgroup);
+            if let Some(folder) = limited {
+                Self::forget_limit(&folder);
+            }
             for folder in folders {
                 match fs::remove_dir_all(&folder) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

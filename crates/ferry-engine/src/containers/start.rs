@@ -80,12 +80,19 @@ impl Containers {
 
     /// Brings the process to life; the caller holds the verb lock.
     pub(super) async fn run(&self, container: &Arc<Container>) -> Result<()> {
+        // Whoever works in its files has them mounted, and may take as long as a client likes; a removal does not wait for that.
+        let mut going = container.watch();
+        let files = tokio::select! {
+            files = container.files.take() => files,
+            _ = going.wait_for(|change| change.going) => {
+                let name = container.name();
+                return Err(Error::conflict(format!("container {name} is marked for removal and cannot be started")));
+            }
+        };
         self.update(container, |record| {
             record.intent = Intent::Starting;
             record.forget_last_run();
         })?;
-        // Whoever works in its files has them mounted.
-        let files = container.files.take().await;
         let outcome = self.try_run(container).await;
         drop(files);
         match outcome {
@@ -209,7 +216,11 @@ impl Containers {
         }
         make_bind_sources(record)?;
         self.write_etc(record, &folder)?;
-        let options = MountOptions { volatile: record.host_config.auto_remove, read_only: false };
+        let options = MountOptions {
+            volatile: record.host_config.auto_remove,
+            limited: super::quota::is_limited(record),
+            ..MountOptions::default()
+        };
         let mounted = self.inner.store.mount_rootfs(
             record.chain_id.as_ref(),
             &folder.join("upper"),

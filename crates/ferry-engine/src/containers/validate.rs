@@ -233,7 +233,6 @@ fn unbuilt(host: &HostConfig) -> Result<()> {
         ("HostConfig.VolumesFrom", some(&host.volumes_from)),
         ("HostConfig.VolumeDriver", !matches!(host.volume_driver.as_str(), "" | "local")),
         ("HostConfig.Links", some(&host.links)),
-        ("HostConfig.StorageOpt", !host.storage_opt.is_empty()),
         ("HostConfig.DeviceRequests", some(&host.device_requests)),
         ("HostConfig.Cgroup", !host.cgroup.is_empty()),
         ("HostConfig.BlkioWeightDevice", some(&host.blkio_weight_device)),

@@ -25,7 +25,7 @@ impl Containers {
         for (name, mode) in [("upper", 0o755), ("work", 0o700), ("etc", 0o755)] {
             fs::DirBuilder::new().mode(mode).create(folder.join(name)).context("cannot make the writable layer")?;
         }
-        Ok(())
+        self.limit_writable_layer(record)
     }
 
     /// Copies what the image has at a volume's destination into the volume, when that is empty.
@@ -36,7 +36,7 @@ impl Containers {
             return Ok(());
         }
         let folder = self.data_folder(&record.id);
-        let options = MountOptions { volatile: true, read_only: true };
+        let options = MountOptions { volatile: true, read_only: true, ..MountOptions::default() };
         let mounted = self.inner.store.mount_rootfs(
             record.chain_id.as_ref(),
             &folder.join("upper"),

@@ -60,8 +60,8 @@ struct State {
 
 impl State {
     fn apply(&mut self, line: &str) -> Result<()> {
-        let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let (name, rest) = (name.to_ascii_uppercase(), rest.trim());
+        let (typed, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let (name, rest) = (typed.to_ascii_uppercase(), rest.trim());
         let known = [
             "CMD",
             "ENTRYPOINT",
@@ -78,7 +78,7 @@ impl State {
         ];
         // Docker's commit takes no SHELL, and its builder would; neither harms the other.
         if !known.contains(&name.as_str()) {
-            return Err(Error::invalid(format!("{} is not a valid change command", name.to_ascii_lowercase())));
+            return Err(Error::invalid(format!("{typed} is not a valid change command")));
         }
         if rest.is_empty() {
             return Err(Error::invalid(format!("{name} requires at least one argument")));
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn bad_instructions_are_refused() {
         for (change, message) in [
-            ("FROM x", "from is not a valid change command"),
+            ("FROM x", "FROM is not a valid change command"),
             ("CMD", "CMD requires at least one argument"),
             ("ENV A", "ENV must have two arguments"),
             ("EXPOSE http", "invalid containerPort: http"),

@@ -138,10 +138,11 @@ fn a_copy_is_made_once_and_whole() {
     std::fs::write(mounted.path("mine"), b"mine").unwrap();
     std::fs::remove_file(mounted.path("file")).unwrap();
     drop(mounted);
-    let again = mount(&store, Some(&chain), &container, MountOptions { volatile: true, read_only: false });
+    let again = mount(&store, Some(&chain), &container, MountOptions { volatile: true, ..MountOptions::default() });
     assert_eq!(again.read("mine"), "mine");
     assert!(!again.path("file").exists());
-    let read_only = mount(&store, Some(&chain), &container, MountOptions { volatile: false, read_only: true });
+    let read_only =
+        mount(&store, Some(&chain), &container, MountOptions { read_only: true, ..MountOptions::default() });
     assert!(std::fs::write(read_only.path("new"), b"").is_err());
     let other = mount(&store, Some(&chain), &place.join("other"), MountOptions::default());
     assert!(other.path("file").exists() && !other.path("mine").exists());

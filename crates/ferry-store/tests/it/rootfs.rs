@@ -43,9 +43,9 @@ fn volatile_and_read_only_mounts() {
     let mount = |options| fixture.store.mount_rootfs(Some(&chain), &upper, &work, options).unwrap();
     for _ in 0..2 {
         // The kernel refuses a second volatile mount unless told that the first ended well.
-        drop(mount(MountOptions { volatile: true, read_only: false }));
+        drop(mount(MountOptions { volatile: true, ..MountOptions::default() }));
     }
-    let fd = mount(MountOptions { volatile: false, read_only: true });
+    let fd = mount(MountOptions { read_only: true, ..MountOptions::default() });
     let path = format!("/proc/self/fd/{}/new", std::os::fd::AsRawFd::as_raw_fd(&fd));
     let error = std::fs::write(path, b"").unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);

@@ -1,5 +1,6 @@
 //! Files of containers: copies in and out, export, diff, commit.
 
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -179,7 +180,7 @@ fn export_diff_and_commit_tell_what_a_container_has() {
     assert_eq!(daemon.inspect("again", "{{len .RootFS.Layers}}"), "1");
     for (line, message) in [
         ("ferry commit box Upper", "invalid reference format: repository name (library/Upper) must be lowercase"),
-        ("ferry commit -c 'FROM x' box", "Error response from daemon: from is not a valid change command"),
+        ("ferry commit -c 'FROM x' box", "Error response from daemon: FROM is not a valid change command"),
         ("ferry commit nope", "Error response from daemon: No such container: nope"),
         ("ferry export nope", "Error response from daemon: No such container: nope"),
         ("ferry diff nope", "Error response from daemon: No such container: nope"),
@@ -298,4 +299,116 @@ fn hostile(away: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("magic links", archive(&[link(Kind::Symlink, "r", "/proc/1/root"), file(&format!("r{away}/planted"))])),
         ("control", control),
     ]
+}
+
+#[test]
+fn debug_has_tools_for_containers_without_any() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    // One without a shell: all it has is a program that sleeps.
+    sh(
+        &daemon,
+        "mkdir -p bare && cp /bin/busybox bare/sleep && echo mine >bare/file && tar -c -C bare . | ferry import -c 'ENTRYPOINT [\"/sleep\"]' - bare >/dev/null",
+    );
+    sh(&daemon, "ferry run -d --name on --init=false bare 1000 && ferry create --name off bare 1000");
+    let before = sh(&daemon, "ferry diff on");
+    assert_eq!(sh(&daemon, "ferry debug on cat file"), "mine");
+    assert_eq!(sh(&daemon, "ferry debug -c 'tr \"\\0\" \" \" </proc/1/cmdline' on"), "/sleep 1000");
+    assert_eq!(sh(&daemon, "echo 'cat file; exit 7' | ferry debug on; echo $?"), "mine\n7");
+    assert_eq!(sh(&daemon, "ferry debug on sh -c 'echo seen >written; cat written'"), "seen");
+    assert_eq!(sh(&daemon, "ferry cp on:/written - | tar -xO"), "seen", "the files are the container's own");
+    assert_eq!(sh(&daemon, "ferry debug off sh -c 'cat file; echo x >lost' 2>/dev/null"), "mine");
+    assert!(refused(&daemon, "ferry cp off:/lost -").contains("Could not find the file"));
+    assert_eq!(sh(&daemon, "ferry debug --image busybox on cat file"), "mine");
+    assert!(refused(&daemon, "ferry debug nope").contains("No such container: nope"));
+    assert_eq!(sh(&daemon, "ferry ps -aq | wc -l"), "2", "the tools go with their user");
+    assert_eq!(before, sh(&daemon, "ferry diff on | grep -v written || true"));
+    sh(&daemon, "ferry rm -f on off >/dev/null; ferry rmi -f bare $(ferry images -q ferry-toolbox) >/dev/null");
+    watch.end().unwrap();
+}
+
+#[test]
+fn a_limited_layer_is_refused_where_nothing_keeps_the_limit() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    for (options, message) in [
+        ("size=10M", "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"),
+        ("size=many", "invalid size: 'many'"),
+        ("inodes=5", "unknown option inodes"),
+    ] {
+        let outcome = daemon.run(&["create", "--storage-opt", options, "busybox"]);
+        assert!(outcome.fails_with(1).contains(message), "{outcome}");
+    }
+    assert_eq!(daemon.run(&["ps", "-aq"]).ok(), "");
+}
+
+#[test]
+fn a_reader_that_does_not_read_holds_up_no_removal() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    for command in ["sleep 1000", "true"] {
+        let fill = "dd if=/dev/zero of=/big bs=1M count=16 2>/dev/null";
+        let _ = daemon
+            .run(&["run", "-d", "--name", "box", "busybox", "sh", "-c", &format!("{fill}; touch /ready; {command}")])
+            .ok();
+        sh(
+            &daemon,
+            "until ferry cp box:/ready - >/dev/null 2>&1; do :; done; [ $(ferry inspect -f '{{.State.Running}}' box) = true ] || true",
+        );
+        let host = daemon.host();
+        let socket = std::os::unix::net::UnixStream::connect(daemon.socket()).unwrap();
+        (&mut &socket).write_all(b"GET /containers/box/archive?path=/big HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut head = [0; 12];
+        std::io::Read::read_exact(&mut &socket, &mut head).unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200", "{host}");
+        let starting = (command == "true").then(|| daemon.spawn(&["start", "box"]));
+        assert_eq!(daemon.run(&["ps", "-aq"]).ok().len(), 12);
+        assert_eq!(daemon.run(&["rm", "-f", "box"]).ok(), "box");
+        if let Some(starting) = starting {
+            assert_ne!(starting.finish(std::time::Duration::from_secs(20)).unwrap().code, 0);
+        }
+        drop(socket);
+    }
+    watch.end().unwrap();
+}
+
+#[test]
+fn a_layer_is_limited_where_the_file_system_keeps_limits() {
+    if !programs::need_root() {
+        return;
+    }
+    let sandbox = ferry_testkit::Sandbox::new().unwrap();
+    let daemon = Daemon::ferry(&sandbox, "a");
+    let root = daemon.data_root().display().to_string();
+    let made = format!(
+        "mkdir -p {root} && truncate -s 400M {root}.img && mkfs.ext4 -q -O quota,project -E quotatype=prjquota {root}.img && \
+         mount -o loop,prjquota {root}.img {root}"
+    );
+    if sandbox.sh(&made).code != 0 {
+        // Many kernels are built without quotas, and none can be told to have them.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: this kernel keeps no project quotas on ext4");
+        return;
+    }
+    daemon.start().unwrap();
+    daemon.load(&ferry_testkit::material::Material::get().busybox());
+    let fill = |options: &[&str]| {
+        let command = ["busybox", "dd", "if=/dev/zero", "of=/fill", "bs=1M", "count=20"];
+        daemon.run(&[&["run", "--rm"], options, &command].concat())
+    };
+    let _ = fill(&[]).ok();
+    for _ in 0..2 {
+        let limited = fill(&["--storage-opt", "size=10M"]);
+        assert!(limited.code != 0 && limited.err().contains("No space left on device"), "{limited}");
+    }
+    let _ = fill(&["--storage-opt", "size=40m"]).ok();
+    daemon.stop().unwrap();
+    let _ = sandbox.sh(&format!("umount {root}")).ok();
 }

@@ -208,6 +208,26 @@ impl Copy<'_> {
     }
 }
 
+/// Unpacks an archive out of a container in a folder of another one, its names changed.
+pub(super) async fn carry_over(
+    client: &Client,
+    archive: ByteStream,
+    renamed: Option<(String, String)>,
+    container: &str,
+    folder: &str,
+) -> Result<()> {
+    let (mut sender, body) = channel();
+    let (reader, feeding) = reader(archive, Count::default());
+    std::thread::spawn(move || {
+        if let Err(Failed(message)) = local::carry(reader, &renamed, &mut sender) {
+            sender.fail(io::Error::other(message));
+        }
+    });
+    let (fed, sent) = tokio::join!(feeding, client.container_write_archive(container, folder, true, false, body));
+    sent?;
+    fed
+}
+
 /// Folder and change of names for an archive out of a container, whose first name is that of the path as it was asked for.
 fn prepare(source: &CopyInfo, target: &CopyInfo) -> Result<(String, Renamed)> {
     let (folder, renamed) = paths::prepare(source, target).map_err(Failure::new)?;

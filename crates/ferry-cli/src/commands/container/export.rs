@@ -48,7 +48,7 @@ impl WholeFile {
         };
         let failed = |reason: String| Failure::new(format!("failed to export container: {reason}"));
         if !folder.exists() {
-            return Err(failed(format!("invalid output path: directory \"{}\" does not exist", folder.display())));
+            return Err(failed(format!("invalid output path: stat {}: no such file or directory", folder.display())));
         }
         if path.is_dir() {
             return Err(failed("cannot write to a directory".to_owned()));

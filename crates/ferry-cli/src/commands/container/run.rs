@@ -45,7 +45,13 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     attached(client, parsed, context, &config, &id).await
 }
 
-async fn attached(client: &Client, parsed: &Parsed, context: &Context, config: &Config, id: &str) -> Result<u8> {
+pub(super) async fn attached(
+    client: &Client,
+    parsed: &Parsed,
+    context: &Context,
+    config: &Config,
+    id: &str,
+) -> Result<u8> {
     let mut caught = parsed.on_or("sig-proxy", true).then(signals::catch_all);
     let detach_keys = context.detach_keys(parsed);
     let options = AttachOptions {

@@ -46,6 +46,15 @@ impl ArchiveStream {
         Ok(Self { process, data, container: container.name(), removed: container.watch() })
     }
 
+    /// Waits until the container is removed: whoever is slow to take a piece need not be waited for then.
+    pub fn until_removed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut removed = self.removed.clone();
+        async move {
+            // A watch that has ended says as much.
+            let _ = removed.wait_for(|change| change.removed).await;
+        }
+    }
+
     /// The next piece; `None` at the end. An archive that breaks off lacks its last blocks, by which readers of archives know.
     pub async fn next(&mut self) -> Option<Bytes> {
         let mut piece = Vec::with_capacity(PIECE);
@@ -112,9 +121,21 @@ impl Containers {
         options: UnpackOptions,
         body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<()> {
-        let container = self.find(reference)?;
         let body = Body::read(body);
-        let mut process = self.work_in_files(&container, Scope::Everything, unpack(&container, path, options)).await?;
+        let prepared = async {
+            let container = self.find(reference)?;
+            let action = unpack(&container, path, options);
+            let process = self.work_in_files(&container, Scope::Everything, action).await?;
+            Ok((container, process))
+        };
+        let (container, mut process) = match prepared.await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                // A panic in there is no reason to tell another error.
+                let _ = tokio::task::spawn_blocking(move || read_on(body)).await;
+                return Err(error);
+            }
+        };
         let data = process.take_data()?.into_std().context("cannot hand on the archive")?;
         data.set_nonblocking(false).context("cannot hand on the archive")?;
         let feeding = tokio::task::spawn_blocking(move || feed(body, data));
@@ -155,9 +176,14 @@ fn feed(mut body: Body, mut data: std::os::unix::net::UnixStream) -> io::Result<
     let carried = ferry_store::archive::decompress(&mut body).and_then(|mut archive| io::copy(&mut archive, &mut data));
     let flushed = carried.and_then(|_| data.flush());
     drop(data);
-    // What is left is nobody's; an error here would only be told to a client that has gone.
-    let _ = io::copy(&mut body.take(READ_ON_BYTES), &mut io::sink());
+    read_on(body);
     flushed
+}
+
+/// Reads what is left of a body: a client that is still sending would not hear the answer.
+fn read_on(body: Body) {
+    // An error here could only be told to a client that has gone.
+    let _ = io::copy(&mut body.take(READ_ON_BYTES), &mut io::sink());
 }
 
 async fn stat_reply(process: &mut FilesProcess) -> Result<PathStat, FilesError> {

@@ -82,7 +82,7 @@ impl Containers {
         }
         let (store, folder, chain) = (self.inner.store.clone(), self.data_folder(&record.id), record.chain_id.clone());
         let looked = blocking(move || {
-            let options = MountOptions { volatile: false, read_only: true };
+            let options = MountOptions { read_only: true, ..MountOptions::default() };
             let mounted = store.mount_rootfs(chain.as_ref(), &folder.join("upper"), &folder.join("work"), options);
             let root: Option<OwnedFd> = mounted.ok();
             Ok(root.and_then(|root| program::look(&root, &path)))

@@ -114,15 +114,18 @@ impl Comparison {
         if let Some(lower) = lower.filter(|_| alone || self.whole) {
             all.extend(names(lower.as_fd())?);
         }
+        // As in Docker what is gone comes last.
+        let mut gone = Vec::new();
         for name in &all {
             let below = if path.is_empty() { name.clone() } else { [path, b"/", name].concat() };
             let old = lower.map(|lower| stat(lower.as_fd(), name)).transpose()?.flatten();
             match stat(upper.as_fd(), name)? {
                 Some(new) if !self.is_whiteout(&new) => self.entry(upper, lower, name, below, &new, old.as_ref())?,
-                _ if old.is_some() => self.changes.push((below, Change::Deleted)),
+                _ if old.is_some() => gone.push((below, Change::Deleted)),
                 _ => {}
             }
         }
+        self.changes.extend(gone);
         Ok(())
     }
 
@@ -285,7 +288,7 @@ mod tests {
         std::fs::create_dir(upper.join("new")).expect("folder");
         std::fs::write(upper.join("new/file"), "x").expect("file");
         std::fs::set_permissions(upper.join("same"), std::fs::Permissions::from_mode(0o700)).expect("mode");
-        let expected = ["0 etc", "2 etc/gone", "0 etc/grown", "1 new", "1 new/file", "0 same"];
+        let expected = ["0 etc", "0 etc/grown", "2 etc/gone", "1 new", "1 new/file", "0 same"];
         assert_eq!(changes(true, &upper, &lower), expected);
         std::fs::remove_dir_all(&base).expect("clean");
     }
