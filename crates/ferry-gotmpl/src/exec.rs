@@ -137,7 +137,7 @@ impl<'a> State<'a> {
     fn range(&mut self, branch: &'a Branch, dot: &Value) -> Result<Flow> {
         let over = self.pipe_value(&branch.pipe, dot)?;
         let items: Vec<(Value, Value)> = match &over {
-            Value::Missing | Value::Nil => Vec::new(),
+            Value::Missing | Value::Nil | Value::NilList => Vec::new(),
             Value::List(items) => {
                 items.iter().enumerate().map(|(index, item)| (index_value(index), item.clone())).collect()
             }
@@ -367,7 +367,9 @@ impl<'a> State<'a> {
                     Err(self.at(operand, message))
                 }
             },
-            Value::List(_) => Err(self.at(operand, format!("can't evaluate field {name} in type interface {{}}"))),
+            Value::List(_) | Value::NilList => {
+                Err(self.at(operand, format!("can't evaluate field {name} in type interface {{}}")))
+            }
             other => Err(self.at(operand, format!("can't evaluate field {name} in type {}", other.type_name()))),
         }
     }

@@ -19,6 +19,7 @@ fn write_plain(out: &mut String, value: &Value, names: bool) {
         Value::Uint(number) => out.push_str(&number.to_string()),
         Value::Float(number) => out.push_str(&float_general(*number)),
         Value::Text(text) => out.push_str(text),
+        Value::NilList => out.push_str("[]"),
         Value::List(items) => {
             out.push('[');
             for (index, item) in items.iter().enumerate() {
@@ -262,6 +263,7 @@ fn verb_text(spec: &Spec, verb: char, value: &Value) -> String {
         ('f' | 'F', Value::Float(number)) => (format!("{number:.*}", spec.precision.unwrap_or(6)), true),
         ('e', Value::Float(number)) => (exponent_form(&format!("{number:.*e}", spec.precision.unwrap_or(6))), true),
         ('g', Value::Float(number)) => (float_general(*number), true),
+        (_, Value::NilList) => return "[]".to_owned(),
         (_, Value::List(items)) => {
             let items: Vec<String> = items.iter().map(|item| verb_text(spec, verb, item)).collect();
             return format!("[{}]", items.join(" "));

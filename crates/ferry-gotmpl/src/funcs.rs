@@ -116,7 +116,7 @@ fn join(list: &Value, separator: &str) -> Result {
     let parts: Vec<String> = match list {
         Value::List(items) => items.iter().map(format::plain).collect(),
         Value::Map(map) => map.entries.values().map(format::plain).collect(),
-        Value::Missing | Value::Nil => Vec::new(),
+        Value::Missing | Value::Nil | Value::NilList => Vec::new(),
         other => return Err(CallError::Failed(format!("expected slice, got {}", other.type_name()))),
     };
     Ok(parts.join(separator).into())
@@ -158,6 +158,7 @@ fn len(value: &Value) -> Result {
     let length = match value {
         Value::Text(text) => text.len(),
         Value::List(items) => items.len(),
+        Value::NilList => 0,
         Value::Map(map) => map.entries.len(),
         Value::Missing | Value::Nil => {
             return Err(CallError::Failed("reflect: call of reflect.Value.Type on zero Value".to_owned()));
@@ -181,10 +182,11 @@ fn index(value: &Value, keys: &[Value]) -> Result {
                 .and_then(|at| text.as_bytes().get(at).copied())
                 .map(|byte| Value::Int(i64::from(byte)))
                 .ok_or_else(|| CallError::Failed(format!("index out of range: {at}")))?,
-            (Value::List(_) | Value::Text(_), Value::Missing | Value::Nil) => {
+            (Value::NilList, Value::Int(at)) => return Err(CallError::Failed(format!("index out of range: {at}"))),
+            (Value::List(_) | Value::NilList | Value::Text(_), Value::Missing | Value::Nil) => {
                 return Err(CallError::Failed("cannot index slice/array with nil".to_owned()));
             }
-            (Value::List(_) | Value::Text(_), other) => {
+            (Value::List(_) | Value::NilList | Value::Text(_), other) => {
                 let message = format!("cannot index slice/array with type {}", other.type_name());
                 return Err(CallError::Failed(message));
             }
@@ -208,6 +210,7 @@ fn slice(value: &Value, bounds: &[Value]) -> Result {
     let length = match value {
         Value::Text(text) => text.len(),
         Value::List(items) => items.len(),
+        Value::NilList => 0,
         Value::Missing | Value::Nil => return Err(CallError::Failed("slice of untyped nil".to_owned())),
         other => return Err(CallError::Failed(format!("can't slice item of type {}", other.type_name()))),
     };
@@ -236,6 +239,7 @@ fn slice(value: &Value, bounds: &[Value]) -> Result {
     match value {
         Value::Text(text) => Ok(String::from_utf8_lossy(&text.as_bytes()[start..end]).into_owned().into()),
         Value::List(items) => Ok(Value::list(items[start..end].to_vec())),
+        Value::NilList => Ok(Value::NilList),
         _ => Ok(Value::Nil),
     }
 }
@@ -264,7 +268,9 @@ fn equal(left: &Value, right: &Value) -> std::result::Result<bool, CallError> {
         (Value::Float(left), Value::Float(right)) => Ok(left == right),
         (Value::Missing | Value::Nil, Value::Missing | Value::Nil) => Ok(true),
         (Value::Missing | Value::Nil, _) | (_, Value::Missing | Value::Nil) => Ok(false),
-        (Value::List(_), Value::List(_)) | (Value::Map(_), Value::Map(_)) | (Value::Struct(_), Value::Struct(_)) => {
+        (Value::List(_) | Value::NilList, Value::List(_) | Value::NilList)
+        | (Value::Map(_), Value::Map(_))
+        | (Value::Struct(_), Value::Struct(_)) => {
             Err(CallError::Failed(format!("non-comparable type {}: {}", format::plain(left), left.type_name())))
         }
         _ => Err(CallError::Failed("incompatible types for comparison".to_owned())),

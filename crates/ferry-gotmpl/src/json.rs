@@ -11,7 +11,9 @@ pub fn encode(value: &Value) -> String {
 
 fn write_value(out: &mut String, value: &Value) {
     match value {
-        Value::Missing | Value::Nil | Value::NilPointer(_) | Value::Lookup(_) | Value::KeyTitle => out.push_str("null"),
+        Value::Missing | Value::Nil | Value::NilPointer(_) | Value::NilList | Value::Lookup(_) | Value::KeyTitle => {
+            out.push_str("null")
+        }
         Value::Bool(truth) => out.push_str(if *truth { "true" } else { "false" }),
         Value::Int(number) => out.push_str(&number.to_string()),
         Value::Uint(number) => out.push_str(&number.to_string()),

@@ -25,6 +25,8 @@ pub enum Value {
     Text(Rc<str>),
     /// A slice.
     List(Rc<[Value]>),
+    /// A slice that is nil: empty like any other, but `null` in JSON.
+    NilList,
     /// A map with string keys; iterates sorted.
     Map(Rc<Map>),
     /// A struct with named fields in order.
@@ -125,7 +127,7 @@ impl Value {
     /// Go's truth: zero values and empty collections are false, structs are true.
     pub fn truth(&self) -> bool {
         match self {
-            Self::Missing | Self::Nil | Self::NilPointer(_) => false,
+            Self::Missing | Self::Nil | Self::NilPointer(_) | Self::NilList => false,
             Self::Bool(truth) => *truth,
             Self::Int(number) => *number != 0,
             Self::Uint(number) => *number != 0,
@@ -147,7 +149,7 @@ impl Value {
             Self::Uint(_) => "uint64".to_owned(),
             Self::Float(_) => "float64".to_owned(),
             Self::Text(_) => "string".to_owned(),
-            Self::List(_) => "[]interface {}".to_owned(),
+            Self::List(_) | Self::NilList => "[]interface {}".to_owned(),
             Self::Map(map) => map.type_name.clone(),
             Self::Lookup(_) | Self::KeyTitle => "func(string) string".to_owned(),
             Self::Struct(record) => record.type_name.clone(),

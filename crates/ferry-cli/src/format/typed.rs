@@ -81,7 +81,7 @@ impl Schema {
             };
         }
         if let Some(inner) = kind.strip_prefix('[').and_then(|kind| kind.strip_suffix(']')) {
-            let items = json.and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+            let Some(items) = json.and_then(Json::as_array) else { return Value::NilList };
             return Value::list(items.iter().map(|item| self.value(inner, Some(item), false)).collect());
         }
         if let Some(inner) = kind.strip_prefix('{').and_then(|kind| kind.strip_suffix('}')) {
