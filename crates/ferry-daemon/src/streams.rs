@@ -93,10 +93,11 @@ fn respond_without_upgrade(call: Call, session: Session) -> Response<Body> {
         let (ours, theirs) = tokio::io::duplex(CHUNK);
         let (input, output) = tokio::io::split(theirs);
         let (out, into) = tokio::io::split(ours);
+        // What the session has said last is still on its way when it ends.
+        let answer = async { tokio::join!(run(&peer, input, output, session), carry_response_body(out, sender)) };
         tokio::select! {
-            () = run(&peer, input, output, session) => {}
+            _ = answer => {}
             () = carry_request_body(request_body, into) => {}
-            () = carry_response_body(out, sender) => {}
         }
     });
     reply::with_type(HeaderValue::from_static(RAW_STREAM), body)

@@ -97,7 +97,8 @@ impl Containers {
         if old == name {
             return Err(Error::invalid("Renaming a container with the same name as its current name".to_owned()));
         }
-        validate::name(name).map_err(allocating)?;
+        // Docker has put the slash before the name by then.
+        validate::name(name).map_err(|_| allocating(validate::bad_name(&format!("/{name}"))))?;
         let reservation = self.reserve_name(name, &container.id).map_err(allocating)?;
         self.update(&container, |record| record.name = name.to_owned())?;
         reservation.commit();

@@ -3,7 +3,6 @@
 use std::ops::RangeInclusive;
 
 use ferry_api::filters::Filters;
-use ferry_network::Protocol;
 use regex_lite::Regex;
 
 use super::list::{ListOptions, labels};
@@ -47,7 +46,8 @@ pub(super) struct ListFilter<'a> {
     exposed: Vec<Ports>,
 }
 
-type Ports = (RangeInclusive<u16>, Protocol);
+/// Ports and the name of their protocol, which may be one that nobody has.
+type Ports = (RangeInclusive<u16>, String);
 
 impl<'a> ListFilter<'a> {
     pub(super) fn new(containers: &Containers, options: &'a ListOptions) -> Result<Self> {
@@ -91,7 +91,7 @@ impl<'a> ListFilter<'a> {
     pub(super) fn keeps(&self, record: &Record) -> bool {
         let filters = self.filters;
         (self.all || record.status.counts_as_running())
-            // Nothing here belongs to a swarm.
+            // Nothing here belongs to a swarm; isolation is a matter of another system and fits always.
             && self.is_task != Some(true)
             && self.created_before_ns.is_none_or(|time| record.created_ns < time)
             && self.created_after_ns.is_none_or(|time| record.created_ns > time)
@@ -102,7 +102,6 @@ impl<'a> ListFilter<'a> {
             && any_of(filters, "health", |word| word == health::summary(record.life.health.as_ref()).status)
             && (!filters.contains("id") || self.ids.contains(&record.id))
             && (self.names.is_empty() || self.names.iter().any(|pattern| pattern.fits(&record.name)))
-            && any_of(filters, "isolation", |isolation| isolation == record.host_config.isolation)
             && any_of(filters, "volume", |volume| has_mount(record, volume))
             && self.has_port(record)
             && filters.matches_labels("label", &labels(record))
@@ -118,7 +117,7 @@ impl<'a> ListFilter<'a> {
             return true;
         }
         let within = |ranges: &[Ports], port: u16, protocol: &str| {
-            ranges.iter().any(|(range, kind)| range.contains(&port) && kind.to_string() == protocol)
+            ranges.iter().any(|(range, kind)| range.contains(&port) && kind == protocol)
         };
         ports::port_list(record).iter().any(|port| {
             within(&self.published, port.public_port, &port.protocol)
@@ -186,17 +185,27 @@ fn port_range(key: &str, text: &str) -> Result<Ports> {
     if text.contains(':') {
         return Err(Error::internal(format!("filter for '{key}' should not contain ':': {text}")));
     }
-    ports::parse_port_key(text).map_err(|_| {
-        let number = text.split(['/', '-']).next().unwrap_or_default();
-        let why = match number.parse::<u32>() {
-            _ if text.is_empty() => "invalid port range: value is empty".to_owned(),
-            _ if number.is_empty() => "invalid start port '': value is empty".to_owned(),
-            Ok(0..=65535) => format!("invalid port range: {text}"),
-            Ok(_) => format!("invalid start port '{number}': value out of range"),
-            Err(_) => format!("invalid start port '{number}': invalid syntax"),
+    let failed = |why: String| Error::internal(format!("error while looking up for {key} {text}: {why}"));
+    if text.is_empty() {
+        return Err(failed("invalid port range: value is empty".to_owned()));
+    }
+    let (range, protocol) = text.split_once('/').unwrap_or((text, ""));
+    let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
+    let number = |which: &str, digits: &str| {
+        let why = match digits.parse::<u64>() {
+            _ if digits.is_empty() => "value is empty",
+            Ok(number @ 0..=0xffff) => return Ok(u16::try_from(number).unwrap_or(u16::MAX)),
+            Ok(_) => "value out of range",
+            Err(_) => "invalid syntax",
         };
-        Error::internal(format!("error while looking up for {key} {text}: {why}"))
-    })
+        Err(failed(format!("invalid {which} port '{digits}': {why}")))
+    };
+    let (start, end) = range.split_once('-').unwrap_or((range, range));
+    let (first, last) = (number("start", start)?, number("end", end)?);
+    if last < first {
+        return Err(failed(format!("invalid port range: {text}")));
+    }
+    Ok((first..=last, protocol))
 }
 
 #[cfg(test)]
@@ -223,7 +232,9 @@ mod tests {
             said(port_range("expose", "x")),
             "error while looking up for expose x: invalid start port 'x': invalid syntax"
         );
-        assert!(port_range("expose", "80-90/udp").is_ok());
+        assert_eq!(port_range("expose", "80-90/UDP").unwrap(), (80..=90, "udp".to_owned()));
+        assert!(said(port_range("expose", "9-8")).ends_with("invalid port range: 9-8"));
+        assert!(said(port_range("expose", "9-99999")).ends_with("invalid end port '99999': value out of range"));
         assert_eq!(
             exit_code("x").unwrap_err().text(),
             "invalid filter 'exited=x': strconv.Atoi: parsing \"x\": invalid syntax"

@@ -152,6 +152,10 @@ impl Containers {
             self.inner.execs.adopt(&exec_id, &container.id, pid);
         }
         container.set_live(Some(Arc::clone(&live)));
+        let execs: Vec<String> = live.execs.lock().expect("no panic while held").keys().cloned().collect();
+        for exec_id in execs {
+            self.end_orphaned_check(container, &live, &exec_id);
+        }
         self.take_network_again(container).await;
         if !state.paused {
             self.watch_health(container);

@@ -21,7 +21,11 @@ pub(super) fn name(name: &str) -> Result<()> {
     if valid {
         return Ok(());
     }
-    Err(Error::invalid(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")))
+    Err(bad_name(name))
+}
+
+pub(super) fn bad_name(name: &str) -> Error {
+    Error::invalid(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"))
 }
 
 /// Checks a request before anything is made.

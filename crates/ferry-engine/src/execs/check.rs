@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ferry_api::exec::CreateRequest;
 use ferry_shim::protocol::{Reply, Request, Target};
+use ferry_spec::digest::Digest;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -39,10 +40,10 @@ impl Containers {
         timeout: Duration,
     ) -> Result<CheckEnd> {
         let execs = Execs::new(self.clone());
-        let live = execs.may_exec(container)?;
+        let live = execs.may_exec(container, &container.id)?;
         let request =
             CreateRequest { cmd: Some(argv), attach_stdout: true, attach_stderr: true, ..CreateRequest::default() };
-        let id = ids::random_id();
+        let id = check_id(&container.id);
         let entry = ExecEntry::new(&id, &container.id, request);
         execs.publish(container, "exec_create", &entry.id, &entry.request, &[]);
         self.inner.execs.insert(entry.clone());
@@ -71,6 +72,35 @@ impl Containers {
             _ => Err(Error::internal(format!("healthcheck for container {} has no exit code", container.id))),
         }
     }
+}
+
+impl Containers {
+    /// Ends an exec that is a check and outlived the daemon which waited for it.
+    pub(crate) fn end_orphaned_check(&self, container: &Container, live: &Arc<Live>, exec_id: &str) {
+        if is_check_id(&container.id, exec_id) {
+            drop(CheckGuard { containers: self.clone(), live: Arc::clone(live), id: exec_id.to_owned() });
+        }
+    }
+}
+
+/// Digits at the end of a check's id that are made from the others.
+const MARK_DIGITS: usize = 12;
+
+/// An exec id like any other, by which a next daemon knows a check that outlived this one.
+fn check_id(container_id: &str) -> String {
+    let mut id = ids::random_id();
+    id.truncate(id.len() - MARK_DIGITS);
+    id.push_str(&mark(container_id, &id));
+    id
+}
+
+fn is_check_id(container_id: &str, id: &str) -> bool {
+    let split = id.len().checked_sub(MARK_DIGITS).and_then(|at| id.split_at_checked(at));
+    split.is_some_and(|(rest, end)| end == mark(container_id, rest))
+}
+
+fn mark(container_id: &str, rest: &str) -> String {
+    Digest::sha256(format!("health check of {container_id}: {rest}").as_bytes()).hex()[..MARK_DIGITS].to_owned()
 }
 
 /// Ends what runs of a check when it is not waited for any more.
@@ -208,6 +238,15 @@ mod tests {
             bytes.chunks(step).for_each(|chunk| output.take(chunk));
             assert_eq!(output.text(), "out err", "in steps of {step}");
         }
+    }
+
+    #[test]
+    fn a_check_is_known_by_its_id() {
+        let (one, other) = ("a".repeat(64), "b".repeat(64));
+        let id = check_id(&one);
+        assert_eq!(id.len(), 64);
+        assert!(is_check_id(&one, &id) && !is_check_id(&other, &id));
+        assert!(!is_check_id(&one, &ids::random_id()) && !is_check_id(&one, "short"));
     }
 
     #[test]

@@ -57,12 +57,12 @@ impl Execs {
     ///
     /// # Errors
     /// NotFound; Conflict unless the container runs; InvalidArgument without a command.
-    pub async fn create(&self, container: &str, request: CreateRequest) -> Result<CreateResponse> {
-        let container = self.containers.find(container)?;
+    pub async fn create(&self, container: &str, mut request: CreateRequest) -> Result<CreateResponse> {
+        let (reference, container) = (container, self.containers.find(container)?);
         if request.cmd.as_ref().is_none_or(Vec::is_empty) {
             return Err(Error::invalid("No exec command specified".to_owned()));
         }
-        self.may_exec(&container)?;
+        self.may_exec(&container, reference)?;
         for variable in request.env.iter().flatten() {
             if variable.is_empty() || variable.starts_with('=') || variable.contains('\0') {
                 return Err(Error::invalid(format!("invalid environment variable: {variable}")));
@@ -70,19 +70,20 @@ impl Execs {
         }
         let (pid, user) = (container.with_record(|record| record.pid), request.user.clone());
         crate::blocking(move || user::check(pid, &user).map_err(Error::invalid)).await?;
+        if request.user.is_empty() {
+            request.user = container.with_record(|record| record.config.user.clone());
+        }
         let id = ids::random_id();
         self.publish(&container, "exec_create", &id, &request, &[]);
         self.table().insert(ExecEntry::new(&id, &container.id, request));
         Ok(CreateResponse { id })
     }
 
-    fn may_exec(&self, container: &Container) -> Result<Arc<Live>> {
+    /// The connection to a container that takes execs; `reference` is what it is called in the refusal.
+    fn may_exec(&self, container: &Container, reference: &str) -> Result<Arc<Live>> {
         let record = container.snapshot();
         if record.status == crate::containers::state::Status::Paused {
-            return Err(Error::conflict(format!(
-                "container {} is paused, unpause the container before exec",
-                record.id
-            )));
+            return Err(Error::conflict(format!("Container {reference} is paused, unpause the container before exec")));
         }
         if record.status == crate::containers::state::Status::Restarting {
             return Err(crate::containers::is_restarting(&record.id));
@@ -99,7 +100,7 @@ impl Execs {
     pub async fn start(&self, id: &str, options: StartOptions) -> Result<Option<AttachSession>> {
         let entry = self.table().get(id)?;
         let container = self.containers.find(&entry.container_id)?;
-        let live = self.may_exec(&container)?;
+        let live = self.may_exec(&container, &container.id)?;
         if options.tty != entry.request.tty && !options.detach {
             tracing::debug!(%id, "the client's idea of a terminal differs; the creation counts");
         }
@@ -266,7 +267,7 @@ impl Execs {
     pub async fn resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
         let entry = self.table().get(id)?;
         let container = self.containers.find(&entry.container_id)?;
-        let live = self.may_exec(&container)?;
+        let live = self.may_exec(&container, &container.id)?;
         if !matches!(entry.state, ExecState::Running { .. }) {
             return Err(Error::conflict(format!("exec {id} is not running")));
         }

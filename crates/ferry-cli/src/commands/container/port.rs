@@ -37,7 +37,9 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
 }
 
 fn bad_number(text: &str) -> String {
-    format!("strconv.ParseUint: parsing {}: invalid syntax", crate::flags::go_quote(text))
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let why = if is_number { "value out of range" } else { "invalid syntax" };
+    format!("strconv.ParseUint: parsing {}: {why}", crate::flags::go_quote(text))
 }
 
 fn port_number(port: &str) -> (u16, String) {
