@@ -105,6 +105,11 @@ fn a_check_that_never_ends_holds_nobody_up() {
     assert_eq!((stopped.status, begun.elapsed() < PATIENCE), (204, true), "{}", json!(stopped.head));
     let _ = in_time(&daemon, &["start", "checked"]).ok();
     until("the check to run again", || daemon.inspect("checked", "{{len .ExecIDs}}") == "1");
+    // A check that outlives its daemon is ended by the next, which runs one of its own.
+    daemon.kill().unwrap();
+    daemon.start().unwrap();
+    let checks = || daemon.run(&["exec", "checked", "ps"]).out().matches("trap '' TERM").count();
+    until("one check to run", || daemon.inspect("checked", "{{len .ExecIDs}}") == "1" && checks() == 1);
     let _ = in_time(&daemon, &["pause", "checked"]).ok();
     let _ = in_time(&daemon, &["unpause", "checked"]).ok();
     verbs_answer(&daemon, "checked");
