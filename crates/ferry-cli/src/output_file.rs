@@ -54,12 +54,6 @@ fn check_place(path: &Path) -> Result<(), String> {
     let folder = path.parent().unwrap_or(Path::new(""));
     if !matches!(folder.to_str(), Some("" | "." | "..")) {
         match fs::metadata(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(format!(
-                    "invalid output path: directory {:?} does not exist",
-                    folder.display().to_string()
-                ));
-            }
             Err(error) => return Err(format!("invalid output path: stat {}: {}", folder.display(), reason(&error))),
             Ok(metadata) if !metadata.is_dir() => {
                 return Err(format!("invalid output path: stat {}: not a directory", folder.display()));
@@ -127,7 +121,7 @@ mod tests {
         let shown = folder.path().display();
         std::os::unix::fs::symlink("x", folder.path().join("link")).unwrap();
         for (name, expected) in [
-            ("none/out", format!("invalid output path: directory \"{shown}/none\" does not exist")),
+            ("none/out", format!("invalid output path: stat {shown}/none: no such file or directory")),
             ("link", "cannot write to a symbolic link directly".to_owned()),
             (".", "cannot write to a directory".to_owned()),
         ] {

@@ -120,7 +120,7 @@ fn credentials_are_asked_for_kept_and_forgotten() {
     assert_eq!(ferry(&["logout", ADDRESS], b"").ok(), format!("Removing login credentials for {ADDRESS}"));
     assert_eq!(std::fs::read_to_string(&config).unwrap(), "{\n\t\"auths\": {}\n}");
     let terminal = ferry(&["login", ADDRESS], b"");
-    assert_eq!(terminal.fails_with(1), "error: cannot perform an interactive login from a non-TTY device");
+    assert_eq!(terminal.fails_with(1), "Error: Cannot perform an interactive login from a non TTY device");
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
         }
     }
     if (user.is_empty() || password.is_empty()) && !stdin_is_terminal() {
-        return Err(Failure::new("error: cannot perform an interactive login from a non-TTY device"));
+        return Err(Failure::new("Error: Cannot perform an interactive login from a non TTY device"));
     }
     let auth = ask(context, &user, &password, &stored)?;
     let status = log_in(context, auth).await?;
@@ -84,11 +84,8 @@ fn password(parsed: &Parsed, context: &Context, user: &str) -> Result<String> {
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text)?;
-    let secret = without_line_end(&text);
-    if secret.trim().is_empty() {
-        return Err(Failure::new("password is empty"));
-    }
-    Ok(secret.to_owned())
+    // An empty one is asked for, where there is somebody to ask.
+    Ok(without_line_end(&text).to_owned())
 }
 
 fn without_line_end(text: &str) -> &str {

@@ -26,7 +26,8 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     // A search without credentials is as good; when it is not, the daemon says so.
     let auth = credentials::look_up(&context.config, credentials::key_of(registry_of(term))).unwrap_or_default();
     let client = context.client().await?;
-    let limit = parsed.int("limit").unwrap_or_default();
+    // What is not a number of results is left to the daemon's default, as by Docker's client.
+    let limit = parsed.int("limit").unwrap_or_default().max(0);
     let found = client.image_search(term, limit, &filters, &credentials::encode(&auth)).await?;
     let listing = Listing { type_name: "registry.searchContext", headers: HEADERS, table: TABLE, raw: "" };
     let format = parsed.text_or_empty("format");

@@ -17,7 +17,7 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
         return Err(Failure::new("ERROR: The \"until\" filter is not supported with \"--volumes\""));
     }
     if !parsed.on("force") && !lists::confirmed(context, &warning(all, volumes, &filters))? {
-        return Err(Failure::new("system prune has been cancelled"));
+        return Ok(0);
     }
     let client = context.client().await?;
     let mut reclaimed = 0;
