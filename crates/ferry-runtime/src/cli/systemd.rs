@@ -240,13 +240,13 @@ fn limits(read: impl Fn(&str) -> Option<String>) -> Vec<(&'static str, u64)> {
     limits
 }
 
-/// Stops a unit; one that is gone is no error.
+/// Has a unit stopped, without waiting for it: nothing runs in it any more. One that is gone is no error.
 pub(crate) fn stop(unit: &str) -> Result<(), Error> {
     let mut bus = connect()?;
     let mut body = Writer::default();
     body.text(unit);
     body.text("replace");
-    match bus.call_job("StopUnit", "ss", body) {
+    match bus.call("StopUnit", "ss", body) {
         Ok(_) => {}
         Err(CallError::Refused { name, .. }) if name.ends_with("NoSuchUnit") => return Ok(()),
         Err(error) => return Err(failed(&format!("stop unit {unit}"), &error)),
