@@ -17,6 +17,8 @@ pub struct EngineConfig {
     pub exec_root: PathBuf,
     /// The static `ferry-shim` program.
     pub shim_program: PathBuf,
+    /// The static `ferry-logger` program.
+    pub logger_program: PathBuf,
     /// The static `ferry-netd` program.
     pub netd_program: PathBuf,
     /// The default bridge.

@@ -66,6 +66,7 @@ impl Engine {
     /// When another daemon has the data root, when a newer ferry wrote it, or when the host lacks something.
     pub async fn start(config: EngineConfig) -> Result<Self> {
         let config = Arc::new(config);
+        check_log_defaults(&config)?;
         make_roots(&config)?;
         let lock = lock_data_root(&config.data_root)?;
         check_format(&config.data_root)?;
@@ -127,6 +128,16 @@ impl Engine {
             tracing::error!(%error, "shutdown did not end in order");
         }
     }
+}
+
+/// As in Docker, a driver without options is looked at when a container asks for it.
+fn check_log_defaults(config: &EngineConfig) -> Result<()> {
+    if config.log_options.is_empty() {
+        return Ok(());
+    }
+    let options = config.log_options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    crate::containers::logging::validate(&config.log_driver, &options)
+        .map_err(|error| Error::new(error.kind(), "failed to set log opts").with_source(error))
 }
 
 fn make_roots(config: &EngineConfig) -> Result<()> {

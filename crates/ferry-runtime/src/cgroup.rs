@@ -134,6 +134,19 @@ impl Cgroup {
         crate::init::join_cgroups(&files.collect::<Vec<PathBuf>>())
     }
 
+    /// Moves another process in.
+    ///
+    /// # Errors
+    /// When a hierarchy does not take it, or it has ended.
+    pub fn adopt(&self, pid: i32) -> Result<(), Error> {
+        for hierarchy in &self.hierarchies {
+            let file = hierarchy.folder(&self.path).join("cgroup.procs");
+            std::fs::write(&file, pid.to_string())
+                .map_err(|error| Error::step(format!("write {}", file.display()), error))?;
+        }
+        Ok(())
+    }
+
     /// Files for a process with one thread to write `0` to, which `CLONE_INTO_CGROUP` does not spare it.
     pub(crate) fn tasks_files(&self) -> Vec<PathBuf> {
         self.hierarchies

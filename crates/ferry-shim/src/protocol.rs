@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use ferry_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
+use crate::forward::Forward;
+
 /// The version this build speaks; a shim announces its own in [`Hello`].
 pub const PROTOCOL_VERSION: u32 = 1;
 
@@ -39,8 +41,8 @@ pub struct RequestFrame {
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Builds the container and starts its process. Fds, in order: `container_dir` (data folder: log, `exit.json`), `run_dir`
-    /// (run-time folder: `shim.sock`, `state.json`), the rootfs mount when `rootfs_fd`, the network namespace when `network_fd`, then one
-    /// socket per entry of `attached`.
+    /// (run-time folder: `shim.sock`, `state.json`), the rootfs mount when `rootfs_fd`, the network namespace when `network_fd`, the
+    /// program `ferry-logger` when the log is [`LogOptions::Remote`], then one socket per entry of `attached`.
     Start(Box<Start>),
     /// Runs another process in the container. Fds: one socket per entry of `attached`.
     Exec(Box<Exec>),
@@ -138,6 +140,38 @@ pub enum LogOptions {
         /// Extra `attrs` on each line (labels, env, tag), already chosen by the engine.
         attrs: Vec<(String, String)>,
     },
+    /// Docker's local in the container's data folder.
+    Local(LocalLog),
+    /// Lines go to a server, by way of a `ferry-logger` that the shim starts.
+    Remote(Box<RemoteLog>),
+}
+
+/// A log in the format of the driver `local`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LocalLog {
+    /// Folder in the data folder, made when it is missing; `None` is the data folder itself.
+    pub folder: Option<String>,
+    /// File name in it.
+    pub file_name: String,
+    /// Rotate when a file would pass this; `None` never rotates.
+    pub max_size_bytes: Option<u64>,
+    /// Files kept, the live one included; at least 1.
+    pub max_files: u32,
+    /// gzip rotated files.
+    pub compress: bool,
+    /// Extra attributes of each line, already chosen by the engine.
+    pub attrs: Vec<(String, String)>,
+}
+
+/// A log that is kept elsewhere.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RemoteLog {
+    /// What `ferry-logger` is told.
+    pub forward: Forward,
+    /// A copy for `logs`, unless `cache-disabled`.
+    pub cache: Option<LocalLog>,
+    /// `mode=non-blocking`: bytes of text that wait at most; what comes on top of that is dropped. `None` holds the container up.
+    pub drop_beyond_bytes: Option<u64>,
 }
 
 /// Everything that [`Request::Exec`] needs.
@@ -269,6 +303,11 @@ pub enum Event {
     },
     /// The memory limit killed a process of the container.
     Oom,
+    /// Lines could not be delivered to a remote log.
+    LogTrouble {
+        /// Why, and how many.
+        message: String,
+    },
 }
 
 /// How the container ended; also the content of `exit.json`.

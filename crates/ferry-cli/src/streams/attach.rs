@@ -71,7 +71,7 @@ async fn receive(mut output: ReadHalf, copying: &Copying, printer: &Printer) -> 
             stdout.write_all(bytes)?;
             stdout.flush()?;
         } else {
-            demultiplexer.feed(bytes, &mut |kind, payload| write(printer, kind, payload))?;
+            write(&mut demultiplexer, printer, bytes)?;
         }
     }
 }

@@ -62,13 +62,41 @@ impl Demultiplexer {
     }
 }
 
-/// Writes payload to the client's own streams.
-pub(crate) fn write(printer: &Printer, kind: StreamKind, payload: &[u8]) -> Result<()> {
-    match kind {
-        StreamKind::Stderr => printer.error_bytes(payload),
-        _ => printer.data(payload)?,
+/// Writes the payloads of a piece to the client's own streams: what follows one another on the same one in a single call, since a
+/// log has as many payloads as lines.
+pub(crate) fn write(demultiplexer: &mut Demultiplexer, printer: &Printer, bytes: &[u8]) -> Result<()> {
+    let mut gathered = Gathered { printer, kind: StreamKind::Stdout, bytes: Vec::with_capacity(bytes.len()) };
+    let fed = demultiplexer.feed(bytes, &mut |kind, payload| {
+        if kind != gathered.kind {
+            gathered.write()?;
+            gathered.kind = kind;
+        }
+        gathered.bytes.extend_from_slice(payload);
+        Ok(())
+    });
+    // What came before a mistake is output all the same.
+    gathered.write()?;
+    fed
+}
+
+struct Gathered<'a> {
+    printer: &'a Printer,
+    kind: StreamKind,
+    bytes: Vec<u8>,
+}
+
+impl Gathered<'_> {
+    fn write(&mut self) -> Result<()> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        match self.kind {
+            StreamKind::Stderr => self.printer.error_bytes(&self.bytes),
+            _ => self.printer.data(&self.bytes)?,
+        }
+        self.bytes.clear();
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]

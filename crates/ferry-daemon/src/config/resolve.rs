@@ -64,6 +64,7 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         exec_root,
         shim_program: libexec.join("ferry-shim"),
         netd_program: libexec.join("ferry-netd"),
+        logger_program: libexec.join("ferry-logger"),
         bridge: bridge_config(read)?,
         registries: read.registries()?,
         live: LiveSettings::new(live_settings(read, debug)?),

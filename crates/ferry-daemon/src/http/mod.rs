@@ -5,6 +5,7 @@
 pub(crate) mod body;
 pub(crate) mod call;
 pub(crate) mod error;
+pub(crate) mod framing;
 pub(crate) mod guard;
 pub(crate) mod query;
 pub(crate) mod reply;

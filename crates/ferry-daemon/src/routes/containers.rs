@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use ferry_api::container::{CreateRequest, StopReport};
 use ferry_api::version::{Reply, adapt_create};
-use ferry_engine::containers::{AttachOptions, ListOptions, LogsOptions, RemoveOptions, StopOptions, WaitCondition};
+use ferry_engine::containers::{AttachOptions, ListOptions, RemoveOptions, StopOptions, WaitCondition};
 use hyper::StatusCode;
 
-use super::times;
 use crate::http::call::Call;
 use crate::http::error::ApiError;
 use crate::http::reply::{self, Outcome};
@@ -19,7 +18,6 @@ pub(super) fn routes() -> Vec<Route> {
         get("/containers/json", list),
         post("/containers/create", create),
         get("/containers/{name:.*}/json", inspect),
-        get("/containers/{name:.*}/logs", logs),
         get("/containers/{name:.*}/why", why),
         post("/containers/prune", prune),
         post("/containers/{name:.*}/start", start),
@@ -78,34 +76,6 @@ async fn why(call: Call) -> Outcome {
 async fn prune(call: Call) -> Outcome {
     let report = call.app.engine.containers.prune(call.filters()?).await?;
     reply::json(StatusCode::OK, &report)
-}
-
-async fn logs(call: Call) -> Outcome {
-    let options = LogsOptions {
-        stdout: call.query.flag("stdout"),
-        stderr: call.query.flag("stderr"),
-        follow: call.query.flag("follow"),
-        since_ns: times::unix_ns(&call.query, "since")?,
-        until_ns: times::unix_ns(&call.query, "until")?,
-        timestamps: call.query.flag("timestamps"),
-        // As in Docker, what is no number is `all`.
-        tail: call.query.get("tail").parse().ok(),
-        details: call.query.flag("details"),
-    };
-    if !options.stdout && !options.stderr {
-        return Err(ApiError::invalid("must specify at least one of 'stdout' or 'stderr'"));
-    }
-    if call.query.non_empty("format").is_some() {
-        return Err(ApiError::not_implemented("parameter `format`"));
-    }
-    let mut session = call.app.engine.containers.logs(call.value("name"), options).await?;
-    let content_type = streams::content_type(session.tty, call.version);
-    Ok(streams::stream_body(call.peer, content_type, |sender| async move {
-        while let Some(chunk) = session.chunks.recv().await {
-            sender.send(chunk).await?;
-        }
-        Ok(())
-    }))
 }
 
 async fn start(call: Call) -> Outcome {

@@ -4,6 +4,7 @@ mod containers;
 mod execs;
 mod files;
 mod images;
+mod logs;
 mod networks;
 mod plugins;
 mod system;
@@ -17,6 +18,7 @@ use crate::http::router::Route;
 pub(crate) fn table() -> Vec<Route> {
     [
         system::routes(),
+        logs::routes(),
         containers::routes(),
         execs::routes(),
         files::routes(),

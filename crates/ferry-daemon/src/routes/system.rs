@@ -14,6 +14,7 @@ use crate::app;
 use crate::http::body::Body;
 use crate::http::call::Call;
 use crate::http::error::ApiError;
+use crate::http::framing::Framing;
 use crate::http::reply::{self, Outcome};
 use crate::http::router::{Route, get, route};
 use crate::streams;
@@ -122,17 +123,11 @@ async fn info(call: Call) -> Outcome {
     reply::shaped(Reply::Info, call.version, &info)
 }
 
-/// How events follow one another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    Lines,
-    /// RFC 7464: each document after a record separator.
-    Sequence,
-}
-
 async fn events(call: Call) -> Outcome {
-    let since_ns = times::unix_ns(&call.query, "since")?;
-    let until_ns = times::unix_ns(&call.query, "until")?;
+    let time = |name: &str| {
+        times::unix_ns(&call.query, name).map_err(|error| times::of_parameter(&format!("'{name}'"), error))
+    };
+    let (since_ns, until_ns) = (time("since")?, time("until")?);
     if let (Some(since), Some(until)) = (since_ns, until_ns)
         && until < since
     {
@@ -140,7 +135,9 @@ async fn events(call: Call) -> Outcome {
         return Err(ApiError::invalid(format!("`since` time ({since}) cannot be after `until` time ({until})")));
     }
     let query = EventQuery { since_ns, until_ns, filters: call.filters()? };
-    let (content_type, framing) = negotiate(&call);
+    let default = if call.at_least(52) { "application/jsonl" } else { "application/json" };
+    let (content_type, framing) = Framing::negotiate(&call).unwrap_or((default, Framing::Lines));
+    let content_type = HeaderValue::from_static(content_type);
     let requested = call.version;
     let mut stream = call.app.engine.events.subscribe(query);
     Ok(streams::stream_body(call.peer, content_type, move |sender| async move {
@@ -169,22 +166,6 @@ fn encode(requested: version::ApiVersion, event: Message, framing: Framing) -> O
     bytes.extend_from_slice(value.to_string().as_bytes());
     bytes.push(b'\n');
     Some(bytes)
-}
-
-/// Chooses what the client takes; wildcards say nothing.
-fn negotiate(call: &Call) -> (HeaderValue, Framing) {
-    let known = ["application/jsonl", "application/x-ndjson", "application/json-seq"];
-    let accepted = call
-        .header("accept")
-        .split(',')
-        .map(|range| range.split(';').next().unwrap_or_default().trim())
-        .find_map(|range| known.into_iter().find(|media_type| *media_type == range));
-    match accepted {
-        Some(media_type @ "application/json-seq") => (HeaderValue::from_static(media_type), Framing::Sequence),
-        Some(media_type) => (HeaderValue::from_static(media_type), Framing::Lines),
-        None if call.at_least(52) => (HeaderValue::from_static("application/jsonl"), Framing::Lines),
-        None => (reply::JSON, Framing::Lines),
-    }
 }
 
 #[cfg(test)]

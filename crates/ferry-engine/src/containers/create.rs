@@ -13,7 +13,7 @@ use super::ending::Life;
 use super::mounts::{self, Asked};
 use super::record::{EndpointRecord, MountKind, MountRecord, Record};
 use super::state::{Intent, Status};
-use super::{Container, Containers, bundle, defaults, ports, validate};
+use super::{Container, Containers, bundle, defaults, logging, ports, validate};
 use crate::blocking;
 use crate::clock;
 use crate::error::{Context, Error, Result};
@@ -68,6 +68,7 @@ impl Containers {
             host.network_mode = "none".to_owned();
         }
         defaults::fill_host(&mut host, &self.inner.config);
+        logging::validate(&host.log_config.driver, host.log_config.config.get_or_insert_default())?;
         self.adjust_shared_modes(&mut host)?;
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
@@ -104,7 +105,7 @@ impl Containers {
     fn check_startable(&self, record: &Record) -> Result<()> {
         bundle::spec(record, &self.host_facts())?;
         ports::requests(record, self.inner.networks.default_binding_ip())?;
-        defaults::log_options(&record.host_config, &record.id).map(drop)
+        logging::resolve(record).map(drop)
     }
 
     fn free_id(&self) -> String {

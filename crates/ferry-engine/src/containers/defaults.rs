@@ -1,16 +1,10 @@
 //! What a container gets that the client did not say: the image's configuration, and Docker's defaults. Pure.
 
 use ferry_api::container::{Config, Empty, HealthConfig, HostConfig};
-use ferry_shim::protocol::LogOptions;
 use ferry_spec::image::{ContainerConfig, Healthcheck};
 use ferry_spec::runtime::defaults;
 
 use crate::config::EngineConfig;
-use crate::error::{Error, Result};
-
-/// Rotation of logs that say nothing of it: bounded, unlike Docker's.
-const LOG_MAX_SIZE_BYTES: u64 = 100 * 1024 * 1024;
-const LOG_MAX_FILES: u32 = 3;
 
 /// Merges the image's configuration into the client's, as Docker does.
 pub(super) fn merge_image(config: &mut Config, image: &ContainerConfig) {
@@ -99,14 +93,7 @@ pub(super) fn fill_host(host: &mut HostConfig, engine: &EngineConfig) {
     if host.restart_policy.name.is_empty() {
         host.restart_policy.name = "no".to_owned();
     }
-    if host.log_config.driver.is_empty() {
-        host.log_config.driver.clone_from(&engine.log_driver);
-        if host.log_config.config.as_ref().is_none_or(|options| options.is_empty()) {
-            host.log_config.config =
-                Some(engine.log_options.iter().map(|(key, value)| (key.clone(), value.clone())).collect());
-        }
-    }
-    host.log_config.config.get_or_insert_default();
+    super::logging::merge_defaults(&mut host.log_config, &engine.log_driver, &engine.log_options);
     if host.shm_size == 0 {
         host.shm_size = engine.live.get().default_shm_size_bytes;
     }
@@ -143,81 +130,6 @@ pub(super) fn fill_host(host: &mut HostConfig, engine: &EngineConfig) {
     if host.readonly_paths.is_none() {
         host.readonly_paths = if open { Some(Vec::new()) } else { Some(defaults::readonly_paths()) };
     }
-}
-
-/// The shim's log settings out of `LogConfig`.
-///
-/// # Errors
-/// InvalidArgument for options that json-file does not have.
-pub(super) fn log_options(host: &HostConfig, id: &str) -> Result<LogOptions> {
-    if host.log_config.driver == "none" {
-        return Ok(LogOptions::None);
-    }
-    let file_name = log_file_name(id);
-    let mut max_size_bytes = Some(LOG_MAX_SIZE_BYTES);
-    let mut max_files = LOG_MAX_FILES;
-    let mut compress = false;
-    for (key, value) in host.log_config.config.iter().flatten() {
-        match key.as_str() {
-            "max-size" => max_size_bytes = parse_size(value)?,
-            "max-file" => {
-                max_files = value
-                    .parse()
-                    .ok()
-                    .filter(|count| *count >= 1)
-                    .ok_or_else(|| Error::invalid(format!("max-file cannot be less than 1: {value}")))?;
-            }
-            "compress" => compress = parse_bool(value)?,
-            "mode" if value == "blocking" => {}
-            "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "mode" | "max-buffer-size" => {
-                return Err(Error::not_implemented(format!("log option {key}")));
-            }
-            _ => return Err(Error::invalid(format!("unknown log opt '{key}' for json-file log driver"))),
-        }
-    }
-    Ok(LogOptions::JsonFile { file_name, max_size_bytes, max_files, compress, attrs: Vec::new() })
-}
-
-/// Name of the live log file in the container's folder.
-pub(super) fn log_file_name(id: &str) -> String {
-    format!("{id}-json.log")
-}
-
-fn parse_bool(value: &str) -> Result<bool> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(Error::invalid(format!("strconv.ParseBool: parsing \"{value}\": invalid syntax"))),
-    }
-}
-
-/// `10m`, `1g`, `-1`; Docker's units are powers of 1024 here.
-fn parse_size(value: &str) -> Result<Option<u64>> {
-    if value == "-1" {
-        return Ok(None);
-    }
-    let invalid = || Error::invalid(format!("invalid size: '{value}'"));
-    let lower = value.to_ascii_lowercase();
-    let text = lower.trim_end_matches('b');
-    let text = text.trim_end_matches('i');
-    let (digits, power) = match text.chars().last() {
-        Some('k') => (&text[..text.len() - 1], 1),
-        Some('m') => (&text[..text.len() - 1], 2),
-        Some('g') => (&text[..text.len() - 1], 3),
-        Some('t') => (&text[..text.len() - 1], 4),
-        _ => (text, 0),
-    };
-    let number: f64 = digits.trim().parse().map_err(|_| invalid())?;
-    let bytes = number * 1024_f64.powi(power);
-    if !(1.0..=9e18).contains(&bytes) {
-        return Err(invalid());
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked to lie within the range just above"
-    )]
-    Ok(Some(bytes as u64))
 }
 
 #[cfg(test)]
@@ -258,13 +170,5 @@ mod tests {
     fn own_environment_wins() {
         let config = merged(Config { env: Some(vec!["A=own".into()]), ..Config::default() });
         assert_eq!(config.env.unwrap(), ["A=own", "PATH=/bin"]);
-    }
-
-    #[test]
-    fn sizes_of_logs() {
-        assert_eq!(parse_size("10m").unwrap(), Some(10 << 20));
-        assert_eq!(parse_size("1.5k").unwrap(), Some(1536));
-        assert_eq!(parse_size("-1").unwrap(), None);
-        assert!(parse_size("x").is_err());
     }
 }

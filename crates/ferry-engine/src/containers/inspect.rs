@@ -9,7 +9,7 @@ use super::confinement::apparmor;
 use super::health::HealthRecord;
 use super::record::{MountKind, Record};
 use super::state::Status;
-use super::{Containers, defaults, networking, ports};
+use super::{Containers, logging, networking, ports};
 use crate::blocking;
 use crate::clock;
 use crate::error::Result;
@@ -28,7 +28,6 @@ impl Containers {
         let folder = self.data_folder(&record.id);
         let etc = |name: &str| folder.join("etc").join(name).display().to_string();
         let argv = record.argv();
-        let logs = record.host_config.log_config.driver != "none";
         let exec_ids = self.inner.execs.running_of(&record.id);
         Ok(Inspect {
             created: clock::rfc3339(record.created_ns),
@@ -39,11 +38,7 @@ impl Containers {
             resolv_conf_path: etc("resolv.conf"),
             hostname_path: etc("hostname"),
             hosts_path: etc("hosts"),
-            log_path: if logs {
-                folder.join(defaults::log_file_name(&record.id)).display().to_string()
-            } else {
-                String::new()
-            },
+            log_path: logging::shown_path(&record, &folder),
             name: format!("/{}", record.name),
             restart_count: i64::from(record.restart_count),
             driver: self.inner.store.driver_name().to_owned(),

@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use ferry_shim::protocol::{Reply, Request, ShimError, ShimErrorKind, Start};
+use ferry_shim::protocol::{LogOptions, Reply, Request, ShimError, ShimErrorKind, Start};
 use ferry_spec::runtime::{Capabilities, Process, Spec};
 use ferry_store::MountOptions;
 use rustix::fs::{Mode, OFlags};
@@ -19,7 +19,7 @@ use super::confinement::{Kernel, apparmor};
 use super::networking::Network;
 use super::record::{EndpointRecord, MountKind, Record};
 use super::state::{Intent, Status, Step};
-use super::{Container, Containers, Live, defaults};
+use super::{Container, Containers, Live, logging};
 use crate::blocking;
 use crate::clock;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -138,12 +138,18 @@ impl Containers {
         let (shim, events) = ShimConnection::open(socket).context("cannot talk to the shim")?;
         let live = Arc::new(Live { shim, execs: Mutex::default() });
         let (request, fds) = self.start_request(container, &record, &connected, &mut files)?;
+        self.publish_mounts(&record);
         let answer = live.shim.call(Request::Start(Box::new(request)), &fds).await;
         drop((fds, files.rootfs, files.container_dir, files.run_dir, connected.sandbox));
         let pid = match answer {
             Ok(Reply::Started { pid }) => pid,
-            Ok(_) => return Err(Error::internal("the shim gave an answer that does not fit")),
-            Err(error) => return Err(start_error(&record, error)),
+            answer => {
+                self.publish_unmounts(&record);
+                return Err(match answer {
+                    Ok(_) => Error::internal("the shim gave an answer that does not fit"),
+                    Err(error) => start_error(&record, error),
+                });
+            }
         };
         self.now_running(container, pid);
         container.set_live(Some(Arc::clone(&live)));
@@ -151,6 +157,27 @@ impl Containers {
         self.publish(&container.snapshot(), "start", &[]);
         self.supervise(Arc::clone(container), live, events, Some(process));
         Ok(())
+    }
+
+    fn publish_mounts(&self, record: &Record) {
+        for mount in &record.mounts {
+            let MountKind::Volume { name, .. } = &mount.kind else { continue };
+            let attributes = [
+                ("container", record.id.as_str()),
+                ("destination", mount.destination.as_str()),
+                ("propagation", mount.propagation.as_str()),
+                ("read/write", if mount.writable { "true" } else { "false" }),
+            ];
+            self.inner.volumes.publish_use("mount", name, &attributes);
+        }
+    }
+
+    /// Tells that a container's run has left its volumes.
+    pub(super) fn publish_unmounts(&self, record: &Record) {
+        for mount in &record.mounts {
+            let MountKind::Volume { name, .. } = &mount.kind else { continue };
+            self.inner.volumes.publish_use("unmount", name, &[("container", record.id.as_str())]);
+        }
     }
 
     /// Whatever of the network was made: port and address are free when the failure is told.
@@ -306,6 +333,10 @@ impl Containers {
         if let Some(sandbox) = &network.sandbox {
             fds.push(sandbox.as_fd().try_clone_to_owned().context("cannot pass a descriptor")?);
         }
+        let log = logging::resolve(record)?;
+        if matches!(log, LogOptions::Remote(_)) {
+            fds.push(self.logger_program()?);
+        }
         let mut attached = Vec::new();
         for client in container.waiting().drain(..) {
             attached.push(client.streams);
@@ -323,11 +354,18 @@ impl Containers {
             shim_cgroup: Some(format!("/ferry-{}-shims", self.inner.instance)),
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
-            log: defaults::log_options(&record.host_config, &record.id)?,
+            log,
             foreign_runtime: runtime,
             attached,
         };
         Ok((start, fds))
+    }
+
+    /// Opened anew each time, so that a newer one on disk is used by what starts after it.
+    fn logger_program(&self) -> Result<OwnedFd> {
+        let path = &self.inner.config.logger_program;
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .context(format!("cannot open the logger program {}", path.display()))
     }
 
     fn shared_pids(&self, record: &Record) -> Result<SharedPids> {
@@ -401,6 +439,9 @@ fn start_error(record: &Record, error: ShimCallError) -> Error {
     // Docker resolves users itself, before there is a task.
     if message.starts_with("unable to find ") || message.starts_with("uids and gids") {
         return Error::new(status, message);
+    }
+    if message.starts_with("failed to initialize logging driver") {
+        return Error::new(status, format!("failed to create task for container: {message}"));
     }
     Error::new(
         status,

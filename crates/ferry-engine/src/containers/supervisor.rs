@@ -41,6 +41,9 @@ impl Containers {
                     }
                     Event::ExecExited { exec_id, code } => containers.exec_ended(&container, &live, &exec_id, code),
                     Event::Oom => containers.out_of_memory(&container),
+                    Event::LogTrouble { message } => {
+                        tracing::error!(container = %container.name(), error = %message, "log lines were lost");
+                    }
                 }
             }
             let exit = match exit {
@@ -86,6 +89,7 @@ impl Containers {
             self.note_oom_kills(container).await;
         }
         let (record, restart) = self.note_exit(container, &exit);
+        self.publish_unmounts(&record);
         let ran_s = (exit.time_ns - record.started_ns).max(0) / 1_000_000_000;
         self.publish(&record, "die", &[("execDuration", ran_s.to_string()), ("exitCode", exit.code.to_string())]);
         self.clear_run_folder(container).await;

@@ -33,7 +33,6 @@ pub(super) fn request(request: &CreateRequest, host_config: &HostConfig, engine:
     portable(&request.config)?;
     values(host_config)?;
     modes(host_config)?;
-    logging(host_config)?;
     restart_policy(host_config)?;
     SecurityOptions::parse(host_config)?;
     unbuilt(host_config)?;
@@ -172,19 +171,6 @@ fn modes(host: &HostConfig) -> Result<()> {
     known("userns", &host.userns_mode, &["host"])?;
     known("cgroup namespace", &host.cgroupns_mode, &["host", "private"])?;
     Ok(())
-}
-
-fn logging(host: &HostConfig) -> Result<()> {
-    match host.log_config.driver.as_str() {
-        "" | "json-file" | "none" => {}
-        "local" | "journald" | "syslog" | "fluentd" | "gelf" | "awslogs" | "splunk" | "gcplogs" | "etwlogs" => {
-            return Err(Error::not_implemented(format!("log driver {}", host.log_config.driver)));
-        }
-        other => {
-            return Err(Error::invalid(format!("logger: no log driver named '{other}' is registered")));
-        }
-    }
-    super::defaults::log_options(host, "").map(drop)
 }
 
 fn restart_policy(host: &HostConfig) -> Result<()> {

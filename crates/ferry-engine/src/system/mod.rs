@@ -13,6 +13,7 @@ use ferry_store::Store;
 use crate::clock;
 use crate::config::EngineConfig;
 use crate::containers::Containers;
+use crate::containers::logging::DRIVERS;
 use crate::containers::state::Status;
 use crate::error::Result;
 use crate::images::Images;
@@ -164,7 +165,7 @@ fn plugins() -> PluginsInfo {
         volume: list(&["local"]),
         network: list(&["bridge", "host", "null"]),
         authorization: None,
-        log: list(&["json-file", "none"]),
+        log: list(&DRIVERS),
     }
 }
 

@@ -304,8 +304,15 @@ impl Volumes {
         }
     }
 
+    /// Tells that a container mounts or leaves a volume; what else is to be told depends on which.
+    pub(crate) fn publish_use(&self, action: &str, name: &str, more: &[(&str, &str)]) {
+        let attributes = [("driver", "local")].iter().chain(more);
+        let attributes = attributes.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        self.inner.events.publish("volume", action, name, attributes);
+    }
+
     fn publish(&self, action: &str, name: &str) {
-        self.inner.events.publish("volume", action, name, BTreeMap::from([("driver".to_owned(), "local".to_owned())]));
+        self.publish_use(action, name, &[]);
     }
 }
 

@@ -4,6 +4,9 @@
 //! and every byte that is not part of valid UTF-8 becomes `\ufffd`, one each.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 
 use super::Stream;
 use super::time::push_time;
@@ -35,6 +38,15 @@ pub(super) fn push_entry(out: &mut Vec<u8>, stream: Stream, text: &[u8], whole: 
     out.extend_from_slice(b"\"time\":\"");
     push_time(out, time_ns);
     out.extend_from_slice(b"\"}\n");
+}
+
+/// Ends a line that was cut by a crash, so that it costs itself only, not the next one too.
+pub(super) fn repair_end(mut file: &File, size: u64) -> io::Result<u64> {
+    let mut last = [0];
+    if size == 0 || file.read_at(&mut last, size - 1)? != 1 || last == *b"\n" {
+        return Ok(size);
+    }
+    Ok(size + u64::try_from(file.write(b"\n").unwrap_or(0)).unwrap_or(0))
 }
 
 /// The value of `attrs`: a JSON object with sorted keys, empty when there are none.

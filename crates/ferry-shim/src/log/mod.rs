@@ -1,10 +1,12 @@
-//! Docker's json-file log: one JSON object per line, rotated by size.
+//! The logs on this host: Docker's json-file, one JSON object per line, and Docker's local, protobuf messages; rotated by size.
 //!
 //! ```text
-//! <container>/<id>-json.log        the live file, only ever appended to
-//! <container>/<id>-json.log.1      the newest rotated one, .2 before it, …; with `compress` each becomes `.1.gz` and so on
+//! <container>/<id>-json.log             json-file: the live file, only ever appended to
+//! <container>/<id>-json.log.1           the newest rotated one, .2 before it, …; with `compress` each becomes `.1.gz` and so on
+//! <container>/local-logs/container.log  local, likewise
+//! <container>/container-cached.log      what a remote driver was given, likewise, in the form of local
 //! ```
-//! `{"log":"text\n","stream":"stdout","time":"2026-01-02T03:04:05.678Z"}`, with `"attrs":{…}` before the time when there are any. A
+//! json-file: `{"log":"text\n","stream":"stdout","time":"2026-01-02T03:04:05.678Z"}`, with `"attrs":{…}` before the time when there are any. A
 //! line longer than 16 KiB is cut into parts of 16 KiB, of which only the last ends in a newline.
 //!
 //! Owns the format, the writer that the shim uses and the reader that the engine uses. Leaves out when to compress: the shim
@@ -15,6 +17,8 @@
 
 mod compress;
 mod encode;
+mod format;
+mod local;
 mod parse;
 mod reader;
 mod slots;
@@ -25,7 +29,8 @@ mod writer;
 
 pub use compress::compress;
 pub use encode::PART_BYTES;
-pub use parse::Entry;
+pub use format::Format;
+pub use parse::{Entry, PartOf};
 pub use reader::{ReadOptions, Reader};
 pub use time::{format_time, parse_time};
 pub use watch::Watch;
@@ -58,6 +63,30 @@ impl Stream {
             Self::Stderr => 2,
         }
     }
+}
+
+/// One line on its way into a log, or a part of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// Which output it came from.
+    pub stream: Stream,
+    /// The text without its newline.
+    pub text: &'a [u8],
+    /// The line ends here.
+    pub whole: bool,
+    /// Unix time in nanoseconds; of the first part in all parts of a line.
+    pub time_ns: i64,
+    /// Set when the line has more than one part, or ends without a newline.
+    pub part: Option<Part<'a>>,
+}
+
+/// The place of a part in its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// Common to all parts of the line: 64 hex digits.
+    pub id: &'a str,
+    /// Counts the parts from 1.
+    pub ordinal: u32,
 }
 
 #[cfg(test)]

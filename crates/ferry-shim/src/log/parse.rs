@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::Stream;
 use super::time::parse_time;
+use super::{Format, Stream};
 
 /// One entry of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,29 @@ pub struct Entry<'a> {
     pub time_ns: i64,
     /// The text; a part of a longer line has no newline at its end.
     pub line: &'a [u8],
+    /// Which part of a longer line this is; json-file does not tell.
+    pub part: Option<&'a PartOf>,
+    pub(super) format: Format,
     pub(super) attrs: &'a [u8],
+}
+
+/// The place of an entry in a longer line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartOf {
+    /// Common to all parts of the line.
+    pub id: String,
+    /// Counts the parts from 1.
+    pub ordinal: u32,
+    /// The line ends here.
+    pub last: bool,
+}
+
+/// What [`Format::parse`] finds besides text and attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Parsed {
+    pub(super) stream: Stream,
+    pub(super) time_ns: i64,
+    pub(super) part: Option<PartOf>,
 }
 
 impl Entry<'_> {
@@ -31,22 +53,23 @@ impl Entry<'_> {
     /// The extra attributes, sorted by name; empty when the log has none.
     #[must_use]
     pub fn attrs(&self) -> Vec<(String, String)> {
-        if self.attrs.is_empty() {
-            return Vec::new();
-        }
-        serde_json::from_slice::<BTreeMap<String, String>>(self.attrs)
-            .map(|attrs| attrs.into_iter().collect())
-            .unwrap_or_default()
+        if self.attrs.is_empty() { Vec::new() } else { self.format.decode_attrs(self.attrs) }
     }
 }
 
+pub(super) fn decode_attrs(attrs: &[u8]) -> Vec<(String, String)> {
+    serde_json::from_slice::<BTreeMap<String, String>>(attrs)
+        .map(|attrs| attrs.into_iter().collect())
+        .unwrap_or_default()
+}
+
 /// Stream and time of a line without its newline; the text is put into `text`, the JSON of the attributes into `attrs`.
-pub(super) fn parse(line: &[u8], text: &mut Vec<u8>, attrs: &mut Vec<u8>) -> Option<(Stream, i64)> {
+pub(super) fn parse(line: &[u8], text: &mut Vec<u8>, attrs: &mut Vec<u8>) -> Option<Parsed> {
     text.clear();
     attrs.clear();
     if let Some((stream, time_ns, raw_attrs)) = parse_own_shape(line, text) {
         attrs.extend_from_slice(raw_attrs);
-        return Some((stream, time_ns));
+        return Some(Parsed { stream, time_ns, part: None });
     }
     text.clear();
     // Power loss can leave a hole of zeros where a line was not yet on the disk.
@@ -134,7 +157,7 @@ struct AnyShape {
     attrs: BTreeMap<String, String>,
 }
 
-fn parse_any_shape(line: &[u8], text: &mut Vec<u8>, attrs: &mut Vec<u8>) -> Option<(Stream, i64)> {
+fn parse_any_shape(line: &[u8], text: &mut Vec<u8>, attrs: &mut Vec<u8>) -> Option<Parsed> {
     let any: AnyShape = serde_json::from_slice(line).ok()?;
     let stream = match any.stream.as_str() {
         "stderr" => Stream::Stderr,
@@ -146,7 +169,7 @@ fn parse_any_shape(line: &[u8], text: &mut Vec<u8>, attrs: &mut Vec<u8>) -> Opti
     if !any.attrs.is_empty() {
         serde_json::to_writer(attrs, &any.attrs).ok()?;
     }
-    Some((stream, time_ns))
+    Some(Parsed { stream, time_ns, part: None })
 }
 
 #[cfg(test)]
@@ -155,8 +178,8 @@ mod tests {
     use crate::log::encode::push_entry;
 
     fn parsed<'a>(line: &[u8], text: &'a mut Vec<u8>, attrs: &'a mut Vec<u8>) -> Option<Entry<'a>> {
-        let (stream, time_ns) = parse(line, text, attrs)?;
-        Some(Entry { stream, time_ns, line: text, attrs })
+        let Parsed { stream, time_ns, .. } = parse(line, text, attrs)?;
+        Some(Entry { stream, time_ns, line: text, part: None, format: Format::JsonFile, attrs })
     }
 
     #[test]

@@ -13,9 +13,10 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use rustix::fs::AtFlags;
 
-use super::parse::{Entry, parse, time_of};
+use super::format::Next;
+use super::parse::{Entry, Parsed, PartOf};
 use super::slots::{self, OpenFile};
-use super::tail;
+use super::{Format, tail};
 
 const BLOCK_BYTES: usize = 128 * 1024;
 
@@ -38,6 +39,7 @@ pub struct ReadOptions {
 pub struct Reader {
     dir: OwnedFd,
     name: String,
+    format: Format,
     options: ReadOptions,
     /// Those after the current one, oldest first.
     waiting: VecDeque<OpenFile>,
@@ -47,6 +49,7 @@ pub struct Reader {
     unread: std::ops::Range<usize>,
     text: Vec<u8>,
     attrs: Vec<u8>,
+    part: Option<PartOf>,
     skip_lines: u64,
     damaged: u64,
     finished: bool,
@@ -77,11 +80,11 @@ impl Reader {
     ///
     /// # Errors
     /// When the folder or a file in it cannot be opened or read.
-    pub fn open(dir: &Path, file_name: &str, options: ReadOptions) -> io::Result<Self> {
+    pub fn open(dir: &Path, file_name: &str, format: Format, options: ReadOptions) -> io::Result<Self> {
         let dir = OwnedFd::from(File::open(dir)?);
         let mut files = open_newer_than(&dir, file_name, None)?;
         let start = match options.tail {
-            Some(lines) => tail::find(&mut files, lines)?,
+            Some(lines) => tail::find(&mut files, format, lines)?,
             None => tail::Start::default(),
         };
         let mut waiting: VecDeque<OpenFile> = files.into();
@@ -90,6 +93,7 @@ impl Reader {
         Ok(Self {
             dir,
             name: file_name.to_owned(),
+            format,
             options,
             waiting,
             current,
@@ -97,6 +101,7 @@ impl Reader {
             unread: 0..0,
             text: Vec::new(),
             attrs: Vec::new(),
+            part: None,
             skip_lines: start.skipped_lines,
             damaged: 0,
             finished: false,
@@ -121,19 +126,23 @@ impl Reader {
                 continue;
             }
             let too_early = |time_ns| self.options.since_ns.is_some_and(|since| time_ns < since);
-            if self.options.since_ns.is_some() && time_of(line).is_some_and(too_early) {
+            if self.options.since_ns.is_some() && self.format.time_of(line).is_some_and(too_early) {
                 continue;
             }
-            match parse(line, &mut self.text, &mut self.attrs) {
-                Some((_, time_ns)) if too_early(time_ns) => {}
-                Some((_, time_ns)) if self.options.until_ns.is_some_and(|until| time_ns > until) => {
+            match self.format.parse(line, &mut self.text, &mut self.attrs) {
+                Some(parsed) if too_early(parsed.time_ns) => {}
+                Some(parsed) if self.options.until_ns.is_some_and(|until| parsed.time_ns > until) => {
                     self.finished = true
                 }
-                Some(found) => break found,
+                Some(Parsed { stream, time_ns, part }) => {
+                    self.part = part;
+                    break (stream, time_ns);
+                }
                 None => self.damaged += 1,
             }
         };
-        Ok(Some(Entry { stream, time_ns, line: &self.text, attrs: &self.attrs }))
+        let (part, format) = (self.part.as_ref(), self.format);
+        Ok(Some(Entry { stream, time_ns, line: &self.text, part, format, attrs: &self.attrs }))
     }
 
     /// After the end: looks whether the live file has grown or was rotated; `true` when [`Reader::next_entry`] may have more.
@@ -193,23 +202,35 @@ impl Reader {
         Ok(grown)
     }
 
-    /// Place in `block` of the next line, without its newline.
+    /// Place in `block` of the next record's body.
     fn next_line(&mut self) -> io::Result<Option<std::ops::Range<usize>>> {
         let mut searched = 0;
         loop {
             let unread = &self.block[self.unread.clone()];
-            if let Some(at) = memchr::memchr(b'\n', &unread[searched..]) {
-                let line = self.unread.start..self.unread.start + searched + at;
-                self.unread.start = line.end + 1;
-                return Ok(Some(line));
-            }
+            let next = self.format.next(unread, searched);
             searched = unread.len();
-            if searched > LINE_BYTES {
-                self.unread = 0..0;
-                searched = 0;
-            }
-            if self.fill()? > 0 {
-                continue;
+            match next {
+                Next::Record { body, end } => {
+                    let start = self.unread.start;
+                    self.unread.start += end;
+                    return Ok(Some(start + body.start..start + body.end));
+                }
+                Next::More => {
+                    if searched > LINE_BYTES {
+                        self.unread = 0..0;
+                        searched = 0;
+                    }
+                    if self.fill()? > 0 {
+                        continue;
+                    }
+                }
+                Next::Damaged => {
+                    // The rest of this file cannot be read; the next one can.
+                    self.unread = 0..0;
+                    while self.fill()? > 0 {
+                        self.unread = 0..0;
+                    }
+                }
             }
             let Some(next) = self.waiting.pop_front() else {
                 // An unfinished line of the live file is kept until its end comes.

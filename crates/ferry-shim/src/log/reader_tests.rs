@@ -2,11 +2,19 @@
 
 use super::*;
 use crate::log::tests::Folder;
-use crate::log::{Stream, Writer, WriterOptions};
+use crate::log::{Format, Stream, Writer, WriterOptions};
+
+/// The formats, each with a size that some fifteen entries fill.
+const FORMATS: [(Format, u64); 2] = [(Format::JsonFile, 1000), (Format::Local, 330)];
 
 fn rotating(folder: &Folder, max_size_bytes: u64, compress: bool) -> Writer {
+    rotating_in(folder, (Format::JsonFile, max_size_bytes), compress)
+}
+
+fn rotating_in(folder: &Folder, (format, max_size_bytes): (Format, u64), compress: bool) -> Writer {
     folder.writer(WriterOptions {
         file_name: "l".into(),
+        format,
         max_size_bytes: Some(max_size_bytes),
         max_files: 5,
         compress,
@@ -45,27 +53,37 @@ fn follow(reader: &mut Reader) -> Vec<i64> {
 }
 
 fn read(folder: &Folder, options: ReadOptions) -> Vec<i64> {
-    rest(&mut Reader::open(&folder.path, "l", options).expect("open"))
+    read_in(folder, Format::JsonFile, options)
+}
+
+fn read_in(folder: &Folder, format: Format, options: ReadOptions) -> Vec<i64> {
+    rest(&mut Reader::open(&folder.path, "l", format, options).expect("open"))
+}
+
+/// Every format, plain and compressed.
+fn all_forms() -> impl Iterator<Item = ((Format, u64), bool)> {
+    FORMATS.into_iter().flat_map(|form| [(form, false), (form, true)])
 }
 
 #[test]
 fn entries_come_oldest_first_over_plain_and_compressed_files() {
-    for compress in [false, true] {
+    for (form, compress) in all_forms() {
         let folder = Folder::new("order");
-        write(&mut rotating(&folder, 1000, compress), 0..50);
+        write(&mut rotating_in(&folder, form, compress), 0..50);
         assert_eq!(folder.names().len(), 4, "{:?}", folder.names());
-        assert_eq!(read(&folder, ReadOptions::default()), (0..50).collect::<Vec<_>>());
+        assert_eq!(read_in(&folder, form.0, ReadOptions::default()), (0..50).collect::<Vec<_>>());
     }
 }
 
 #[test]
 fn tails_of_every_length_are_exact() {
-    for compress in [false, true] {
+    for (form, compress) in all_forms() {
         let folder = Folder::new("tail");
-        write(&mut rotating(&folder, 1000, compress), 0..50);
+        write(&mut rotating_in(&folder, form, compress), 0..50);
         for lines in 0..60 {
             let expected: Vec<i64> = ((50 - lines).max(0)..50).collect();
-            assert_eq!(read(&folder, ReadOptions { tail: Some(lines.unsigned_abs()), ..Default::default() }), expected);
+            let options = ReadOptions { tail: Some(lines.unsigned_abs()), ..Default::default() };
+            assert_eq!(read_in(&folder, form.0, options), expected);
         }
     }
 }
@@ -93,10 +111,10 @@ fn times_bound_what_is_read_after_the_tail() {
 
 #[test]
 fn following_survives_any_number_of_rotations() {
-    for compress in [false, true] {
+    for (form, compress) in all_forms() {
         let folder = Folder::new("follow");
-        let mut writer = rotating(&folder, 1000, compress);
-        let mut reader = Reader::open(&folder.path, "l", ReadOptions::default()).expect("open");
+        let mut writer = rotating_in(&folder, form, compress);
+        let mut reader = Reader::open(&folder.path, "l", form.0, ReadOptions::default()).expect("open");
         assert!(rest(&mut reader).is_empty());
         let mut seen = follow(&mut reader);
         // Steps from less than a file to three files, below the four that are kept.
@@ -104,7 +122,7 @@ fn following_survives_any_number_of_rotations() {
             write(&mut writer, from..to);
             seen.extend(follow(&mut reader));
         }
-        assert_eq!(seen, (0..120).collect::<Vec<_>>(), "compress {compress}");
+        assert_eq!(seen, (0..120).collect::<Vec<_>>(), "{form:?} compress {compress}");
         assert_eq!(reader.damaged(), 0);
     }
 }
@@ -114,7 +132,7 @@ fn a_follower_that_is_too_slow_goes_on_with_what_is_left() {
     let folder = Folder::new("slow");
     let mut writer = rotating(&folder, 1000, false);
     write(&mut writer, 0..5);
-    let mut reader = Reader::open(&folder.path, "l", ReadOptions::default()).expect("open");
+    let mut reader = Reader::open(&folder.path, "l", Format::JsonFile, ReadOptions::default()).expect("open");
     assert_eq!(rest(&mut reader).len(), 5);
     write(&mut writer, 5..300);
     let seen = follow(&mut reader);
@@ -129,7 +147,8 @@ fn a_half_line_is_waited_for_and_a_log_emptied_by_hand_is_read_on() {
     write(&mut rotating(&folder, 1 << 20, false), 0..2);
     let mut live = std::fs::File::options().append(true).open(folder.path.join("l")).expect("open");
     let mut reader =
-        Reader::open(&folder.path, "l", ReadOptions { tail: Some(1), ..Default::default() }).expect("open");
+        Reader::open(&folder.path, "l", Format::JsonFile, ReadOptions { tail: Some(1), ..Default::default() })
+            .expect("open");
     live.write_all(b"{\"log\":\"2\\n\",\"stream\":\"std").expect("write");
     assert_eq!(rest(&mut reader), [1]);
     assert!(follow(&mut reader).is_empty());
@@ -149,14 +168,30 @@ fn damaged_lines_cost_only_themselves() {
     let text = folder.read("l").replacen("\"log\":\"1", "\"lo", 1) + "garbage\n";
     std::fs::write(folder.path.join("l"), text).expect("write");
     write(&mut rotating(&folder, 1 << 20, false), 3..4);
-    let mut reader = Reader::open(&folder.path, "l", ReadOptions::default()).expect("open");
+    let mut reader = Reader::open(&folder.path, "l", Format::JsonFile, ReadOptions::default()).expect("open");
     assert_eq!((rest(&mut reader), reader.damaged()), (vec![0, 2, 3], 2));
+}
+
+#[test]
+fn a_local_entry_cut_by_a_crash_costs_itself() {
+    for (kept, expected) in [(0, vec![0, 1, 3]), (3, vec![0, 1, 3]), (20, vec![0, 1, 3])] {
+        let folder = Folder::new("cut");
+        write(&mut rotating_in(&folder, FORMATS[1], false), 0..2);
+        let whole = std::fs::read(folder.path.join("l")).expect("read");
+        write(&mut rotating_in(&folder, FORMATS[1], false), 2..3);
+        let live = std::fs::File::options().write(true).open(folder.path.join("l")).expect("open");
+        live.set_len(whole.len() as u64 + kept).expect("cut");
+        let tail = ReadOptions { tail: Some(2), ..Default::default() };
+        assert_eq!(read_in(&folder, Format::Local, tail), [0, 1], "a half entry is not counted");
+        write(&mut rotating_in(&folder, FORMATS[1], false), 3..4);
+        assert_eq!(read_in(&folder, Format::Local, ReadOptions::default()), expected, "{kept} bytes were left");
+    }
 }
 
 #[test]
 fn a_log_that_is_not_there_is_empty_until_it_is() {
     let folder = Folder::new("absent");
-    let mut reader = Reader::open(&folder.path, "l", ReadOptions::default()).expect("open");
+    let mut reader = Reader::open(&folder.path, "l", Format::JsonFile, ReadOptions::default()).expect("open");
     assert!(rest(&mut reader).is_empty());
     assert!(!reader.poll_more().expect("poll"));
     write(&mut rotating(&folder, 1000, false), 0..20);

@@ -17,13 +17,19 @@ impl Watch {
     /// # Errors
     /// When the folder is not there, or the user's inotify watches are used up: poll by time then.
     pub fn new(dir: &Path) -> io::Result<Self> {
-        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        inotify::add_watch(
-            &fd,
-            dir,
-            WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF,
-        )?;
-        Ok(Self(fd))
+        let watch = Self(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?);
+        watch.add(dir)?;
+        Ok(watch)
+    }
+
+    /// Watches another folder too.
+    ///
+    /// # Errors
+    /// As [`Watch::new`].
+    pub fn add(&self, dir: &Path) -> io::Result<()> {
+        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE_SELF;
+        inotify::add_watch(&self.0, dir, what)?;
+        Ok(())
     }
 
     /// Takes all notices away, so that it becomes readable again at the next change.

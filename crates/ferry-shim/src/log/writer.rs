@@ -6,13 +6,12 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
-use super::encode::{encode_attrs, push_entry};
-use super::{Stream, slots};
+use super::{Format, Line, Stream, slots};
 
 /// Entries are written when this much is gathered, at the latest at [`Writer::flush`].
 const GATHER_BYTES: usize = 32 * 1024;
@@ -22,6 +21,8 @@ const GATHER_BYTES: usize = 32 * 1024;
 pub struct WriterOptions {
     /// Name of the live file in the folder.
     pub file_name: String,
+    /// How entries are written down.
+    pub format: Format,
     /// Rotate before a file passes this; `None` never rotates.
     pub max_size_bytes: Option<u64>,
     /// Files kept, the live one included; 0 counts as 1.
@@ -64,13 +65,8 @@ impl Writer {
     /// When the live file cannot be made.
     pub fn open(dir: OwnedFd, options: WriterOptions) -> io::Result<Self> {
         let live = open_live(&dir, &options.file_name)?;
-        let mut size = live.metadata()?.len();
-        let mut last = [0];
-        if size > 0 && live.read_at(&mut last, size - 1)? == 1 && last != *b"\n" {
-            // A line that was cut by a crash costs itself only, not the next one too.
-            size += u64::try_from((&live).write(b"\n").unwrap_or(0)).unwrap_or(0);
-        }
-        let attrs = encode_attrs(&options.attrs);
+        let size = options.format.repair_end(&live, live.metadata()?.len())?;
+        let attrs = options.format.encode_attrs(&options.attrs);
         let to_compress = options.compress;
         let (gathered, lost_because) = (Vec::new(), String::new());
         Ok(Self {
@@ -87,10 +83,10 @@ impl Writer {
         })
     }
 
-    /// Adds a line without its newline (`whole`), or a part of one. It is written at the latest at the next [`Writer::flush`].
-    pub fn push(&mut self, stream: Stream, text: &[u8], whole: bool, time_ns: i64) {
+    /// Adds a line or a part of one. It is written at the latest at the next [`Writer::flush`].
+    pub fn push_line(&mut self, line: &Line<'_>) {
         let before = self.gathered.len();
-        push_entry(&mut self.gathered, stream, text, whole, &self.attrs, time_ns);
+        self.options.format.push(&mut self.gathered, line, &self.attrs);
         let would_be = self.size + self.gathered.len() as u64;
         if self.options.max_size_bytes.is_some_and(|max| would_be > max) && self.size + before as u64 > 0 {
             let entry = self.gathered.split_off(before);
@@ -113,9 +109,9 @@ impl Writer {
         }
         let gathered = std::mem::take(&mut self.gathered);
         if self.lost_lines > 0 {
-            self.lost_lines += count_lines(&gathered);
+            self.lost_lines += self.count(&gathered);
         } else if let Err((written, error)) = self.append(&gathered) {
-            self.lost_lines = count_lines(&gathered[written..]);
+            self.lost_lines = self.count(&gathered[written..]);
             self.lost_because = error.to_string();
         }
         self.gathered = gathered;
@@ -195,7 +191,7 @@ impl Writer {
     }
 
     fn cut_back(&mut self, written: &[u8]) -> usize {
-        let whole = memchr::memrchr(b'\n', written).map_or(0, |at| at + 1);
+        let (whole, _) = self.options.format.whole(written);
         self.size += whole as u64;
         if whole < written.len() {
             // Should even this fail, then a half line stays, and readers skip it.
@@ -206,9 +202,10 @@ impl Writer {
 
     fn tell_losses(&mut self) {
         let text = format!("ferry: {} log lines were lost: {}", self.lost_lines, self.lost_because);
-        let mut line = Vec::with_capacity(text.len() + 96);
-        push_entry(&mut line, Stream::Stderr, text.as_bytes(), true, &self.attrs, now_ns());
-        if self.append(&line).is_ok() {
+        let mut entry = Vec::with_capacity(text.len() + 96);
+        let line = Line { stream: Stream::Stderr, text: text.as_bytes(), whole: true, time_ns: now_ns(), part: None };
+        self.options.format.push(&mut entry, &line, &self.attrs);
+        if self.append(&entry).is_ok() {
             self.lost_lines = 0;
         }
     }
@@ -265,6 +262,10 @@ impl Writer {
         Ok(None)
     }
 
+    fn count(&self, entries: &[u8]) -> u64 {
+        self.options.format.whole(entries).1
+    }
+
     fn unfinished_name(&self) -> String {
         // Of this process: the one that wrote for the last run may not be done yet.
         format!("{}.gz-unfinished-{}", self.options.file_name, std::process::id())
@@ -294,13 +295,17 @@ fn remove(dir: &OwnedFd, name: &str) -> io::Result<()> {
     }
 }
 
-fn count_lines(bytes: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', bytes).count() as u64
-}
-
 fn now_ns() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+}
+
+#[cfg(test)]
+impl Writer {
+    /// A line or part without a place in a longer one.
+    pub(super) fn push(&mut self, stream: Stream, text: &[u8], whole: bool, time_ns: i64) {
+        self.push_line(&Line { stream, text, whole, time_ns, part: None });
+    }
 }
 
 #[cfg(test)]

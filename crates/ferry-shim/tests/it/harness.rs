@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ferry_shim::client::{self, ShimChild, ShimProgram};
 use ferry_shim::framing::FrameDecoder;
-use ferry_shim::log::{ReadOptions, Reader};
+use ferry_shim::log::{Format, ReadOptions, Reader};
 use ferry_shim::protocol::{
     Event, Exec, Exit, ForeignRuntime, Hello, LogOptions, Reply, Request, RequestFrame, ShimError, ShimFrame, Start,
     Streams, Target,
@@ -94,7 +94,8 @@ impl Folders {
 
     /// The text of the log by stream, oldest first.
     pub(crate) fn log(&self) -> Vec<(&'static str, String)> {
-        let mut reader = Reader::open(&self.data(), &self.log_name(), ReadOptions::default()).expect("log");
+        let mut reader =
+            Reader::open(&self.data(), &self.log_name(), Format::JsonFile, ReadOptions::default()).expect("log");
         let mut entries = Vec::new();
         while let Some(entry) = reader.next_entry().expect("entry") {
             entries.push((entry.stream.name(), String::from_utf8_lossy(entry.line).into_owned()));

@@ -70,7 +70,8 @@ fn numbered_lines_stay_whole_over_reconnects_and_rotations() {
     engine.start(&folders, start, Vec::new());
     let shim = engine.die();
     let mut reader =
-        ferry_shim::log::Reader::open(&folders.data(), &folders.log_name(), Default::default()).expect("log");
+        ferry_shim::log::Reader::open(&folders.data(), &folders.log_name(), Default::default(), Default::default())
+            .expect("log");
     let mut next = 1_u32;
     eventually("all lines", || {
         // Each round is an engine of its own, as long as there is a shim.

@@ -22,6 +22,7 @@ mod pull;
 mod python;
 mod registry;
 mod reload;
+mod remote_logs;
 mod restart;
 mod run;
 mod runtimes;

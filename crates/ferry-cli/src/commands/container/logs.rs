@@ -18,7 +18,7 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
         if inspect.config.tty {
             context.printer.data(&bytes)?;
         } else {
-            demultiplexer.feed(&bytes, &mut |kind, payload| write(&context.printer, kind, payload))?;
+            write(&mut demultiplexer, &context.printer, &bytes)?;
         }
     }
     Ok(0)

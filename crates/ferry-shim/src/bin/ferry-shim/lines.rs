@@ -3,7 +3,8 @@
 //! As Docker does it: a line longer than 16 KiB is cut into parts of just that, all with the time of the first; at the end of the
 //! stream a line without a newline is a part too.
 
-use ferry_shim::log::PART_BYTES;
+use ferry_shim::log::{PART_BYTES, Part};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// One piece of a line.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,13 +13,23 @@ pub(crate) struct Piece<'a> {
     /// The line ends here.
     pub(crate) whole: bool,
     pub(crate) time_ns: i64,
+    /// The line has more pieces than this, or no newline.
+    pub(crate) part: Option<Part<'a>>,
 }
 
 /// Cuts one stream.
 #[derive(Debug, Default)]
 pub(crate) struct LineCutter {
     begun: Vec<u8>,
-    part_time: Option<i64>,
+    parts: Option<Parts>,
+}
+
+/// A line of which a part is out already.
+#[derive(Debug)]
+struct Parts {
+    id: String,
+    emitted: u32,
+    time_ns: i64,
 }
 
 impl LineCutter {
@@ -35,17 +46,12 @@ impl LineCutter {
                     return;
                 }
             };
-            let time_ns = if whole {
-                self.part_time.take().unwrap_or_else(&now)
-            } else {
-                *self.part_time.get_or_insert_with(&now)
-            };
             if self.begun.is_empty() {
-                emit(Piece { text: &window[..length], whole, time_ns });
+                self.emit(&window[..length], whole, &now, &mut emit);
             } else {
-                self.begun.extend_from_slice(&window[..length]);
-                emit(Piece { text: &self.begun, whole, time_ns });
-                self.begun = Vec::new();
+                let mut begun = std::mem::take(&mut self.begun);
+                begun.extend_from_slice(&window[..length]);
+                self.emit(&begun, whole, &now, &mut emit);
             }
             bytes = &bytes[length + usize::from(whole)..];
         }
@@ -55,10 +61,31 @@ impl LineCutter {
     pub(crate) fn finish(&mut self, now: impl Fn() -> i64, mut emit: impl FnMut(Piece<'_>)) {
         let begun = std::mem::take(&mut self.begun);
         if !begun.is_empty() {
-            emit(Piece { text: &begun, whole: false, time_ns: self.part_time.unwrap_or_else(now) });
+            self.emit(&begun, false, now, &mut emit);
         }
-        self.part_time = None;
+        self.parts = None;
     }
+
+    fn emit(&mut self, text: &[u8], whole: bool, now: impl Fn() -> i64, emit: &mut impl FnMut(Piece<'_>)) {
+        if whole && self.parts.is_none() {
+            return emit(Piece { text, whole, time_ns: now(), part: None });
+        }
+        let parts = self.parts.get_or_insert_with(|| Parts { id: random_id(), emitted: 0, time_ns: now() });
+        parts.emitted += 1;
+        let part = Some(Part { id: &parts.id, ordinal: parts.emitted });
+        emit(Piece { text, whole, time_ns: parts.time_ns, part });
+        if whole {
+            self.parts = None;
+        }
+    }
+}
+
+/// 64 hex digits, by which the parts of a line are put together again.
+fn random_id() -> String {
+    let mut bytes = [0_u8; 32];
+    // An id of zeros joins lines only if the kernel has no random numbers, and never two of one stream at a time.
+    let _ = getrandom(&mut bytes, GetRandomFlags::empty());
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -94,6 +121,20 @@ mod tests {
         assert_eq!(cut(&[&long]), expected);
         let chunks: Vec<&[u8]> = long.chunks(1000).collect();
         assert_eq!(cut(&chunks), expected);
+    }
+
+    #[test]
+    fn parts_are_counted_and_share_an_id() {
+        let mut cutter = LineCutter::default();
+        let mut parts = Vec::new();
+        let mut note = |piece: Piece<'_>| parts.push(piece.part.map(|part| (part.id.to_owned(), part.ordinal)));
+        cutter.feed(&[b'x'; 2 * PART_BYTES + 1], || 0, &mut note);
+        cutter.feed(b"\nwhole\nlast", || 0, &mut note);
+        cutter.finish(|| 0, &mut note);
+        let numbers: Vec<u32> = parts.iter().flatten().map(|(_, ordinal)| *ordinal).collect();
+        assert_eq!((numbers, parts.len()), (vec![1, 2, 3, 1], 5));
+        let id = |at: usize| parts[at].as_ref().map(|(id, _)| id.clone());
+        assert!(id(0).is_some_and(|id| id.len() == 64) && id(0) == id(2) && id(3).is_none() && id(4) != id(0));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!        ◄─ replies, events ─┘                         │
 //! clients ◄── attached sockets ──► Process ◄── pipes or terminal ──► container
 //!                                     └──► LogSink ──► <id>-json.log
+//!                                             └──► Forwarder ──► ferry-logger ──► a remote log
 //! ```
 //! One thread, one `epoll` loop (`shim.rs`), no call that waits on anybody: a reader that does not read gets a queue
 //! (`queue.rs`), a process that does not read stops its clients (`input.rs`), a full disk costs counted log lines.
@@ -20,6 +21,7 @@ mod control;
 mod door;
 mod files;
 mod foreign;
+mod forwarder;
 mod input;
 mod lines;
 mod log_sink;

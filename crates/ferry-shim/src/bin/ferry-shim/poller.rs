@@ -25,6 +25,8 @@ pub(crate) enum Token {
     Output(u32, Stream),
     /// There is space in the stdin of a process.
     Input(u32),
+    /// The logger of a remote log.
+    Logger,
     /// An attached client: of which process, and its own number.
     Client(u32, u32),
 }
@@ -43,6 +45,7 @@ impl Token {
             Self::Output(process, Stream::Stderr) => (5, process, 0),
             Self::Input(process) => (6, process, 0),
             Self::Client(process, client) => (7, process, client),
+            Self::Logger => (8, 0, 0),
         };
         kind << (2 * NUMBER_BITS) | u64::from(first & NUMBER_MASK) << NUMBER_BITS | u64::from(second & NUMBER_MASK)
     }
@@ -58,6 +61,7 @@ impl Token {
             4 => Self::Output(first, Stream::Stdout),
             5 => Self::Output(first, Stream::Stderr),
             6 => Self::Input(first),
+            8 => Self::Logger,
             _ => Self::Client(first, second),
         }
     }
@@ -139,6 +143,7 @@ mod tests {
             Token::Input(largest),
             Token::Client(largest, largest),
             Token::Client(0, 7),
+            Token::Logger,
         ];
         for token in tokens {
             assert_eq!(Token::decode(token.encode()), token);

@@ -257,8 +257,8 @@ impl Process {
         }
     }
 
-    /// Lets clients go that are done, and waits for what can happen next.
-    pub(crate) fn settle(&mut self, poller: &Poller) {
+    /// Lets clients go that are done, and waits for what can happen next; not for output while that is held back.
+    pub(crate) fn settle(&mut self, poller: &Poller, hold_output: bool) {
         let has_space = self.input_state() == InputState::Space;
         for client in &mut self.clients {
             if client.register(poller, self.number, has_space).is_err() {
@@ -282,7 +282,8 @@ impl Process {
         }
         for output in &mut self.outputs {
             let token = Token::Output(self.number, output.stream);
-            let _ = output.registration.set(poller, &output.fd, token, Some(EventFlags::IN));
+            let wanted = (!hold_output).then_some(EventFlags::IN);
+            let _ = output.registration.set(poller, &output.fd, token, wanted);
         }
     }
 

@@ -135,6 +135,11 @@ impl Shim {
                 }
             }
             Token::Client(process, client) => self.on_client(process, client, flags),
+            Token::Logger => {
+                if let Some(container) = &mut self.container {
+                    container.log.on_logger();
+                }
+            }
         }
         Ok(())
     }
@@ -239,7 +244,8 @@ impl Shim {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.iter().map(|(at, _)| *at).min()
+        let log = self.container.as_ref().and_then(|container| container.log.deadline());
+        self.deadlines.iter().map(|(at, _)| *at).chain(log).min()
     }
 
     fn meet_deadlines(&mut self) {
@@ -278,14 +284,30 @@ impl Shim {
         }
         self.finish_ended();
         self.tell_execs();
+        let full = self.container.as_ref().is_some_and(|container| container.log.is_full());
         for process in &mut self.processes {
-            process.settle(&self.poller);
+            // What a process has left behind is read in any case: its end waits for that.
+            let hold = full && process.number == INIT && process.code.is_none();
+            process.settle(&self.poller, hold);
         }
+        self.settle_log();
         self.forget_told_execs();
         // An engine that cannot be waited for may connect again.
         self.controls.retain_mut(|control| !control.is_broken() && control.register(&self.poller).is_ok());
         if self.controls.is_empty() && self.has_exited() {
             self.set_deadline(GRACE, What::Leave);
+        }
+    }
+
+    fn settle_log(&mut self) {
+        let Some(container) = &mut self.container else {
+            return;
+        };
+        // The engine logs it; without one nobody would read it.
+        let troubles = container.log.take_troubles();
+        container.log.register(&self.poller);
+        for message in troubles {
+            self.tell(&Event::LogTrouble { message });
         }
     }
 
@@ -299,6 +321,6 @@ impl Shim {
         };
         let told_to_go = self.shutdown || (self.leaving && self.controls.is_empty());
         let all_sent = self.processes.iter().all(|process| process.finished && !process.has_clients());
-        container.exit.is_some() && told_to_go && all_sent && !container.log.is_compressing()
+        container.exit.is_some() && told_to_go && all_sent && !container.log.is_busy()
     }
 }

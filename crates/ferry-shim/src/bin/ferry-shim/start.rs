@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use ferry_runtime::Rootfs;
 use ferry_runtime::cgroup::Cgroup;
-use ferry_shim::protocol::{Exec, Reply, ShimError, ShimErrorKind, Start, Streams, Target};
+use ferry_shim::protocol::{Exec, LogOptions, Reply, ShimError, ShimErrorKind, Start, Streams, Target};
 use ferry_spec::runtime::{LinuxNamespaceKind, LinuxResources, Process as SpecProcess, Spec};
 
 use crate::container::{Container, failure, forget_exit, internal};
@@ -33,6 +33,7 @@ struct StartFds {
     run_dir: OwnedFd,
     rootfs: Option<OwnedFd>,
     network: Option<OwnedFd>,
+    logger: Option<OwnedFd>,
     attached: Vec<(OwnedFd, Streams)>,
 }
 
@@ -70,7 +71,7 @@ impl Shim {
         if let Some(process) = &mut spec.process {
             do_not_inherit_oom_score(process);
         }
-        let log = LogSink::open(start.log, &fds.container_dir).map_err(|error| internal("open log", &error))?;
+        let log = LogSink::open(start.log, &fds.container_dir, fds.logger)?;
         forget_exit(fds.container_dir.as_fd()).map_err(|error| internal("remove exit.json", &error))?;
         let (theirs, mut ours) =
             stdio::prepare(terminal, start.open_stdin).map_err(|error| internal("make standard streams", &error))?;
@@ -143,7 +144,10 @@ impl Shim {
         }
         if let Some(path) = after.shim_cgroup {
             // Where it was born is a place too, if a less tidy one.
-            let _ = Cgroup::create(&path, &LinuxResources::default()).and_then(|cgroup| cgroup.join());
+            let _ = Cgroup::create(&path, &LinuxResources::default()).and_then(|cgroup| {
+                cgroup.join()?;
+                container.log.logger_pid().map_or(Ok(()), |pid| cgroup.adopt(pid))
+            });
         }
     }
 
@@ -190,11 +194,12 @@ impl StartFds {
         };
         let (container_dir, run_dir) = (next(true)?, next(true)?);
         let (rootfs, network) = (next(start.rootfs_fd)?, next(start.network_fd)?);
+        let logger = next(matches!(start.log, LogOptions::Remote(_)))?;
         let (Some(container_dir), Some(run_dir)) = (container_dir, run_dir) else {
             return Err(failure(ShimErrorKind::Invalid, "start takes more descriptors"));
         };
         let attached = pair(fds.into(), &start.attached)?;
-        Ok(Self { container_dir, run_dir, rootfs, network, attached })
+        Ok(Self { container_dir, run_dir, rootfs, network, logger, attached })
     }
 }
 

@@ -96,7 +96,7 @@ impl Shim {
         let Some(container) = &mut self.container else {
             return;
         };
-        container.log.settle();
+        container.log.end();
         if let Some(oom) = container.oom.take() {
             // Only a descriptor that is not there could fail, and ours is.
             let _ = container.oom_registration.set(&self.poller, &oom, Token::Oom, None);
