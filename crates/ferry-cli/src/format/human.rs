@@ -119,7 +119,10 @@ pub(crate) fn api_time(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Ok(String::new());
     }
-    if let Ok(span) = crate::flags::parse_duration(text) {
+    // Zero is the beginning of time, not a span.
+    if text != "0"
+        && let Ok(span) = crate::flags::parse_duration(text)
+    {
         return Ok((now() - span / 1_000_000_000).to_string());
     }
     if !text.contains('-') {

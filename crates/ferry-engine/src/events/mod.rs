@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use ferry_api::event::{Actor, Message};
 use ferry_api::filters::Filters;
+use ferry_spec::reference::Reference;
 use tokio::sync::broadcast;
 
 use self::log::EventLog;
@@ -45,7 +46,7 @@ pub struct EventQuery {
     pub since_ns: Option<i64>,
     /// Up to this time; the stream ends then.
     pub until_ns: Option<i64>,
-    /// `type`, `event`, `container`, `image`, `volume`, `network`, `daemon`, `label`, `scope`, ...
+    /// `type`, `event`, `scope`, `label`, `image`, and kinds of objects.
     pub filters: Filters,
 }
 
@@ -113,7 +114,8 @@ impl EventStream {
     pub async fn next(&mut self) -> Option<Message> {
         loop {
             let event = self.next_of_all().await?;
-            if self.query.until_ns.is_some_and(|until| event.time_nano > until) {
+            // As in Docker, an end at zero is one that only the present has.
+            if self.query.until_ns.is_some_and(|until| until != 0 && event.time_nano > until) {
                 return None;
             }
             if fits(&event, &self.query.filters) {
@@ -134,46 +136,99 @@ impl EventStream {
     }
 }
 
+/// Kinds of objects that are filters too. As in Docker, an event of any kind fits by its id or its name, or the beginning of either.
+const OBJECTS: [&str; 9] =
+    ["config", "container", "daemon", "network", "node", "plugin", "secret", "service", "volume"];
+
+/// Actions that are followed by what was run; asked for without that, all filters are beginnings.
+const WITH_DETAIL: [&str; 3] = ["exec_create", "exec_start", "health_status"];
+
 fn fits(event: &Message, filters: &Filters) -> bool {
-    let by_object = |kind: &str, name_keys: &[&str]| {
-        let mut wanted = filters.get(kind).peekable();
-        if wanted.peek().is_none() {
-            return true;
-        }
-        let named = name_keys.iter().filter_map(|key| event.actor.attributes.get(*key));
-        let names: Vec<&String> = named.chain(std::iter::once(&event.actor.id)).collect();
-        event.kind == kind && wanted.any(|value| names.iter().any(|name| object_fits(kind, name, value)))
-    };
-    let action = |value: &str| event.action == value || event.action.split(':').next() == Some(value);
+    let name = event.actor.attributes.get("name").map_or("", String::as_str);
+    let is_object = |wanted: &str| event.actor.id.starts_with(wanted) || name.starts_with(wanted);
     crate::filter::any_of(filters, "type", |kind| event.kind == kind)
-        && crate::filter::any_of(filters, "event", action)
+        && action_fits(event, filters)
         && crate::filter::any_of(filters, "scope", |scope| event.scope == scope)
-        && filters.matches_labels("label", &event.actor.attributes)
-        && by_object("container", &["name"])
+        && OBJECTS.into_iter().all(|object| crate::filter::any_of(filters, object, is_object))
         && image_fits(event, filters)
-        && by_object("volume", &[])
-        && by_object("network", &["name"])
-        && by_object("daemon", &["name"])
-        && by_object("plugin", &["name"])
+        && filters.matches_labels("label", &event.actor.attributes)
 }
 
-fn object_fits(kind: &str, name: &str, wanted: &str) -> bool {
-    name == wanted
-        || (kind != "volume" && !wanted.is_empty() && name.starts_with(wanted) && crate::ids::is_id_prefix(wanted))
+fn action_fits(event: &Message, filters: &Filters) -> bool {
+    let by_beginning = filters.get("event").any(|wanted| WITH_DETAIL.contains(&wanted));
+    crate::filter::any_of(filters, "event", |wanted| {
+        event.action == wanted || (by_beginning && event.action.starts_with(wanted))
+    })
 }
 
 /// The filter `image` matches image events by reference and container events by the image they run.
 fn image_fits(event: &Message, filters: &Filters) -> bool {
-    let image = match event.kind.as_str() {
-        "image" => Some(&event.actor.id),
-        _ => event.actor.attributes.get("image"),
-    };
-    let without_tag = |text: &str| {
-        text.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(text.to_owned(), |(name, _)| name.to_owned())
-    };
-    let name = event.actor.attributes.get("name");
+    let key = if event.kind == "image" { "name" } else { "image" };
+    let (id, name) = (event.actor.id.as_str(), event.actor.attributes.get(key).map_or("", String::as_str));
     crate::filter::any_of(filters, "image", |wanted| {
-        let fits = |text: &String| text == wanted || without_tag(text) == wanted;
-        image.is_some_and(fits) || (event.kind == "image" && name.is_some_and(fits))
+        [id, name].iter().any(|text| *text == wanted || without_tag(text) == wanted)
     })
+}
+
+/// The familiar name of a reference; what is none, as it is.
+fn without_tag(text: &str) -> String {
+    text.parse::<Reference>().map_or_else(|_| text.to_owned(), |reference| reference.familiar_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &str, action: &str, id: &str, attributes: &[(&str, &str)]) -> Message {
+        let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        message(kind, action, id, attributes)
+    }
+
+    fn fit(event: &Message, filters: &[(&str, &str)]) -> bool {
+        let mut wanted = Filters::default();
+        for (name, value) in filters {
+            wanted.add(*name, *value);
+        }
+        fits(event, &wanted)
+    }
+
+    #[test]
+    fn every_filter_chooses_as_dockers_does() {
+        let start = event("container", "start", "abcdef", &[("name", "web1"), ("image", "busybox:1"), ("l", "v")]);
+        for (filters, expected) in [
+            (&[][..], true),
+            (&[("type", "container")], true),
+            (&[("type", "network")], false),
+            (&[("type", "network"), ("type", "container")], true),
+            (&[("event", "start")], true),
+            (&[("event", "sta")], false),
+            (&[("event", "stop")], false),
+            (&[("container", "web1")], true),
+            (&[("container", "web")], true),
+            (&[("container", "abc")], true),
+            (&[("container", "eb1")], false),
+            (&[("image", "busybox")], true),
+            (&[("image", "busybox:1")], true),
+            (&[("image", "busy")], false),
+            (&[("label", "l")], true),
+            (&[("label", "l=v")], true),
+            (&[("label", "l=v"), ("label", "m")], false),
+            (&[("scope", "local")], true),
+            (&[("scope", "swarm")], false),
+            (&[("daemon", "other")], false),
+            (&[("volume", "data")], false),
+            (&[("unknown", "x")], true),
+        ] {
+            assert_eq!(fit(&start, filters), expected, "{filters:?}");
+        }
+        for object in OBJECTS {
+            assert!(fit(&start, &[(object, "web1")]) && !fit(&start, &[(object, "db")]), "{object}");
+        }
+        let exec = event("container", "exec_start: sh", "abcdef", &[]);
+        assert!(fit(&exec, &[("event", "exec_start")]) && !fit(&exec, &[("event", "exec_die")]));
+        let pull = event("image", "pull", "busybox:1", &[("name", "busybox")]);
+        assert!(fit(&pull, &[("image", "busybox")]) && fit(&pull, &[("image", "busybox:1")]));
+        assert_eq!(without_tag("docker.io/library/busybox:1"), "busybox");
+        assert_eq!(without_tag("Not A Reference"), "Not A Reference");
+    }
 }

@@ -285,7 +285,11 @@ impl Execs {
     }
 
     fn publish(&self, container: &Container, action: &str, id: &str, request: &CreateRequest, more: &[(&str, String)]) {
-        let command = request.cmd.clone().unwrap_or_default().join(" ");
+        // As in Docker, a blank follows the program even if no argument does.
+        let command = match request.cmd.as_deref().unwrap_or_default() {
+            [] => String::new(),
+            [program, arguments @ ..] => format!("{program} {}", arguments.join(" ")),
+        };
         let mut attributes = vec![("execID", id.to_owned())];
         attributes.extend_from_slice(more);
         self.containers.publish(&container.snapshot(), &format!("{action}: {command}"), &attributes);

@@ -7,6 +7,7 @@ mod confinement;
 mod crash;
 mod daemon;
 mod differential;
+mod events;
 mod exec;
 mod files;
 mod flags;
