@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -22,6 +23,7 @@ pub struct Terminal {
     child: Child,
     keyboard: File,
     screen: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 fn size(rows: u16, columns: u16) -> Winsize {
@@ -58,8 +60,8 @@ impl Terminal {
         drop(leader);
         let keyboard = File::from(master);
         let screen = Arc::new(Mutex::new(Vec::new()));
-        read(keyboard.try_clone()?, Arc::clone(&screen));
-        Ok(Self { child, keyboard, screen })
+        let reader = Some(read(keyboard.try_clone()?, Arc::clone(&screen)));
+        Ok(Self { child, keyboard, screen, reader })
     }
 
     /// Types.
@@ -94,6 +96,18 @@ impl Terminal {
             .with_context(|| format!("shown so far: {:?}", self.shown()))
     }
 
+    /// Waits for the end and returns the exit code with everything that was shown.
+    ///
+    /// # Errors
+    /// When it does not come in time; with what was shown.
+    pub fn finish_showing(mut self) -> Result<(i32, String)> {
+        let status = wait::until("the command on the terminal to end", LIMIT, || self.child.try_wait().ok().flatten())
+            .with_context(|| format!("shown so far: {:?}", self.shown()))?;
+        // The reader ends with the last program on the terminal, when it has read everything.
+        drop(self.reader.take().map(JoinHandle::join));
+        Ok((status.code().unwrap_or(-1), self.shown()))
+    }
+
     /// Waits for the end and returns the exit code.
     ///
     /// # Errors
@@ -114,7 +128,7 @@ impl Drop for Terminal {
     }
 }
 
-fn read(mut master: File, screen: Arc<Mutex<Vec<u8>>>) {
+fn read(mut master: File, screen: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         // The read fails with EIO when the last program on the terminal has gone.
@@ -124,5 +138,5 @@ fn read(mut master: File, screen: Arc<Mutex<Vec<u8>>>) {
             }
             screen.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
         }
-    });
+    })
 }

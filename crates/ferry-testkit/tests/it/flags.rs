@@ -79,3 +79,20 @@ fn detach_keys_of_a_request_end_its_attach() {
     assert_eq!(answer.status, 101);
     assert_eq!(daemon.inspect("box", "{{.State.Status}}"), "running");
 }
+
+#[test]
+fn a_quiet_copy_says_nothing_even_on_a_terminal() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let _ = daemon.run(&["create", "--name", "box", "busybox"]).ok();
+    let copied = |args: &[&str]| {
+        let mut command = daemon.client(programs::binary("ferry").unwrap());
+        command.args(args);
+        Terminal::start(&command).unwrap().finish_showing().unwrap()
+    };
+    let (code, shown) = copied(&["cp", "/etc/hostname", "box:/tmp/loud"]);
+    assert!(code == 0 && shown.contains("Successfully copied"), "{code} {shown:?}");
+    assert_eq!(copied(&["cp", "--quiet", "/etc/hostname", "box:/tmp/quiet"]), (0, String::new()));
+}
