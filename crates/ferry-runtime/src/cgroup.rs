@@ -21,7 +21,11 @@ mod limits;
 mod stats;
 
 use hierarchy::Hierarchy;
-pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};
+pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Sources, Stats, Version};
+
+/// runc's words for the two things that can fail.
+const MAKE_STAGE: &str = "unable to apply cgroup configuration";
+const SET_STAGE: &str = "error during container init: error setting cgroup config for procHooks process";
 
 /// How long a cgroup may take to come to rest or become empty.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -66,7 +70,8 @@ impl Cgroup {
     /// Makes the folders and sets limits, all or nothing.
     pub(crate) fn make(&self, resources: &LinuxResources) -> Result<(), Error> {
         let existed = self.exists();
-        let made = self.make_folders().and_then(|()| self.set(resources, Moment::Creation));
+        let set = || self.set(resources, Moment::Creation).map_err(|error| error.within(SET_STAGE));
+        let made = self.make_folders().and_then(|()| set());
         if made.is_err() && !existed {
             // The first failure is the one to tell.
             let _ = self.remove();
@@ -75,10 +80,8 @@ impl Cgroup {
     }
 
     fn make_folders(&self) -> Result<(), Error> {
-        for hierarchy in &self.hierarchies {
-            hierarchy.make(&self.path)?;
-        }
-        Ok(())
+        let make = |hierarchy: &Hierarchy| hierarchy.make(&self.path).map_err(|error| error.within(MAKE_STAGE));
+        self.hierarchies.iter().try_for_each(make)
     }
 
     fn set(&self, resources: &LinuxResources, moment: Moment) -> Result<(), Error> {
@@ -167,7 +170,7 @@ impl Cgroup {
 
     /// Makes the v2 folder alone, so that a process can be born in it while the rest is made.
     pub(crate) fn make_v2_folder(&self) -> Result<(), Error> {
-        self.v2().map_or(Ok(()), |hierarchy| hierarchy.make(&self.path))
+        self.v2().map_or(Ok(()), |hierarchy| hierarchy.make(&self.path).map_err(|error| error.within(MAKE_STAGE)))
     }
 
     /// Whether v2 is all there is.

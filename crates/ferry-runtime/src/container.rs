@@ -190,7 +190,7 @@ fn make(options: CreateOptions, wait: Wait) -> Result<Container, Error> {
     // Before the channel, whose ends it must not hold open.
     let (_outside, outside) = Outside::start(&plan.hooks, &plan.hook_state)?.unzip();
     let (channel, child_end) = channel::pair()?;
-    cgroup.make_v2_folder().map_err(|error| error.within(CGROUP_STAGE))?;
+    cgroup.make_v2_folder().map_err(|error| error.within(START_STAGE))?;
     let v2_folder = cgroup.v2_folder()?;
     let inherited = Inherited {
         rootfs: options.rootfs,
@@ -207,7 +207,7 @@ fn make(options: CreateOptions, wait: Wait) -> Result<Container, Error> {
     };
     let mut unfinished = Unfinished { child: None, cgroup: Some(cgroup.clone()) };
     let make_cgroup = || -> Result<(), Error> {
-        cgroup.make(&plan.resources).map_err(|error| error.within(CGROUP_STAGE))?;
+        cgroup.make(&plan.resources).map_err(|error| error.within(START_STAGE))?;
         // A child that has given up already says why.
         let _ = channel::say_cgroup(&channel);
         Ok(())
@@ -247,7 +247,7 @@ fn make(options: CreateOptions, wait: Wait) -> Result<Container, Error> {
     })
 }
 
-const CGROUP_STAGE: &str = "unable to start container process: unable to apply cgroup configuration";
+const START_STAGE: &str = "unable to start container process";
 const INIT_STAGE: &str = "unable to start container process: error during container init";
 
 fn open_namespaces(plan: &Plan) -> Result<Vec<(Namespaces, OwnedFd)>, Error> {

@@ -10,7 +10,7 @@
 
 use std::path::PathBuf;
 
-use ferry_spec::runtime::{Process, Spec};
+use ferry_spec::runtime::{LinuxResources, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::forward::Forward;
@@ -79,6 +79,10 @@ pub enum Request {
     State,
     /// Lists host pids of the container: [`Reply::Pids`].
     Pids,
+    /// Reads what the container has used so far: [`Reply::Usage`].
+    Usage,
+    /// Sets the limits that are present on the container's cgroups; the others stay.
+    Update(Box<LinuxResources>),
     /// Ends the shim after the container has exited and `exit.json` is written; removes `run_dir` contents and the cgroups.
     Shutdown,
 }
@@ -242,8 +246,123 @@ pub enum Reply {
     State(State),
     /// Host pids.
     Pids(Vec<u32>),
+    /// What the container has used.
+    Usage(Box<Usage>),
     /// It failed; nothing was left behind.
     Error(ShimError),
+}
+
+/// What a container has used since its start. What the host does not count is `None`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Unix time in nanoseconds.
+    pub time_ns: i64,
+    /// Processor time.
+    pub cpu: Option<CpuUsage>,
+    /// Memory.
+    pub memory: Option<MemoryUsage>,
+    /// Tasks.
+    pub pids: Option<PidsUsage>,
+    /// Block devices.
+    pub io: Option<IoUsage>,
+    /// Interfaces of its network namespace.
+    pub interfaces: Vec<InterfaceUsage>,
+}
+
+/// Processor time in nanoseconds.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct CpuUsage {
+    /// All.
+    pub total_ns: u64,
+    /// In user mode.
+    pub user_ns: u64,
+    /// In the kernel.
+    pub system_ns: u64,
+    /// By processor; empty on v2.
+    pub per_cpu_ns: Vec<u64>,
+    /// Periods with a quota.
+    pub periods: u64,
+    /// Periods in which it was throttled.
+    pub throttled_periods: u64,
+    /// How long it was throttled.
+    pub throttled_ns: u64,
+}
+
+/// Memory in bytes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct MemoryUsage {
+    /// Counted by cgroup v2, where names and meaning of `stat` differ.
+    pub unified: bool,
+    /// In use, page cache included.
+    pub usage: u64,
+    /// Most ever in use; 0 where the kernel does not tell.
+    pub max_usage: u64,
+    /// Limit; `u64::MAX` without one.
+    pub limit: u64,
+    /// Times that the limit was hit (v1).
+    pub fail_count: u64,
+    /// Times that nothing could be reclaimed at the limit (v2).
+    pub oom_count: u64,
+    /// The lines of `memory.stat`.
+    pub stat: Vec<(String, u64)>,
+}
+
+/// Tasks.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PidsUsage {
+    /// Counted by cgroup v2.
+    pub unified: bool,
+    /// How many there are.
+    pub current: u64,
+    /// How many there may be; `u64::MAX` without a limit.
+    pub limit: u64,
+}
+
+/// Block devices.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct IoUsage {
+    /// Counted by cgroup v2.
+    pub unified: bool,
+    /// Bytes.
+    pub bytes: Vec<IoEntry>,
+    /// Operations.
+    pub operations: Vec<IoEntry>,
+}
+
+/// One figure of one block device.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct IoEntry {
+    /// Major number.
+    pub major: u64,
+    /// Minor number.
+    pub minor: u64,
+    /// The kernel's word on v1, such as `Read`; `read` and `write` on v2.
+    pub kind: String,
+    /// The figure.
+    pub value: u64,
+}
+
+/// One network interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceUsage {
+    /// Its name in the container.
+    pub name: String,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Errors in receiving.
+    pub rx_errors: u64,
+    /// Received and dropped.
+    pub rx_dropped: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Errors in sending.
+    pub tx_errors: u64,
+    /// Dropped before sending.
+    pub tx_dropped: u64,
 }
 
 /// The state of a shim's container.

@@ -2,6 +2,8 @@
 //!
 //! One table per version, pure; then one loop that writes. A limit whose controller is not there is an error that names it.
 
+use std::path::Path;
+
 use ferry_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use super::hierarchy::Hierarchy;
@@ -14,11 +16,25 @@ struct Setting {
     controller: &'static str,
     file: String,
     value: String,
+    /// File and value where `file` is not there: other I/O schedulers call the same thing otherwise.
+    otherwise: Option<(&'static str, String)>,
 }
 
 impl Setting {
     fn new(controller: &'static str, file: &str, value: impl ToString) -> Setting {
-        Setting { controller, file: file.into(), value: value.to_string() }
+        Setting { controller, file: file.into(), value: value.to_string(), otherwise: None }
+    }
+
+    fn or(self, file: &'static str, value: impl ToString) -> Setting {
+        Setting { otherwise: Some((file, value.to_string())), ..self }
+    }
+
+    fn write(&self, folder: &Path) -> Result<(), Error> {
+        let path = folder.join(&self.file);
+        match &self.otherwise {
+            Some((file, value)) if !path.exists() => write(&folder.join(file), value),
+            _ => write(&path, &self.value),
+        }
     }
 }
 
@@ -62,12 +78,44 @@ fn write_all(hierarchy: &Hierarchy, path: &str, settings: &[Setting]) -> Result<
         if needless && !folder.join(&setting.file).exists() {
             continue;
         }
-        // v1 keeps memory <= memory and swap at every moment: when one of them is refused, the other has to go first.
-        if write(&folder.join(&setting.file), &setting.value).is_err() {
+        // v1 keeps memory <= memory and swap at every moment, and a quota or run time within its period: when one of them is refused, the
+        // other has to go first.
+        if setting.write(&folder).is_err() {
             late.push(setting);
         }
     }
-    late.into_iter().try_for_each(|setting| write(&folder.join(&setting.file), &setting.value))
+    late.into_iter()
+        .try_for_each(|setting| setting.write(&folder).map_err(|error| refused(setting, &folder, error)))?;
+    settings
+        .iter()
+        .filter(|setting| setting.file == "cpu.shares")
+        .try_for_each(|setting| check_shares(setting, &folder))
+}
+
+/// Says what is in use where a v1 limit is refused for being below that.
+fn refused(setting: &Setting, folder: &Path, error: Error) -> Error {
+    let number = |file: &str| super::read(&folder.join(file)).ok()?.trim().parse::<u64>().ok();
+    let limit = setting.value.parse::<u64>();
+    match (setting.file.as_str(), limit, number("memory.usage_in_bytes"), number("memory.max_usage_in_bytes")) {
+        ("memory.limit_in_bytes", Ok(limit), Some(usage), Some(peak)) if limit < usage => Error::internal(format!(
+            "unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})"
+        )),
+        _ => error,
+    }
+}
+
+/// The kernel cuts shares to its range without a word.
+fn check_shares(setting: &Setting, folder: &Path) -> Result<(), Error> {
+    let text = super::read(&folder.join("cpu.shares"))?;
+    match (setting.value.parse::<u64>(), text.trim().parse::<u64>()) {
+        (Ok(wanted), Ok(set)) if wanted > set => {
+            Err(Error::invalid(format!("the maximum allowed cpu-shares is {set}")))
+        }
+        (Ok(wanted), Ok(set)) if wanted < set => {
+            Err(Error::invalid(format!("the minimum allowed cpu-shares is {set}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 type Pair = (Vec<Setting>, Vec<Setting>);
@@ -235,8 +283,8 @@ fn io_settings(io: &LinuxBlockIo) -> Pair {
     // 10..=1000 to 1..=10000.
     let wide = |weight: u16| 1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990;
     if let Some(weight) = io.weight.filter(|weight| *weight != 0) {
-        v1.push(Setting::new("blkio", "blkio.weight", weight));
-        v2.push(Setting::new("io", "io.weight", wide(weight)));
+        v1.push(Setting::new("blkio", "blkio.weight", weight).or("blkio.bfq.weight", weight));
+        v2.push(Setting::new("io", "io.bfq.weight", weight).or("io.weight", wide(weight)));
     }
     if let Some(weight) = io.leaf_weight.filter(|weight| *weight != 0) {
         v1.push(Setting::new("blkio", "blkio.leaf_weight", weight));
@@ -244,8 +292,9 @@ fn io_settings(io: &LinuxBlockIo) -> Pair {
     for device in &io.weight_device {
         let number = format!("{}:{}", device.major, device.minor);
         if let Some(weight) = device.weight.filter(|weight| *weight != 0) {
-            v1.push(Setting::new("blkio", "blkio.weight_device", format!("{number} {weight}")));
-            v2.push(Setting::new("io", "io.weight", format!("{number} {}", wide(weight))));
+            let narrow = format!("{number} {weight}");
+            v1.push(Setting::new("blkio", "blkio.weight_device", &narrow).or("blkio.bfq.weight_device", &narrow));
+            v2.push(Setting::new("io", "io.bfq.weight", &narrow).or("io.weight", format!("{number} {}", wide(weight))));
         }
         if let Some(weight) = device.leaf_weight.filter(|weight| *weight != 0) {
             v1.push(Setting::new("blkio", "blkio.leaf_weight_device", format!("{number} {weight}")));
@@ -311,6 +360,7 @@ mod tests {
         let io = LinuxBlockIo { weight: Some(1000), throttle_write_bps_device: vec![rate], ..LinuxBlockIo::default() };
         let (v1, v2) = io_settings(&io);
         assert_eq!(values(&v1), [("blkio.weight", "1000"), ("blkio.throttle.write_bps_device", "8:0 1000")]);
-        assert_eq!(values(&v2), [("io.weight", "10000"), ("io.max", "8:0 wbps=1000")]);
+        assert_eq!(values(&v2), [("io.bfq.weight", "1000"), ("io.max", "8:0 wbps=1000")]);
+        assert_eq!(v2[0].otherwise, Some(("io.weight", "10000".to_owned())), "without bfq the range is another");
     }
 }

@@ -17,6 +17,30 @@ pub struct Stats {
     pub pids: PidsStats,
     /// Block devices, one entry per device.
     pub io: Vec<IoStats>,
+    /// Where each of the above comes from.
+    pub sources: Sources,
+}
+
+/// Which hierarchy a controller's figures come from; the two count a little differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// A v1 hierarchy.
+    V1,
+    /// The v2 tree.
+    V2,
+}
+
+/// The hierarchy of each controller; `None` where the host has no such controller.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Memory.
+    pub memory: Option<Version>,
+    /// Processor time.
+    pub cpu: Option<Version>,
+    /// Tasks.
+    pub pids: Option<Version>,
+    /// Block devices.
+    pub io: Option<Version>,
 }
 
 /// Memory of a cgroup, in bytes.
@@ -30,6 +54,8 @@ pub struct MemoryStats {
     pub limit: u64,
     /// Times that the limit was hit.
     pub fail_count: u64,
+    /// Times that nothing could be reclaimed at the limit (v2).
+    pub oom_count: u64,
     /// The lines of `memory.stat`.
     pub stat: Vec<(String, u64)>,
 }
@@ -77,34 +103,48 @@ pub struct IoStats {
     pub read_operations: u64,
     /// Write operations.
     pub write_operations: u64,
+    /// Bytes by the kernel's word for the operation, such as `Sync` (v1).
+    pub bytes_by_kind: Vec<(String, u64)>,
+    /// Operations, likewise.
+    pub operations_by_kind: Vec<(String, u64)>,
 }
 
 pub(super) fn read_all(cgroup: &Cgroup) -> Result<Stats, Error> {
-    let folder = |controller: &str| cgroup.v1(controller).map(|hierarchy| hierarchy.folder(&cgroup.path));
-    let v2 = cgroup.v2().map(|hierarchy| (hierarchy.folder(&cgroup.path), hierarchy));
-    let on_v2 =
-        |controller: &str| v2.as_ref().filter(|(_, hierarchy)| hierarchy.has(controller)).map(|(folder, _)| folder);
+    let v1 = |controller: &str| cgroup.v1(controller).map(|hierarchy| hierarchy.folder(&cgroup.path));
+    let tree = cgroup.v2().map(|hierarchy| (hierarchy.folder(&cgroup.path), hierarchy));
+    let v2 =
+        |controller: &str| tree.as_ref().filter(|(_, hierarchy)| hierarchy.has(controller)).map(|(folder, _)| folder);
     let mut stats = Stats::default();
-    match (folder("memory"), on_v2("memory")) {
-        (Some(folder), _) => stats.memory = memory_v1(&folder)?,
-        (None, Some(folder)) => stats.memory = memory_v2(folder)?,
+    match (v1("memory"), v2("memory")) {
+        (Some(folder), _) => (stats.memory, stats.sources.memory) = (memory_v1(&folder)?, Some(Version::V1)),
+        (None, Some(folder)) => (stats.memory, stats.sources.memory) = (memory_v2(folder)?, Some(Version::V2)),
         (None, None) => {}
     }
-    match (folder("cpuacct"), v2.as_ref()) {
-        (Some(accounts), _) => stats.cpu = cpu_v1(&accounts, folder("cpu").as_deref())?,
-        (None, Some((folder, _))) => stats.cpu = cpu_v2(folder)?,
+    // Times of v2 are counted whether the controller is switched on or not.
+    match (v1("cpuacct"), &tree) {
+        (Some(accounts), _) => {
+            (stats.cpu, stats.sources.cpu) = (cpu_v1(&accounts, v1("cpu").as_deref())?, Some(Version::V1));
+        }
+        (None, Some((folder, _))) => (stats.cpu, stats.sources.cpu) = (cpu_v2(folder)?, Some(Version::V2)),
         (None, None) => {}
     }
-    if let Some(folder) = folder("pids").as_ref().or(on_v2("pids")) {
-        stats.pids =
-            PidsStats { current: number(&folder.join("pids.current"))?, limit: number(&folder.join("pids.max"))? };
+    match (v1("pids"), v2("pids")) {
+        (Some(folder), _) => (stats.pids, stats.sources.pids) = (pids(&folder)?, Some(Version::V1)),
+        (None, Some(folder)) => (stats.pids, stats.sources.pids) = (pids(folder)?, Some(Version::V2)),
+        (None, None) => {}
     }
-    match (folder("blkio"), on_v2("io")) {
-        (Some(folder), _) => stats.io = io_v1(&folder)?,
-        (None, Some(folder)) => stats.io = io_v2(&read(&folder.join("io.stat"))?),
+    match (v1("blkio"), v2("io")) {
+        (Some(folder), _) => (stats.io, stats.sources.io) = (io_v1(&folder)?, Some(Version::V1)),
+        (None, Some(folder)) => {
+            (stats.io, stats.sources.io) = (io_v2(&read(&folder.join("io.stat"))?), Some(Version::V2));
+        }
         (None, None) => {}
     }
     Ok(stats)
+}
+
+fn pids(folder: &Path) -> Result<PidsStats, Error> {
+    Ok(PidsStats { current: number(&folder.join("pids.current"))?, limit: number(&folder.join("pids.max"))? })
 }
 
 fn memory_v1(folder: &Path) -> Result<MemoryStats, Error> {
@@ -116,6 +156,7 @@ fn memory_v1(folder: &Path) -> Result<MemoryStats, Error> {
         max_usage: number(&folder.join("memory.max_usage_in_bytes"))?,
         limit: if limit >= UNLIMITED { u64::MAX } else { limit },
         fail_count: number(&folder.join("memory.failcnt"))?,
+        oom_count: 0,
         stat: pairs(&read(&folder.join("memory.stat"))?),
     })
 }
@@ -128,6 +169,7 @@ fn memory_v2(folder: &Path) -> Result<MemoryStats, Error> {
         max_usage: number(&folder.join("memory.peak")).unwrap_or(0),
         limit: number(&folder.join("memory.max"))?,
         fail_count: value(&events, "max"),
+        oom_count: value(&events, "oom"),
         stat: pairs(&read(&folder.join("memory.stat"))?),
     })
 }
@@ -175,6 +217,8 @@ fn io_v1(folder: &Path) -> Result<Vec<IoStats>, Error> {
             };
             let (Some((major, minor)), Ok(count)) = (device_number(device), count.parse::<u64>()) else { continue };
             let entry = devices.entry((major, minor)).or_insert(IoStats { major, minor, ..IoStats::default() });
+            let by_kind = if is_bytes { &mut entry.bytes_by_kind } else { &mut entry.operations_by_kind };
+            by_kind.push((operation.to_owned(), count));
             match (operation, is_bytes) {
                 ("Read", true) => entry.read_bytes = count,
                 ("Write", true) => entry.write_bytes = count,
@@ -202,6 +246,7 @@ fn io_v2(text: &str) -> Vec<IoStats> {
             write_bytes: get("wbytes"),
             read_operations: get("rios"),
             write_operations: get("wios"),
+            ..IoStats::default()
         })
     };
     text.lines().filter_map(line).collect()

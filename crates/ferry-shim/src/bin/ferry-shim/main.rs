@@ -34,6 +34,7 @@ mod shim;
 mod start;
 mod stdio;
 mod the_end;
+mod usage;
 
 use std::process::ExitCode;
 

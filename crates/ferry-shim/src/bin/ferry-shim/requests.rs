@@ -9,6 +9,7 @@ use rustix::termios::Winsize;
 use crate::container::{Container, failure, internal, shim_error};
 use crate::process::{INIT, Process};
 use crate::shim::Shim;
+use crate::usage;
 
 /// What most requests come to.
 pub(crate) type Answer = Result<Reply, ShimError>;
@@ -31,6 +32,8 @@ impl Shim {
             Request::Resume => self.with_cgroup(|container| container.cgroup().thaw()),
             Request::State => self.state(),
             Request::Pids => self.pids(),
+            Request::Usage => self.usage(),
+            Request::Update(resources) => self.with_cgroup(|container| container.cgroup().update(&resources)),
             Request::Shutdown => self.shut_down(),
         };
         answer.unwrap_or_else(Reply::Error)
@@ -95,6 +98,12 @@ impl Shim {
 
     fn pids(&self) -> Answer {
         Ok(Reply::Pids(self.running()?.cgroup().pids().map_err(|error| shim_error(&error))?))
+    }
+
+    fn usage(&self) -> Answer {
+        let container = self.running()?;
+        let stats = container.cgroup().stats().map_err(|error| shim_error(&error))?;
+        Ok(Reply::Usage(Box::new(usage::of(stats, container.runtime.pid()))))
     }
 
     fn shut_down(&mut self) -> Answer {
