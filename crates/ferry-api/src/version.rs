@@ -10,7 +10,7 @@ mod down;
 mod up;
 
 pub use down::{Reply, shape};
-pub use up::adapt_create;
+pub use up::{adapt_create, adapt_update};
 
 /// An API version such as 1.44.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,7 +1,8 @@
 //! Containers.
 
 use ferry_api::container::{
-    CreateRequest, CreateResponse, PruneReport, StopReport, Summary, TopResponse, WaitResponse, Why,
+    CreateRequest, CreateResponse, PruneReport, StopReport, Summary, TopResponse, UpdateRequest, UpdateResponse,
+    WaitResponse, Why,
 };
 use ferry_api::filters::Filters;
 use http::{HeaderMap, Method};
@@ -210,6 +211,24 @@ impl Client {
     pub async fn container_top(&self, id: &str, arguments: &[String]) -> Result<TopResponse> {
         let query = Query::new().with_text("ps_args", &arguments.join(" "));
         self.get(&format!("/containers/{}/top", segment(id)), &query).await
+    }
+
+    /// API: `GET /containers/{id}/stats`: JSON documents, one a second, or one alone that holds two readings.
+    ///
+    /// # Errors
+    /// 404 for an unknown container.
+    pub async fn container_stats(&self, id: &str, stream: bool) -> Result<ByteStream> {
+        let query = Query::new().with("stream", if stream { "1" } else { "0" });
+        let path = format!("/containers/{}/stats", segment(id));
+        self.stream(Method::GET, &path, &query, HeaderMap::new(), Payload::empty()).await
+    }
+
+    /// API: `POST /containers/{id}/update`
+    ///
+    /// # Errors
+    /// 404 for an unknown container, 400 for a bad value, 409 for one that does not go with what is set.
+    pub async fn container_update(&self, id: &str, request: &UpdateRequest) -> Result<UpdateResponse> {
+        self.post_json(&format!("/containers/{}/update", segment(id)), &Query::new(), request).await
     }
 
     /// API: `POST /containers/{id}/wait`. Returns when the daemon has registered the wait.

@@ -41,6 +41,8 @@ pub struct EngineConfig {
     pub seccomp: SeccompDefault,
     /// `no-new-privileges` for containers that do not say.
     pub no_new_privileges: bool,
+    /// `cpu-rt-period` and `cpu-rt-runtime`: what containers together may have.
+    pub cpu_realtime: CpuRealtime,
     /// `dns`.
     pub dns: Vec<IpAddr>,
     /// `dns-search`.
@@ -138,6 +140,15 @@ impl SeccompDefault {
 pub struct RegistrySettings {
     /// URLs asked before it, in order; a URL may carry the user and password for its host.
     pub mirrors: Vec<String>,
+}
+
+/// Real-time budget of a cgroup, in microseconds; 0 leaves it as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CpuRealtime {
+    /// Period.
+    pub period_us: i64,
+    /// Part of it that real-time processes may use.
+    pub runtime_us: i64,
 }
 
 /// Settings of the default bridge and of the firewall.

@@ -4,6 +4,7 @@
 //! graph: containers → images, networks, volumes; all → events. Public methods take and return `ferry-api` types; records on
 //! disk are this crate's own. Blocking work is handed to threads here; nothing below knows tokio.
 
+mod cgroups;
 mod clock;
 pub mod config;
 pub mod containers;

@@ -168,6 +168,12 @@ pub struct Resources {
     /// Windows only.
     #[serde(rename = "IOMaximumBandwidth")]
     pub io_maximum_bandwidth: u64,
+    /// Bytes; old clients ask for it, no kernel knows it any more.
+    #[serde(skip_serializing)]
+    pub kernel_memory: i64,
+    /// Likewise, for buffers of TCP.
+    #[serde(rename = "KernelMemoryTCP", skip_serializing)]
+    pub kernel_memory_tcp: i64,
 }
 
 /// What the host gives to a container.
@@ -316,6 +322,12 @@ pub struct HostConfig {
     /// Windows only.
     #[serde(rename = "IOMaximumBandwidth")]
     pub io_maximum_bandwidth: u64,
+    /// Bytes; old clients ask for it, no kernel knows it any more.
+    #[serde(skip_serializing)]
+    pub kernel_memory: i64,
+    /// Likewise, for buffers of TCP.
+    #[serde(rename = "KernelMemoryTCP", skip_serializing)]
+    pub kernel_memory_tcp: i64,
 
     /// Mounts in their long form.
     #[serde(skip_serializing_if = "is_default")]
@@ -327,4 +339,69 @@ pub struct HostConfig {
     /// Run an init process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<bool>,
+}
+
+macro_rules! limits_of_a_host_config {
+    ($($field:ident),* $(,)?) => {
+        impl HostConfig {
+            /// Returns the limits that stand in it.
+            #[must_use]
+            pub fn resources(&self) -> Resources {
+                Resources { $($field: self.$field.clone()),* }
+            }
+
+            /// Puts other limits in the place of its own.
+            pub fn set_resources(&mut self, resources: Resources) {
+                $(self.$field = resources.$field;)*
+            }
+        }
+    };
+}
+
+limits_of_a_host_config! {
+    cpu_shares,
+    memory,
+    nano_cpus,
+    cgroup_parent,
+    blkio_weight,
+    blkio_weight_device,
+    blkio_device_read_bps,
+    blkio_device_write_bps,
+    blkio_device_read_iops,
+    blkio_device_write_iops,
+    cpu_period,
+    cpu_quota,
+    cpu_realtime_period,
+    cpu_realtime_runtime,
+    cpuset_cpus,
+    cpuset_mems,
+    devices,
+    device_cgroup_rules,
+    device_requests,
+    memory_reservation,
+    memory_swap,
+    memory_swappiness,
+    oom_kill_disable,
+    pids_limit,
+    ulimits,
+    cpu_count,
+    cpu_percent,
+    io_maximum_iops,
+    io_maximum_bandwidth,
+    kernel_memory,
+    kernel_memory_tcp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_taken_out_and_put_back() {
+        let resources = Resources { memory: 5, pids_limit: Some(2), ..Resources::default() };
+        let mut host_config = HostConfig { privileged: true, cpu_shares: 7, ..HostConfig::default() };
+        host_config.set_resources(resources.clone());
+        assert_eq!(host_config.resources(), resources);
+        assert!(host_config.privileged && host_config.cpu_shares == 0);
+    }
 }

@@ -20,7 +20,8 @@ pub use inspect::{
 };
 pub use mount::{BindOptions, ClusterOptions, Driver, ImageOptions, Mount, TmpfsOptions, VolumeOptions};
 pub use requests::{
-    FilesystemChange, PathStat, PruneReport, TopResponse, UpdateRequest, UpdateResponse, WaitExitError, WaitResponse,
+    FilesystemChange, NextStart, PathStat, PruneReport, TopResponse, UpdateRequest, UpdateResponse, WaitExitError,
+    WaitResponse,
 };
 pub use stats::{
     BlkioStatEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats, StorageStats,

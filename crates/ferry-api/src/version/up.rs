@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::ApiVersion;
-use crate::container::{CreateRequest, EndpointSettings, HostConfig, Mount, NetworkingConfig, PortBinding};
+use crate::container::{
+    CreateRequest, EndpointSettings, HostConfig, Mount, NetworkingConfig, PortBinding, UpdateRequest,
+};
 
 /// Gives a request to create a container the meaning that its version had. Returns warnings for the client.
 ///
@@ -54,6 +56,28 @@ pub fn adapt_create(version: ApiVersion, request: &mut CreateRequest, cgroup_v2:
     request.host_config = Some(host_config);
     request.networking_config = Some(networking);
     Ok(warnings)
+}
+
+/// Gives a request to update a container the meaning that its version had.
+pub fn adapt_update(version: ApiVersion, request: &mut UpdateRequest) {
+    let before = |minor: u32| version < ApiVersion::new(1, minor);
+    let resources = &mut request.resources;
+    if before(40) {
+        resources.pids_limit = None;
+    }
+    if before(55) {
+        resources.blkio_weight_device = None;
+        for devices in [
+            &mut resources.blkio_device_read_bps,
+            &mut resources.blkio_device_write_bps,
+            &mut resources.blkio_device_read_iops,
+            &mut resources.blkio_device_write_iops,
+        ] {
+            *devices = None;
+        }
+    }
+    // Any number below one has always meant no limit.
+    resources.pids_limit = resources.pids_limit.map(|limit| limit.max(0));
 }
 
 const VOLUME_DRIVER_IGNORED: &str = "WARNING: the container-wide volume-driver configuration is ignored for volumes specified via \
@@ -289,6 +313,20 @@ mod tests {
         assert_eq!(host_config.pids_limit, None);
         assert!(warnings[0].contains("80/tcp."));
         assert!(adapted(51, request).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn updates_have_what_their_version_had() {
+        let adapted = |minor| {
+            let body = json!({"PidsLimit": -5, "Memory": 7, "BlkioDeviceReadBps": [{"Path": "/d", "Rate": 1}]});
+            let mut request: UpdateRequest = from_value(body).unwrap();
+            adapt_update(ApiVersion::new(1, minor), &mut request);
+            let resources = request.resources;
+            (resources.pids_limit, resources.memory, resources.blkio_device_read_bps.is_some())
+        };
+        assert_eq!(adapted(39), (None, 7, false));
+        assert_eq!(adapted(54), (Some(0), 7, false));
+        assert_eq!(adapted(55), (Some(0), 7, true));
     }
 
     #[test]

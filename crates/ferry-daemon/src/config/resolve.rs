@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use ferry_engine::EngineConfig;
-use ferry_engine::config::{BridgeConfig, Live, LiveSettings, ProxyConfig, RegistrySettings, SeccompDefault};
+use ferry_engine::config::{
+    BridgeConfig, CpuRealtime, Live, LiveSettings, ProxyConfig, RegistrySettings, SeccompDefault,
+};
 use ferry_shim::protocol::ForeignRuntime;
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -75,6 +77,10 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         cgroup_parent: read.optional("cgroup-parent"),
         seccomp: read.seccomp()?,
         no_new_privileges: read.flag("no-new-privileges", false),
+        cpu_realtime: CpuRealtime {
+            period_us: read.number("cpu-rt-period", 0),
+            runtime_us: read.number("cpu-rt-runtime", 0),
+        },
         dns: read.parsed_list("dns")?,
         dns_search: read.list("dns-search"),
         dns_options: read.list("dns-opt"),

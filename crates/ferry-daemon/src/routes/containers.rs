@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ferry_api::container::{CreateRequest, StopReport};
-use ferry_api::version::{Reply, adapt_create};
+use ferry_api::container::{CreateRequest, StopReport, UpdateRequest};
+use ferry_api::version::{Reply, adapt_create, adapt_update};
 use ferry_engine::containers::{AttachOptions, ListOptions, RemoveOptions, StopOptions, WaitCondition};
 use hyper::StatusCode;
 
@@ -18,6 +18,8 @@ pub(super) fn routes() -> Vec<Route> {
         get("/containers/json", list),
         post("/containers/create", create),
         get("/containers/{name:.*}/json", inspect),
+        get("/containers/{name:.*}/stats", stats),
+        get("/containers/{name:.*}/top", top),
         get("/containers/{name:.*}/why", why),
         post("/containers/prune", prune),
         post("/containers/{name:.*}/start", start),
@@ -27,6 +29,7 @@ pub(super) fn routes() -> Vec<Route> {
         post("/containers/{name:.*}/pause", pause),
         post("/containers/{name:.*}/unpause", unpause),
         post("/containers/{name:.*}/rename", rename),
+        post("/containers/{name:.*}/update", update),
         post("/containers/{name:.*}/resize", resize),
         post("/containers/{name:.*}/attach", attach),
         get("/containers/{name:.*}/attach/ws", attach_websocket),
@@ -76,6 +79,26 @@ async fn why(call: Call) -> Outcome {
 async fn prune(call: Call) -> Outcome {
     let report = call.app.engine.containers.prune(call.filters()?).await?;
     reply::json(StatusCode::OK, &report)
+}
+
+async fn stats(call: Call) -> Outcome {
+    let name = call.value("name");
+    if !call.query.flag_or("stream", true) {
+        let one_shot = call.at_least(41) && call.query.flag("one-shot");
+        return reply::json(StatusCode::OK, &call.app.engine.containers.stats_once(name, one_shot).await?);
+    }
+    let mut session = call.app.engine.containers.stats(name)?;
+    Ok(streams::stream_body(call.peer, reply::JSON, |sender| async move {
+        while let Some(stats) = session.next().await {
+            sender.send(reply::line(&stats).unwrap_or_default()).await?;
+        }
+        Ok(())
+    }))
+}
+
+async fn top(call: Call) -> Outcome {
+    let top = call.app.engine.containers.top(call.value("name"), call.query.get("ps_args")).await?;
+    reply::json(StatusCode::OK, &top)
 }
 
 async fn start(call: Call) -> Outcome {
@@ -156,6 +179,12 @@ async fn unpause(call: Call) -> Outcome {
 async fn rename(call: Call) -> Outcome {
     call.app.engine.containers.rename(call.value("name"), call.query.get("name")).await?;
     reply::no_content()
+}
+
+async fn update(mut call: Call) -> Outcome {
+    let mut request: UpdateRequest = call.json().await?;
+    adapt_update(call.version, &mut request);
+    reply::json(StatusCode::OK, &call.app.engine.containers.change(call.value("name"), request).await?)
 }
 
 async fn resize(call: Call) -> Outcome {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use ferry_api::container::HostConfig;
 use ferry_spec::runtime::{
-    Capabilities, Linux, LinuxBlockIo, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxMemory, LinuxNamespace,
-    LinuxNamespaceKind, LinuxPids, LinuxResources, Mount, OCI_VERSION, Process, Rlimit, Root, Spec, User, defaults,
+    Capabilities, Linux, LinuxBlockIo, LinuxDevice, LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceKind,
+    LinuxResources, Mount, OCI_VERSION, Process, Rlimit, Root, Spec, User, defaults,
 };
 
 use super::confinement::{self, Kernel, SecurityOptions, Wanted, apparmor};
 use super::record::{MountKind, MountRecord, Record};
+use super::resources;
 use crate::config::SeccompDefault;
 use crate::error::{Error, Result};
 
@@ -34,6 +35,8 @@ pub(super) struct Host {
     pub(super) network_given: bool,
     /// Devices asked for, resolved.
     pub(super) devices: Vec<(LinuxDevice, String)>,
+    /// Limits on block devices, their numbers looked up.
+    pub(super) block_io: LinuxBlockIo,
     /// What system calls are filtered by when the container does not say.
     pub(super) seccomp: SeccompDefault,
     /// Numbers of the kernel's release, for profiles that ask.
@@ -336,7 +339,7 @@ fn linux(record: &Record, host: &Host, security: &SecurityOptions, capabilities:
     devices.extend(host.devices.iter().map(|(device, _)| device.clone()));
     Ok(Linux {
         sysctl: sysctls(host_config),
-        resources: Some(resources(record, host)?),
+        resources: Some(cgroup_resources(record, host)?),
         cgroups_path: Some(host.cgroup.clone()),
         namespaces: namespaces(host_config, host),
         devices,
@@ -391,7 +394,7 @@ fn namespaces(host_config: &HostConfig, host: &Host) -> Vec<LinuxNamespace> {
     namespaces
 }
 
-fn resources(record: &Record, host: &Host) -> Result<LinuxResources> {
+fn cgroup_resources(record: &Record, host: &Host) -> Result<LinuxResources> {
     let host_config = &record.host_config;
     let mut devices = if host_config.privileged {
         vec![LinuxDeviceCgroup { allow: true, access: Some("rwm".to_owned()), ..LinuxDeviceCgroup::default() }]
@@ -412,43 +415,7 @@ fn resources(record: &Record, host: &Host) -> Result<LinuxResources> {
     for rule in host_config.device_cgroup_rules.iter().flatten() {
         devices.push(device_rule(rule)?);
     }
-    let nonzero = |value: i64| (value != 0).then_some(value);
-    let memory = LinuxMemory {
-        limit: nonzero(host_config.memory),
-        reservation: nonzero(host_config.memory_reservation),
-        swap: nonzero(host_config.memory_swap),
-        swappiness: host_config.memory_swappiness.and_then(|value| u64::try_from(value).ok()),
-        disable_oom_killer: host_config.oom_kill_disable.filter(|disable| *disable),
-        ..LinuxMemory::default()
-    };
-    Ok(LinuxResources {
-        devices,
-        memory: (memory != LinuxMemory::default()).then_some(memory),
-        cpu: cpu(host_config),
-        pids: host_config.pids_limit.filter(|limit| *limit != 0).map(|limit| LinuxPids { limit }),
-        block_io: (host_config.blkio_weight != 0)
-            .then(|| LinuxBlockIo { weight: Some(host_config.blkio_weight), ..LinuxBlockIo::default() }),
-        ..LinuxResources::default()
-    })
-}
-
-fn cpu(host_config: &HostConfig) -> Option<LinuxCpu> {
-    let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
-    let text = |value: &String| (!value.is_empty()).then(|| value.clone());
-    let mut cpu = LinuxCpu {
-        shares: positive(host_config.cpu_shares),
-        quota: (host_config.cpu_quota != 0).then_some(host_config.cpu_quota),
-        period: positive(host_config.cpu_period),
-        cpus: text(&host_config.cpuset_cpus),
-        mems: text(&host_config.cpuset_mems),
-        ..LinuxCpu::default()
-    };
-    if host_config.nano_cpus > 0 {
-        const PERIOD_US: i64 = 100_000;
-        cpu.period = Some(PERIOD_US.unsigned_abs());
-        cpu.quota = Some(host_config.nano_cpus * PERIOD_US / 1_000_000_000);
-    }
-    (cpu != LinuxCpu::default()).then_some(cpu)
+    Ok(LinuxResources { devices, ..resources::of_new(&host_config.resources(), host.block_io.clone()) })
 }
 
 /// `c 1:3 rwm`, `a *:* rwm`.
@@ -501,13 +468,6 @@ mod tests {
             capabilities(&unknown, &held()).unwrap_err().text(),
             "invalid CapAdd: unknown capability: \"CAP_NOPE\""
         );
-    }
-
-    #[test]
-    fn cpus_become_a_quota() {
-        let host_config = HostConfig { nano_cpus: 1_500_000_000, ..HostConfig::default() };
-        let cpu = cpu(&host_config).unwrap();
-        assert_eq!((cpu.quota, cpu.period), (Some(150_000), Some(100_000)));
     }
 
     #[test]

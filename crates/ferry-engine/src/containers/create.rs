@@ -13,8 +13,9 @@ use super::ending::Life;
 use super::mounts::{self, Asked};
 use super::record::{EndpointRecord, MountKind, MountRecord, Record};
 use super::state::{Intent, Status};
-use super::{Container, Containers, bundle, defaults, logging, ports, validate};
+use super::{Container, Containers, bundle, defaults, limits, logging, ports, validate};
 use crate::blocking;
+use crate::cgroups::Abilities;
 use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::ids;
@@ -50,7 +51,7 @@ impl Containers {
             validate::name(name.strip_prefix('/').unwrap_or(name))?;
         }
         validate::request(&request, &host, &self.inner.config)?;
-        let mut warnings = Vec::new();
+        let mut warnings = limits::settle_new(&mut host, Abilities::of_host())?;
         let platform = platform.map(Platform::parse).transpose().map_err(|error| Error::invalid(error.to_string()))?;
         if request.config.image.is_empty() {
             return Err(Error::invalid("no image specified".to_owned()));
@@ -102,7 +103,7 @@ impl Containers {
     }
 
     /// What start would refuse is refused now, before anything is made.
-    fn check_startable(&self, record: &Record) -> Result<()> {
+    pub(super) fn check_startable(&self, record: &Record) -> Result<()> {
         bundle::spec(record, &self.host_facts())?;
         ports::requests(record, self.inner.networks.default_binding_ip())?;
         logging::resolve(record).map(drop)
@@ -273,5 +274,6 @@ fn new_record(
         has_started: false,
         published: Vec::new(),
         life: Life::default(),
+        pending: None,
     }
 }

@@ -25,23 +25,29 @@ mod inspect;
 mod journal;
 mod kernel_log;
 mod kill;
+mod limits;
 mod list;
 pub(crate) mod logging;
 mod logs;
 mod lookup;
 mod mounts;
 mod networking;
+mod next_start;
 mod ports;
 mod prune;
 mod quota;
 pub(crate) mod record;
 mod recover;
 mod remove;
+mod resources;
 mod restart;
 mod start;
 pub(crate) mod state;
+mod stats;
 mod stop;
 mod supervisor;
+mod top;
+mod update;
 mod validate;
 mod wait;
 mod why;
@@ -67,6 +73,7 @@ pub use self::list::ListOptions;
 pub use self::logs::{LogsForm, LogsOptions, LogsSession};
 pub use self::remove::RemoveOptions;
 pub(crate) use self::start::start_exit_code;
+pub use self::stats::StatsSession;
 pub(crate) use self::stop::is_restarting;
 pub use self::stop::{StopOptions, Stopped};
 pub use self::wait::{WaitCondition, WaitHandle};
@@ -74,6 +81,7 @@ pub use self::wait::{WaitCondition, WaitHandle};
 use self::lookup::Index;
 use self::record::Record;
 use self::state::Status;
+use self::stats::Sampler;
 use crate::config::EngineConfig;
 use crate::error::{Context, Result};
 use crate::events::Events;
@@ -127,6 +135,7 @@ pub(crate) struct Container {
     record: Mutex<Record>,
     live: Mutex<Option<Arc<Live>>>,
     waiting: Mutex<Vec<WaitingClient>>,
+    sampler: Sampler,
     changes: watch::Sender<Change>,
     watching_health: Mutex<Option<health::Watching>>,
     /// A restart by hand is under way: its stop is not the end of a `--rm` container.
@@ -175,6 +184,7 @@ impl Container {
             record: Mutex::new(record),
             live: Mutex::new(None),
             waiting: Mutex::new(Vec::new()),
+            sampler: Sampler::default(),
             changes: watch::channel(change).0,
             watching_health: Mutex::new(None),
             restarting_by_hand: AtomicBool::new(false),

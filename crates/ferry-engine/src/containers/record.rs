@@ -14,6 +14,7 @@ use ferry_spec::platform::Platform;
 use serde::{Deserialize, Serialize};
 
 use super::ending::Life;
+use super::next_start::Pending;
 use super::state::{Intent, Status};
 
 /// The record of one container.
@@ -70,6 +71,9 @@ pub(crate) struct Record {
     /// What is known of the run's life and end.
     #[serde(default)]
     pub(crate) life: Life,
+    /// What the next start takes up.
+    #[serde(default)]
+    pub(crate) pending: Option<Pending>,
 }
 
 /// One mount besides the standard ones.
@@ -228,5 +232,42 @@ impl Record {
         attributes.insert("image".into(), self.config.image.clone());
         attributes.insert("name".into(), self.name.clone());
         attributes
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A container that was made and has never run.
+    pub(in crate::containers) fn record() -> Record {
+        Record {
+            id: "0".repeat(64),
+            name: "test".to_owned(),
+            created_ns: 1,
+            image_reference: "test".to_owned(),
+            image_id: Digest::sha256(b"test"),
+            image_manifest: None,
+            chain_id: None,
+            platform: Platform::host(),
+            config: Config::default(),
+            host_config: HostConfig::default(),
+            mounts: Vec::new(),
+            endpoints: BTreeMap::new(),
+            status: Status::Created,
+            intent: Intent::None,
+            pid: 0,
+            exit_code: 0,
+            error: String::new(),
+            oom_killed: false,
+            started_ns: 0,
+            finished_ns: 0,
+            restart_count: 0,
+            stopped_by_hand: false,
+            has_started: false,
+            published: Vec::new(),
+            life: Life::default(),
+            pending: None,
+        }
     }
 }

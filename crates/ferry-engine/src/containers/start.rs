@@ -19,7 +19,7 @@ use super::confinement::{Kernel, apparmor};
 use super::networking::Network;
 use super::record::{EndpointRecord, MountKind, Record};
 use super::state::{Intent, Status, Step};
-use super::{Container, Containers, Live, logging};
+use super::{Container, Containers, Live, logging, next_start, resources};
 use crate::blocking;
 use crate::clock;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -90,6 +90,7 @@ impl Containers {
             }
         };
         self.update(container, |record| {
+            next_start::take_up(record);
             record.intent = Intent::Starting;
             record.forget_last_run();
         })?;
@@ -241,6 +242,8 @@ impl Containers {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).context("cannot clear the last exit"),
         }
+        crate::cgroups::give_realtime(&self.cgroup(record), self.inner.config.cpu_realtime)
+            .context("cannot give containers their real-time budget")?;
         make_bind_sources(record)?;
         self.write_etc(record, &folder)?;
         let options = MountOptions {
@@ -282,6 +285,7 @@ impl Containers {
             pid_of: shared.pid,
             network_given: record.host_config.network_mode != "host",
             devices: super::control::devices(&record.host_config)?,
+            block_io: resources::block_io(&record.host_config.resources()).map_err(Error::internal)?,
             default_ulimits: self.inner.config.default_ulimits.clone(),
             ..self.host_facts()
         };

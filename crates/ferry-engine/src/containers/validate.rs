@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use ferry_api::container::{Config, CreateRequest, HostConfig};
+use ferry_api::container::{Config, CreateRequest, HostConfig, RestartPolicy};
 
 use super::confinement::SecurityOptions;
 use crate::config::EngineConfig;
@@ -33,7 +33,10 @@ pub(super) fn request(request: &CreateRequest, host_config: &HostConfig, engine:
     portable(&request.config)?;
     values(host_config)?;
     modes(host_config)?;
-    restart_policy(host_config)?;
+    restart_policy(&host_config.restart_policy)?;
+    if host_config.auto_remove && !matches!(host_config.restart_policy.name.as_str(), "" | "no") {
+        return Err(Error::invalid("can't create 'AutoRemove' container with restart policy".to_owned()));
+    }
     SecurityOptions::parse(host_config)?;
     unbuilt(host_config)?;
     runtime(host_config, engine)
@@ -77,57 +80,6 @@ fn no_control_characters(what: &str, value: &str) -> Result<()> {
 }
 
 fn values(host: &HostConfig) -> Result<()> {
-    const SMALLEST_MEMORY: i64 = 6 * 1024 * 1024;
-    if host.memory < 0 {
-        return Err(Error::invalid("invalid memory value: must not be negative".to_owned()));
-    }
-    if host.memory > 0 && host.memory < SMALLEST_MEMORY {
-        return Err(Error::invalid("Minimum memory limit allowed is 6MB".to_owned()));
-    }
-    if host.memory == 0 && host.memory_swap > 0 {
-        return Err(Error::invalid(
-            "You should always set the Memory limit when using Memoryswap limit, see usage".to_owned(),
-        ));
-    }
-    if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
-        return Err(Error::invalid(
-            "Minimum memoryswap limit should be larger than memory limit, see usage".to_owned(),
-        ));
-    }
-    if host.memory_reservation > 0 && host.memory > 0 && host.memory < host.memory_reservation {
-        return Err(Error::invalid(
-            "Minimum memory limit can not be less than memory reservation limit, see usage".to_owned(),
-        ));
-    }
-    if host.nano_cpus != 0 {
-        if host.cpu_period != 0 {
-            return Err(Error::invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set".to_owned()));
-        }
-        if host.cpu_quota != 0 {
-            return Err(Error::invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set".to_owned()));
-        }
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let most = i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-        if host.nano_cpus < 0 || host.nano_cpus > most {
-            return Err(Error::invalid(format!(
-                "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-            )));
-        }
-    }
-    if host.cpu_period != 0 && !(1_000..=1_000_000).contains(&host.cpu_period) {
-        return Err(Error::invalid(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)".to_owned(),
-        ));
-    }
-    if host.cpu_quota > 0 && host.cpu_quota < 1_000 {
-        return Err(Error::invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)".to_owned()));
-    }
-    if host.cpu_shares < 0 {
-        return Err(Error::invalid(format!(
-            "invalid CPU shares ({}): value must be a positive integer",
-            host.cpu_shares
-        )));
-    }
     if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0".to_owned()));
     }
@@ -173,8 +125,8 @@ fn modes(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn restart_policy(host: &HostConfig) -> Result<()> {
-    let policy = &host.restart_policy;
+/// Docker's rules for restart policies.
+pub(super) fn restart_policy(policy: &RestartPolicy) -> Result<()> {
     match policy.name.as_str() {
         "" | "no" | "always" | "unless-stopped" => {
             if policy.maximum_retry_count != 0 {
@@ -199,9 +151,6 @@ fn restart_policy(host: &HostConfig) -> Result<()> {
             )));
         }
     }
-    if host.auto_remove && !matches!(policy.name.as_str(), "" | "no") {
-        return Err(Error::invalid("can't create 'AutoRemove' container with restart policy".to_owned()));
-    }
     Ok(())
 }
 
@@ -225,13 +174,6 @@ fn unbuilt(host: &HostConfig) -> Result<()> {
         ("HostConfig.Links", some(&host.links)),
         ("HostConfig.DeviceRequests", some(&host.device_requests)),
         ("HostConfig.Cgroup", !host.cgroup.is_empty()),
-        ("HostConfig.BlkioWeightDevice", some(&host.blkio_weight_device)),
-        ("HostConfig.BlkioDeviceReadBps", some(&host.blkio_device_read_bps)),
-        ("HostConfig.BlkioDeviceWriteBps", some(&host.blkio_device_write_bps)),
-        ("HostConfig.BlkioDeviceReadIOps", some(&host.blkio_device_read_iops)),
-        ("HostConfig.BlkioDeviceWriteIOps", some(&host.blkio_device_write_iops)),
-        ("HostConfig.CpuRealtimePeriod", host.cpu_realtime_period != 0),
-        ("HostConfig.CpuRealtimeRuntime", host.cpu_realtime_runtime != 0),
         ("HostConfig.Isolation", !matches!(host.isolation.as_str(), "" | "default")),
     ];
     match table.iter().find(|(_, asked)| *asked) {
@@ -252,13 +194,6 @@ mod tests {
         for bad in ["", "a", "../../x", "a b", ".a", "a\n", "-a", "a\u{1b}"] {
             assert!(name(bad).is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn memory_has_dockers_floor() {
-        let host = |memory| HostConfig { memory, ..HostConfig::default() };
-        assert_eq!(values(&host(1024)).unwrap_err().text(), "Minimum memory limit allowed is 6MB");
-        assert!(values(&host(6 * 1024 * 1024)).is_ok());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What the host is and can do.
 
 use std::fs;
-use std::path::Path;
 
+use crate::cgroups::Abilities;
 use crate::config::{EngineConfig, SeccompDefault};
 use crate::containers::confinement::apparmor;
 
@@ -16,22 +16,11 @@ pub(super) struct Facts {
     pub(super) cpus: i64,
     pub(super) memory_bytes: i64,
     pub(super) ipv4_forwarding: bool,
-    pub(super) cgroup_version: &'static str,
-    pub(super) controllers: Controllers,
+    pub(super) abilities: &'static Abilities,
     pub(super) open_files: i64,
     pub(super) threads: i64,
     pub(super) security_options: Vec<String>,
     pub(super) warnings: Vec<String>,
-}
-
-/// cgroup controllers that can be used.
-#[derive(Default)]
-pub(super) struct Controllers {
-    pub(super) memory: bool,
-    pub(super) swap: bool,
-    pub(super) cpu: bool,
-    pub(super) cpuset: bool,
-    pub(super) pids: bool,
 }
 
 /// Reads them all.
@@ -39,32 +28,20 @@ pub(super) fn facts(config: &EngineConfig) -> Facts {
     let uname = rustix::system::uname();
     let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
     let (operating_system, os_version) = os_release();
-    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let controllers = if v2 { v2_controllers() } else { v1_controllers() };
+    let abilities = Abilities::of_host();
     let ipv4_forwarding = read("/proc/sys/net/ipv4/ip_forward").trim() == "1";
     let mut security_options = Vec::new();
     if apparmor::is_enabled() {
         security_options.push("name=apparmor".to_owned());
     }
-    let mut warnings = Vec::new();
+    let mut warnings = warnings(abilities, ipv4_forwarding);
     if config.seccomp != SeccompDefault::Builtin {
-        warnings.push("WARNING: daemon is not using the default seccomp profile".to_owned());
+        warnings.insert(0, "WARNING: daemon is not using the default seccomp profile".to_owned());
     }
     security_options.push(format!("name=seccomp,profile={}", config.seccomp.name()));
     security_options.push("name=cgroupns".to_owned());
     if config.no_new_privileges {
         security_options.push("name=no-new-privileges".to_owned());
-    }
-    for (there, what) in [
-        (controllers.memory, "No memory limit support"),
-        (controllers.swap, "No swap limit support"),
-        (controllers.cpu, "No cpu cfs quota support"),
-        (controllers.cpuset, "No cpuset support"),
-        (ipv4_forwarding, "IPv4 forwarding is disabled"),
-    ] {
-        if !there {
-            warnings.push(format!("WARNING: {what}"));
-        }
     }
     Facts {
         kernel_version: text(uname.release()),
@@ -75,13 +52,36 @@ pub(super) fn facts(config: &EngineConfig) -> Facts {
         cpus: std::thread::available_parallelism().map_or(1, |count| i64::try_from(count.get()).unwrap_or(i64::MAX)),
         memory_bytes: memory_bytes(),
         ipv4_forwarding,
-        cgroup_version: if v2 { "2" } else { "1" },
-        controllers,
+        abilities,
         open_files: entries("/proc/self/fd"),
         threads: entries("/proc/self/task"),
         security_options,
         warnings,
     }
+}
+
+/// What users will miss, in Docker's words and order. What they could do nothing about is not told.
+fn warnings(abilities: &Abilities, ipv4_forwarding: bool) -> Vec<String> {
+    let v2 = abilities.unified;
+    let io = |v1: &'static str, v2_name: &'static str| if v2 { v2_name } else { v1 };
+    let table = [
+        (abilities.memory, "No memory limit support"),
+        (abilities.swap, "No swap limit support"),
+        (abilities.oom_kill_disable || v2, "No oom kill disable support"),
+        (abilities.cpu_cfs, "No cpu cfs quota support"),
+        (abilities.cpu_cfs, "No cpu cfs period support"),
+        (abilities.cpu_shares, "No cpu shares support"),
+        (abilities.cpuset, "No cpuset support"),
+        (abilities.blkio_weight || !v2, "No io.weight support"),
+        (abilities.blkio_weight_device || !v2, "No io.weight (per device) support"),
+        (abilities.blkio_read_bps, io("No blkio throttle.read_bps_device support", "No io.max (rbps) support")),
+        (abilities.blkio_write_bps, io("No blkio throttle.write_bps_device support", "No io.max (wbps) support")),
+        (abilities.blkio_read_iops, io("No blkio throttle.read_iops_device support", "No io.max (riops) support")),
+        (abilities.blkio_write_iops, io("No blkio throttle.write_iops_device support", "No io.max (wiops) support")),
+        (ipv4_forwarding, "IPv4 forwarding is disabled"),
+    ];
+    let missing = table.iter().filter(|(there, _)| !there);
+    missing.map(|(_, what)| format!("WARNING: {what}")).collect()
 }
 
 fn read(path: &str) -> String {
@@ -112,43 +112,17 @@ fn os_release() -> (String, String) {
     (if name.is_empty() { "Linux".to_owned() } else { name }, value("VERSION_ID"))
 }
 
-fn v1_controllers() -> Controllers {
-    let text = read("/proc/cgroups");
-    let mounts = read("/proc/self/mountinfo");
-    let mounted = |name: &str| {
-        mounts.lines().any(|line| {
-            line.split_once(" - cgroup ").is_some_and(|(_, after)| {
-                after.split(' ').next_back().is_some_and(|options| options.split(',').any(|option| option == name))
-            })
-        })
-    };
-    let enabled = |name: &str| {
-        let row = text.lines().find(|line| line.split_ascii_whitespace().next() == Some(name));
-        row.is_some_and(|row| row.ends_with('1')) && mounted(name)
-    };
-    let memory_root = mounts.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - cgroup ")?;
-        let options = after.split(' ').next_back()?;
-        options
-            .split(',')
-            .any(|option| option == "memory")
-            .then(|| before.split(' ').nth(4).map(str::to_owned))
-            .flatten()
-    });
-    let swap = memory_root.is_some_and(|root| Path::new(&root).join("memory.memsw.limit_in_bytes").exists());
-    Controllers {
-        memory: enabled("memory"),
-        swap,
-        cpu: enabled("cpu"),
-        cpuset: enabled("cpuset"),
-        pids: enabled("pids"),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn v2_controllers() -> Controllers {
-    let text = read("/sys/fs/cgroup/cgroup.controllers");
-    let has = |name: &str| text.split_ascii_whitespace().any(|controller| controller == name);
-    // The root has no `memory.swap.max`; whether children get one is told by any of them, or by the kernel's swap accounting.
-    let swap = has("memory") && Path::new("/proc/swaps").exists();
-    Controllers { memory: has("memory"), swap, cpu: has("cpu"), cpuset: has("cpuset"), pids: has("pids") }
+    #[test]
+    fn warnings_name_what_is_missing_and_could_be_had() {
+        let none = warnings(&Abilities::default(), false);
+        assert_eq!(none.len(), 12, "{none:?}");
+        assert!(none.contains(&"WARNING: No blkio throttle.read_bps_device support".to_owned()));
+        let unified = warnings(&Abilities { unified: true, ..Abilities::default() }, true);
+        assert!(unified.contains(&"WARNING: No io.max (rbps) support".to_owned()));
+        assert!(!unified.iter().any(|text| text.contains("oom kill") || text.contains("IPv4")));
+    }
 }
