@@ -35,6 +35,8 @@ pub(crate) struct File {
     pub(crate) http_headers: BTreeMap<String, String>,
     /// Format of `ps`.
     pub(crate) ps_format: String,
+    /// Format of `stats`.
+    pub(crate) stats_format: String,
     /// Format of `images`.
     pub(crate) images_format: String,
     /// Format of `volume ls`.

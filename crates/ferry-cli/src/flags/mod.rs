@@ -68,6 +68,11 @@ impl Parsed {
         self.values.contains_key(name)
     }
 
+    /// Whether any flag was given.
+    pub(crate) fn has_flags(&self) -> bool {
+        !self.values.is_empty()
+    }
+
     /// A boolean flag, false when absent.
     pub(crate) fn on(&self, name: &str) -> bool {
         self.on_or(name, false)

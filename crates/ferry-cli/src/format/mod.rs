@@ -31,8 +31,8 @@ impl Listing<'_> {
     /// Renders all rows.
     pub(crate) fn render(&self, format: &str, rows: Vec<Vec<(&'static str, Value)>>) -> Result<String> {
         let (template, is_table) = self.template_text(format);
-        let parsed = Template::parse("", &template)
-            .map_err(|error| Failure::with_code(64, format!("failed to parse template: {error}")))?;
+        let parsed =
+            Template::parse("", &template).map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
         let failed = |error: ferry_gotmpl::ExecError| Failure::new(format!("template parsing error: {error}"));
         let mut body = String::new();
         for row in rows {

@@ -4,7 +4,7 @@
 
 use super::{
     Args, Command,
-    Kind::{Bool, Int, List, Text},
+    Kind::{Bool, Bytes, Decimal, Duration, Int, List, Text, Uint16},
     flag, hidden,
 };
 
@@ -287,6 +287,89 @@ pub(crate) static CONTAINER_TOP: Command = Command {
     flags: &[],
 };
 
+/// `container stats`
+pub(crate) static CONTAINER_STATS: Command = Command {
+    path: "container stats",
+    paths: &["container stats", "stats"],
+    tail: "[OPTIONS] [CONTAINER...]",
+    short: "Display a live stream of container(s) resource usage statistics",
+    long: "",
+    args: Args::Any,
+    options_first: false,
+    flags: &[
+        flag("all", 'a', Bool, "", "Show all containers (default shows just running)"),
+        flag(
+            "format",
+            '\0',
+            Text,
+            "string",
+            "Format output using a custom template:\n'table':            Print output in table format with column headers (default)\n'table TEMPLATE':   Print output in table format using the given Go template\n'json':             Print in JSON format\n'TEMPLATE':         Print output using the given Go template.\nRefer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates",
+        ),
+        flag("no-stream", '\0', Bool, "", "Disable streaming stats and only pull the first result"),
+        flag("no-trunc", '\0', Bool, "", "Do not truncate output"),
+    ],
+};
+
+/// `container update`: Docker's flags, and ferry's own, which take effect with the next start.
+pub(crate) static CONTAINER_UPDATE: Command = Command {
+    path: "container update",
+    paths: &["container update", "update"],
+    tail: "[OPTIONS] CONTAINER [CONTAINER...]",
+    short: "Update configuration of one or more containers",
+    long: "",
+    args: Args::AtLeast(1),
+    options_first: false,
+    flags: &[
+        flag(
+            "blkio-weight",
+            '\0',
+            Uint16,
+            "uint16",
+            "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)",
+        ),
+        flag("cpu-period", '\0', Int, "int", "Limit CPU CFS (Completely Fair Scheduler) period"),
+        flag("cpu-quota", '\0', Int, "int", "Limit CPU CFS (Completely Fair Scheduler) quota"),
+        flag("cpu-rt-period", '\0', Int, "int", "Limit the CPU real-time period in microseconds"),
+        flag("cpu-rt-runtime", '\0', Int, "int", "Limit the CPU real-time runtime in microseconds"),
+        flag("cpu-shares", 'c', Int, "int", "CPU shares (relative weight)"),
+        flag("cpus", '\0', Decimal, "decimal", "Number of CPUs"),
+        flag("cpuset-cpus", '\0', Text, "string", "CPUs in which to allow execution (0-3, 0,1)"),
+        flag("cpuset-mems", '\0', Text, "string", "MEMs in which to allow execution (0-3, 0,1)"),
+        flag("env-add", '\0', List, "list", "Add or change an environment variable at the next start"),
+        flag("env-rm", '\0', List, "list", "Remove an environment variable at the next start"),
+        flag("health-cmd", '\0', Text, "string", "Command to run to check health, from the next start on"),
+        flag("health-interval", '\0', Duration, "duration", "Time between running the check (ms|s|m|h)"),
+        flag("health-retries", '\0', Int, "int", "Consecutive failures needed to report unhealthy"),
+        flag(
+            "health-start-interval",
+            '\0',
+            Duration,
+            "duration",
+            "Time between running the check during the start period (ms|s|m|h)",
+        ),
+        flag(
+            "health-start-period",
+            '\0',
+            Duration,
+            "duration",
+            "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)",
+        ),
+        flag("health-timeout", '\0', Duration, "duration", "Maximum time to allow one check to run (ms|s|m|h)"),
+        flag("label-add", '\0', List, "list", "Add or change a label"),
+        flag("label-rm", '\0', List, "list", "Remove a label"),
+        flag("log-opt", '\0', List, "list", "Set a log driver option at the next start; an empty value removes it"),
+        flag("memory", 'm', Bytes, "bytes", "Memory limit"),
+        flag("memory-reservation", '\0', Bytes, "bytes", "Memory soft limit"),
+        flag("memory-swap", '\0', Bytes, "bytes", "Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
+        flag("no-healthcheck", '\0', Bool, "", "Disable the health check from the next start on"),
+        flag("pids-limit", '\0', Int, "int", "Tune container pids limit (set -1 for unlimited)"),
+        flag("publish-add", '\0', List, "list", "Publish a port at the next start"),
+        flag("publish-rm", '\0', List, "list", "Stop publishing a container's port (80 or 80/udp) at the next start"),
+        flag("restart", '\0', Text, "string", "Restart policy to apply when a container exits"),
+        hidden("kernel-memory", Bytes, "bytes"),
+    ],
+};
+
 /// `container prune`
 pub(crate) static CONTAINER_PRUNE: Command = Command {
     path: "container prune",
@@ -321,5 +404,7 @@ pub(super) static ALL: &[&Command] = &[
     &CONTAINER_PAUSE,
     &CONTAINER_UNPAUSE,
     &CONTAINER_TOP,
+    &CONTAINER_STATS,
+    &CONTAINER_UPDATE,
     &CONTAINER_PRUNE,
 ];

@@ -16,7 +16,7 @@ mod system;
 mod volume;
 
 #[cfg(test)]
-pub(crate) use container::{CONTAINER_EXEC, CONTAINER_STOP};
+pub(crate) use container::{CONTAINER_EXEC, CONTAINER_STOP, CONTAINER_UPDATE};
 #[cfg(test)]
 pub(crate) use container_files::{CONTAINER_COMMIT, DEBUG};
 pub(crate) use container_run::CONTAINER_RUN;

@@ -76,8 +76,6 @@ pub(crate) static NOT_BUILT: &[&str] = &[
     "config ls",
     "config remove",
     "config rm",
-    "container stats",
-    "container update",
     "context create",
     "context export",
     "context import",
@@ -144,7 +142,6 @@ pub(crate) static NOT_BUILT: &[&str] = &[
     "stack rm",
     "stack services",
     "stack up",
-    "stats",
     "swarm",
     "swarm ca",
     "swarm init",
@@ -165,6 +162,5 @@ pub(crate) static NOT_BUILT: &[&str] = &[
     "trust signer",
     "trust signer add",
     "trust signer remove",
-    "update",
     "volume update",
 ];

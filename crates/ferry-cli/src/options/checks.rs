@@ -11,6 +11,8 @@ use super::{devices, mounts, networks};
 pub(crate) fn check(flag: &Flag, value: &str) -> Result<(), String> {
     match (flag.name, flag.kind) {
         ("gpus", Kind::Text) => devices::parse_gpus(value).map(drop),
+        // Only swap can be had without end.
+        (name, Kind::Bytes) if name != "memory-swap" && value == "-1" => Err(format!("invalid size: '{value}'")),
         (name, Kind::List | Kind::Map) => check_list(name, value),
         _ => Ok(()),
     }
@@ -18,8 +20,8 @@ pub(crate) fn check(flag: &Flag, value: &str) -> Result<(), String> {
 
 fn check_list(name: &str, value: &str) -> Result<(), String> {
     match name {
-        "env" => check_env(value),
-        "label" => check_label(value),
+        "env" | "env-add" => check_env(value),
+        "label" | "label-add" => check_label(value),
         "attach" => check_attach(value),
         "add-host" => extra_host(value).map(drop),
         "dns" | "link-local-ip" => ip_address(value).map(drop),

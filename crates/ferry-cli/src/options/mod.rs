@@ -13,7 +13,8 @@ mod ports;
 mod security;
 
 use ferry_api::container::{
-    Config, CreateRequest, DeviceRequest, HealthConfig, HostConfig, LogConfig, RestartPolicy, Ulimit,
+    Config, CreateRequest, DeviceRequest, HealthConfig, HostConfig, LogConfig, NextStart, Resources, RestartPolicy,
+    Ulimit, UpdateRequest,
 };
 use ferry_api::network::NetworkingConfig;
 
@@ -69,6 +70,60 @@ pub(crate) fn to_request(parsed: &Parsed, proxies: &[(&str, &str)]) -> Result<Cr
         config,
         host_config: Some(host),
         networking_config: Some(NetworkingConfig { endpoints_config: Some(endpoints) }),
+    })
+}
+
+/// Builds the request of `update`.
+///
+/// # Errors
+/// Docker's text for the first value that does not fit.
+pub(crate) fn to_update(parsed: &Parsed) -> Result<UpdateRequest, String> {
+    let int = |name: &str| parsed.int(name).unwrap_or(0);
+    let bytes = |name: &str| parsed.bytes(name).unwrap_or(0);
+    let resources = Resources {
+        blkio_weight: u16::try_from(int("blkio-weight")).unwrap_or(0),
+        cpu_period: int("cpu-period"),
+        cpu_quota: int("cpu-quota"),
+        cpu_realtime_period: int("cpu-rt-period"),
+        cpu_realtime_runtime: int("cpu-rt-runtime"),
+        cpu_shares: int("cpu-shares"),
+        nano_cpus: parsed.text("cpus").map_or(Ok(0), crate::flags::parse_nano_cpus)?,
+        cpuset_cpus: parsed.text_or_empty("cpuset-cpus").to_owned(),
+        cpuset_mems: parsed.text_or_empty("cpuset-mems").to_owned(),
+        memory: bytes("memory"),
+        memory_reservation: bytes("memory-reservation"),
+        memory_swap: bytes("memory-swap"),
+        pids_limit: Some(int("pids-limit")).filter(|limit| *limit != 0),
+        ..Resources::default()
+    };
+    let restart_policy = match parsed.text_or_empty("restart") {
+        "" => RestartPolicy::default(),
+        text => restart_policy(text)?,
+    };
+    let changes = next_start(parsed)?;
+    Ok(UpdateRequest { resources, restart_policy, next_start: (changes != NextStart::default()).then_some(changes) })
+}
+
+fn next_start(parsed: &Parsed) -> Result<NextStart, String> {
+    let removed_port = |port: &String| {
+        let ports = ports::parse(std::slice::from_ref(port), &[]).map_err(|_| format!("invalid port: {port}"))?;
+        let is_plain = !port.contains(':') && !port.contains('=');
+        if is_plain {
+            Ok(ports.bindings.into_keys())
+        } else {
+            Err(format!("invalid port: {port} is not a container's port"))
+        }
+    };
+    let removed: Result<Vec<_>, String> = parsed.all("publish-rm").iter().map(removed_port).collect();
+    Ok(NextStart {
+        publish: ports::parse(parsed.all("publish-add"), &[])?.bindings,
+        unpublish: removed?.into_iter().flatten().collect(),
+        env: environment::environment(&[], parsed.all("env-add"))?,
+        unset_env: parsed.all("env-rm").to_vec(),
+        labels: environment::to_map(parsed.all("label-add")),
+        unset_labels: parsed.all("label-rm").to_vec(),
+        log_options: environment::to_map(parsed.all("log-opt")),
+        healthcheck: healthcheck(parsed)?,
     })
 }
 
@@ -320,7 +375,38 @@ fn ulimits(values: &[String]) -> Result<Vec<Ulimit>, String> {
 mod tests {
     use super::*;
     use crate::flags;
-    use crate::grammar::CONTAINER_RUN;
+    use crate::grammar::{CONTAINER_RUN, CONTAINER_UPDATE};
+
+    fn update(line: &[&str]) -> Result<UpdateRequest, String> {
+        let words: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
+        let parsed =
+            flags::parse(CONTAINER_UPDATE.flags, false, &words, checks::check).map_err(|error| error.to_string())?;
+        to_update(&parsed)
+    }
+
+    #[test]
+    fn an_update_names_what_it_changes() {
+        let request =
+            update(&["-m", "8m", "--memory-swap", "-1", "--cpus", "0.5", "--restart", "on-failure:3", "x"]).unwrap();
+        let resources = &request.resources;
+        assert_eq!((resources.memory, resources.memory_swap, resources.nano_cpus), (8 << 20, -1, 500_000_000));
+        assert_eq!((request.restart_policy.maximum_retry_count, request.next_start), (3, None));
+        assert_eq!(resources.pids_limit, None);
+        assert!(update(&["-m", "-1", "x"]).unwrap_err().ends_with("invalid size: '-1'"));
+    }
+
+    #[test]
+    fn what_waits_for_the_next_start_is_named_apart() {
+        let line =
+            ["--publish-add", "8080:80", "--publish-rm", "81-82/udp", "--env-add", "A=b", "--label-rm", "l", "x"];
+        let changes = update(&line).unwrap().next_start.unwrap();
+        assert_eq!(changes.publish["80/tcp"].as_ref().unwrap()[0].host_port, "8080");
+        assert_eq!(changes.unpublish, ["81/udp", "82/udp"]);
+        assert_eq!((changes.env, changes.unset_labels), (vec!["A=b".to_owned()], vec!["l".to_owned()]));
+        assert!(update(&["--publish-rm", "8080:80", "x"]).is_err());
+        let off = update(&["--no-healthcheck", "x"]).unwrap().next_start.unwrap();
+        assert_eq!(off.healthcheck.unwrap().test, ["NONE"]);
+    }
 
     fn request(line: &[&str]) -> Result<CreateRequest, String> {
         let words: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();

@@ -20,8 +20,10 @@ pub(super) mod rename;
 pub(super) mod restart;
 pub(super) mod run;
 pub(super) mod start;
+pub(super) mod stats;
 pub(super) mod stop;
 pub(super) mod top;
+pub(super) mod update;
 pub(super) mod wait;
 pub(super) mod why;
 
