@@ -24,6 +24,7 @@ mod python;
 mod registry;
 mod reload;
 mod remote_logs;
+mod resources;
 mod restart;
 mod run;
 mod runtimes;
