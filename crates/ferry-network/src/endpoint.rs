@@ -4,6 +4,7 @@ use std::{
     net::IpAddr,
     os::fd::AsFd,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use ipnet::IpNet;
@@ -17,12 +18,15 @@ use crate::{
     },
     sandbox::Sandbox,
     sysctl,
-    types::{EndpointSpec, InstanceId},
+    types::{EndpointSpec, InstanceId, MacAddr},
 };
 
 /// Host ends of one container differ in their last character: endpoints on several networks, and
 /// ends of an earlier life of the container that the kernel has not finished removing.
 const NAMES_PER_CONTAINER: u32 = 36;
+
+/// How long a new port is waited for until it forwards.
+const CARRIER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Attaches a sandbox; on failure nothing is left. The socket is locked for single exchanges only,
 /// so that several containers can start at the same time. `guard` is told the name of the host end
@@ -46,7 +50,7 @@ pub(crate) fn attach(
             },
         )
         .and_then(|()| sandbox.with_netlink(|inside| settle(inside, &endpoint.interface)))
-        .and_then(|()| introduce(&mut lock(netlink), endpoint, &host_end, bridge.index))
+        .and_then(|()| introduce(netlink, endpoint, &host_end, bridge.index))
         .and_then(|()| match bridge.is_operating {
             true => Ok(()),
             false => settle(&mut lock(netlink), &endpoint.bridge_link),
@@ -164,15 +168,36 @@ fn set_up_host_end(
 
 /// Settles the host end and has bridge and host forget an earlier container that had the address:
 /// they would go on sending to its hardware address, or by its port, for half a minute.
-fn introduce(netlink: &mut Netlink, endpoint: &EndpointSpec, host_end: &str, bridge_index: u32) -> Result<(), Error> {
+fn introduce(
+    netlink: &Mutex<Netlink>,
+    endpoint: &EndpointSpec,
+    host_end: &str,
+    bridge_index: u32,
+) -> Result<(), Error> {
     let failed = |source| Error::kernel("introduce link", host_end, source);
-    let port = route::link_by_name(netlink, host_end)
+    let port = route::link_by_name(&mut lock(netlink), host_end)
         .map_err(failed)?
         .ok_or_else(|| Error::NoSuchLink(host_end.to_owned()))?;
-    let mut requests = vec![route::set_forwarding(port.index, endpoint.mac)];
     let neighbours = endpoint.addresses.iter().map(|net| route::set_neighbour(bridge_index, net.addr(), endpoint.mac));
-    requests.extend(neighbours);
-    netlink.send(&requests).map_err(|Refused { source, .. }| failed(source))
+    let neighbours: Vec<_> = neighbours.collect();
+    lock(netlink).send(&neighbours).map_err(|Refused { source, .. }| failed(source))?;
+    forward_to(netlink, port.index, endpoint.mac).map_err(failed)
+}
+
+/// A bridge takes no entry for a port that does not forward yet (`EPERM`), and kernels before 6.8 let it forward only when they have
+/// got round to the new carrier. One that takes longer than this learns the address from the container's first frame.
+fn forward_to(netlink: &Mutex<Netlink>, port: u32, mac: MacAddr) -> std::io::Result<()> {
+    let end = Instant::now() + CARRIER_PATIENCE;
+    loop {
+        let sent = lock(netlink).send(&[route::set_forwarding(port, mac)]);
+        match sent {
+            Ok(()) => return Ok(()),
+            Err(Refused { source, .. }) if source.raw_os_error() != Some(libc::EPERM) => return Err(source),
+            Err(_) if Instant::now() > end => return Ok(()),
+            // Nothing can be waited for: the change of state is told to listeners of all links only.
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
 }
 
 /// Whether bridged frames pass the IP rules (`br_netfilter`). A connection of a container to a port
