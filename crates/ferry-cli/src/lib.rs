@@ -20,6 +20,7 @@ mod options;
 mod output;
 mod output_file;
 mod progress;
+mod recreate;
 mod streams;
 
 pub use app::main;

@@ -102,6 +102,22 @@ impl Client {
         self.post_json("/containers/create", &query, request).await
     }
 
+    /// Asks what a container would be, without making it: an inspect document and warnings.
+    ///
+    /// API: `POST /containers/create?dryRun=true`, ferry's own
+    ///
+    /// # Errors
+    /// The daemon's reason.
+    pub async fn container_dry_run(
+        &self,
+        name: &str,
+        platform: &str,
+        request: &CreateRequest,
+    ) -> Result<serde_json::Value> {
+        let query = Query::new().with_text("name", name).with_text("platform", platform).with_flag("dryRun", true);
+        self.post_json("/containers/create", &query, request).await
+    }
+
     /// API: `POST /containers/{id}/start`
     ///
     /// # Errors

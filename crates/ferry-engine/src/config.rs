@@ -51,6 +51,10 @@ pub struct EngineConfig {
     pub dns_options: Vec<String>,
     /// `default-ulimits`: name, soft, hard.
     pub default_ulimits: Vec<(String, i64, i64)>,
+    /// Links give variables, as they did before Docker 29.
+    pub link_variables: bool,
+    /// `cdi-spec-dirs`; none turns the interface off.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// File the daemon logs to, named in `info`.
     pub log_file: Option<PathBuf>,
     /// Docker-like version told to clients, for `info`.

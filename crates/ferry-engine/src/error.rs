@@ -110,6 +110,15 @@ impl StdError for Error {
     }
 }
 
+/// What the system says of a failed call, in the words of Go's programs.
+pub(crate) fn os_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect()
+}
+
 /// Adds what was being done to a lower error and makes it [`ErrorKind::Internal`].
 pub(crate) trait Context<T> {
     fn context(self, doing: impl fmt::Display) -> Result<T>;

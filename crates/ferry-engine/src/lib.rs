@@ -8,6 +8,7 @@ mod cgroups;
 mod clock;
 pub mod config;
 pub mod containers;
+mod devices;
 mod engine;
 mod error;
 pub mod events;
@@ -18,6 +19,7 @@ pub mod images;
 mod names;
 pub mod networks;
 mod shims;
+mod sizes;
 pub mod system;
 pub mod volumes;
 

@@ -51,6 +51,8 @@ pub struct CreateOptions {
     pub spec: Spec,
     /// The root file system.
     pub rootfs: Rootfs,
+    /// Detached trees in place of the sources of bind mounts, each with the mount's place in the configuration.
+    pub mounts: Vec<(usize, OwnedFd)>,
     /// Joined in place of a new network namespace, and of a path in the configuration.
     pub network_namespace: Option<OwnedFd>,
     /// Standard streams.
@@ -78,6 +80,7 @@ impl CreateOptions {
             id: id.into(),
             spec,
             rootfs,
+            mounts: Vec::new(),
             network_namespace: None,
             stdio,
             seccomp_cache_dir: None,
@@ -194,6 +197,7 @@ fn make(options: CreateOptions, wait: Wait) -> Result<Container, Error> {
     let v2_folder = cgroup.v2_folder()?;
     let inherited = Inherited {
         rootfs: options.rootfs,
+        mounts: options.mounts,
         network: options.network_namespace,
         joined,
         procs: Vec::new(),

@@ -49,6 +49,8 @@ pub(crate) enum Wait {
 #[derive(Debug)]
 pub(crate) struct Inherited {
     pub(crate) rootfs: Rootfs,
+    /// Detached trees that stand for the sources of bind mounts, by their place in the plan.
+    pub(crate) mounts: Vec<(usize, OwnedFd)>,
     pub(crate) network: Option<OwnedFd>,
     pub(crate) joined: Vec<(Namespaces, OwnedFd)>,
     /// Each procfs of the plan, where the pid namespace is joined.
@@ -129,6 +131,7 @@ pub(crate) fn tell(channel: &OwnedFd, outcome: Result<Infallible, Failure>) -> i
 pub(crate) fn build(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Result<Built, Failure> {
     let Inherited {
         rootfs,
+        mounts: given,
         network,
         joined,
         procs,
@@ -146,7 +149,7 @@ pub(crate) fn build(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Res
 
     let engine_root = matches!(rootfs, Rootfs::Mount(_));
     let shown_at = root_for_hooks(plan, &rootfs);
-    let trees = mounts::collect(plan, rootfs, procs)?;
+    let trees = mounts::collect(plan, rootfs, given, procs)?;
     let mut cgroup = CgroupEntry { channel, tasks: &cgroup_tasks, namespace: plan, entered: false };
     let root_fd = mounts::attach_root(&trees, &shown_at)?;
     let root = Root::new(&root_fd);

@@ -84,7 +84,7 @@ impl Plan {
         if spec.domainname.is_some() && !owns(Namespaces::UTS) {
             return Err(Error::invalid("unable to set domainname without a private UTS namespace"));
         }
-        let sysctls = sysctls(linux, network_given || owns(Namespaces::NETWORK), owns(Namespaces::IPC))?;
+        let sysctls = sysctls(linux, &|kind| owns(kind) || (network_given && kind == Namespaces::NETWORK))?;
         let mut warnings = Vec::new();
         let process = ProcessPlan::new(process, linux.personality.as_ref(), &mut warnings)?;
         let mounts =
@@ -225,20 +225,28 @@ fn devices(asked: &[LinuxDevice]) -> Result<Vec<LinuxDevice>, Error> {
     Ok(devices)
 }
 
-fn sysctls(linux: &Linux, own_network: bool, own_ipc: bool) -> Result<Vec<(String, String)>, Error> {
+/// Parameters of the kernel that a container may set: those of namespaces which are not the host's. Texts are runc's.
+fn sysctls(linux: &Linux, owns: &dyn Fn(Namespaces) -> bool) -> Result<Vec<(String, String)>, Error> {
     linux
         .sysctl
         .iter()
         .map(|(name, value)| {
             let path = sysctl_path(name)?;
-            let separate = match path.split('/').next().unwrap_or_default() {
-                "net" => own_network,
-                "fs" => path.starts_with("fs/mqueue/") && own_ipc,
-                "kernel" => is_ipc_sysctl(&path) && own_ipc,
-                _ => false,
-            };
-            if !separate {
-                return Err(Error::invalid(format!("sysctl {name:?} is not in a separate kernel namespace")));
+            let dotted = path.replace('/', ".");
+            let refused = |why: &str| Error::invalid(format!("sysctl {dotted:?} {why}"));
+            let top = path.split('/').next().unwrap_or_default();
+            if path.starts_with("fs/mqueue/") || is_ipc_sysctl(&path) {
+                if !owns(Namespaces::IPC) {
+                    return Err(refused("is not allowed in the hosts ipc namespace"));
+                }
+            } else if top == "net" {
+                if !owns(Namespaces::NETWORK) {
+                    return Err(refused("not allowed in host network namespace"));
+                }
+            } else if path == "kernel/hostname" && owns(Namespaces::UTS) {
+                return Err(refused("is not allowed as it conflicts with the OCI \"hostname\" field"));
+            } else if path != "kernel/domainname" || !owns(Namespaces::UTS) {
+                return Err(refused("is not in a separate kernel namespace"));
             }
             Ok((path, value.clone()))
         })

@@ -42,7 +42,8 @@ pub struct RequestFrame {
 pub enum Request {
     /// Builds the container and starts its process. Fds, in order: `container_dir` (data folder: log, `exit.json`), `run_dir`
     /// (run-time folder: `shim.sock`, `state.json`), the rootfs mount when `rootfs_fd`, the network namespace when `network_fd`, the
-    /// program `ferry-logger` when the log is [`LogOptions::Remote`], then one socket per entry of `attached`.
+    /// program `ferry-logger` when the log is [`LogOptions::Remote`], one detached tree per entry of `mount_fds`, then one socket per
+    /// entry of `attached`.
     Start(Box<Start>),
     /// Runs another process in the container. Fds: one socket per entry of `attached`.
     Exec(Box<Exec>),
@@ -100,6 +101,9 @@ pub struct Start {
     pub rootfs_fd: bool,
     /// The network namespace comes as a descriptor.
     pub network_fd: bool,
+    /// Places in `spec.mounts` whose sources come as detached trees of mounts.
+    #[serde(default)]
+    pub mount_fds: Vec<usize>,
     /// cgroup path below the root of each hierarchy, such as `/ferry-1a2b3c4d/<id>`; also in `spec.linux.cgroups_path`.
     pub cgroup: String,
     /// cgroup for the shim itself; `None` stays where it is.

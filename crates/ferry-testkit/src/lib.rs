@@ -12,6 +12,7 @@
 //! a condition up to a deadline and says what it waited for.
 
 pub mod api;
+pub mod bad_values;
 pub mod command;
 pub mod daemon;
 pub mod differential;

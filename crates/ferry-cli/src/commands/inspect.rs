@@ -8,6 +8,7 @@ use crate::failure::{Failure, Result};
 use crate::flags::{Parsed, go_quote};
 use crate::format::inspect::Inspection;
 use crate::format::typed::Kind;
+use crate::recreate::{self, Origin};
 
 /// Kinds that can be looked up, in the order in which a bare name is tried.
 const BUILT: &[&str] = &["container", "image", "network", "volume"];
@@ -38,6 +39,9 @@ pub(crate) async fn run_kind(kind: &'static str, parsed: &Parsed, context: &Cont
 }
 
 async fn inspect(kinds: &[&str], parsed: &Parsed, context: &Context) -> Result<u8> {
+    if parsed.changed("as") {
+        return again(kinds, parsed, context).await;
+    }
     let mut inspection = Inspection::new(parsed.text_or_empty("format"))?;
     let platform = lists::platform(parsed)?;
     let client = context.client().await?;
@@ -58,6 +62,41 @@ async fn inspect(kinds: &[&str], parsed: &Parsed, context: &Context) -> Result<u
         }
     }
     inspection.finish(&context.printer, errors)
+}
+
+/// `--as run` and `--as compose`: what would make the containers again.
+async fn again(kinds: &[&str], parsed: &Parsed, context: &Context) -> Result<u8> {
+    let form = parsed.text_or_empty("as");
+    if !matches!(form, "run" | "compose") {
+        return Err(Failure::new(format!("invalid value {} for --as: must be run or compose", go_quote(form))));
+    }
+    if !kinds.contains(&"container") || parsed.changed("format") {
+        return Err(Failure::new("--as is for containers, and instead of --format"));
+    }
+    let client = context.client().await?;
+    for name in &parsed.args {
+        let container: ferry_api::container::Inspect = client.container_inspect(name, false).await?.typed()?;
+        let origin = Origin::new(container.clone(), image_config(client, &container.image).await);
+        let written = match form {
+            "run" => recreate::command_line(context.program, &origin),
+            _ => recreate::compose_file(&origin),
+        };
+        for what in &written.left_out {
+            context.printer.log("warning", &format!("not said: {what}"));
+        }
+        context.printer.line(written.text.trim_end())?;
+    }
+    Ok(0)
+}
+
+/// The image's part of a container's configuration; `None` when the image is gone.
+async fn image_config(client: &Client, image: &str) -> Option<ferry_api::container::Config> {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default, rename_all = "PascalCase")]
+    struct Document {
+        config: Option<ferry_api::container::Config>,
+    }
+    client.image_inspect(image, "").await.ok()?.typed::<Document>().ok()?.config
 }
 
 async fn find(

@@ -56,6 +56,7 @@ pub(crate) static CONTAINER_INSPECT: Command = Command {
     args: Args::AtLeast(1),
     options_first: false,
     flags: &[
+        hidden("as", Text, "string"),
         flag(
             "format",
             'f',

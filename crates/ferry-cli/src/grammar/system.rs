@@ -5,7 +5,7 @@
 use super::{
     Args, Command,
     Kind::{Bool, List, Text},
-    flag,
+    flag, hidden,
 };
 
 /// `system info`
@@ -115,6 +115,7 @@ pub(crate) static INSPECT: Command = Command {
     args: Args::AtLeast(1),
     options_first: false,
     flags: &[
+        hidden("as", Text, "string"),
         flag(
             "format",
             'f',

@@ -139,7 +139,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
         &[],
         "In bridge networks, accept packets with this firewall mark/mask",
     ),
-    unbuilt("cdi-spec-dir", "cdi-spec-dirs", Kind::List, "list", &[], "CDI specification directories to use"),
+    built("cdi-spec-dir", "cdi-spec-dirs", Kind::List, "list", "CDI specification directories to use"),
     built("cgroup-parent", "cgroup-parent", Kind::Text, "string", "Set parent cgroup for all containers"),
     command(
         "config-file",

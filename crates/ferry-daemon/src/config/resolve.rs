@@ -85,6 +85,9 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         dns_search: read.list("dns-search"),
         dns_options: read.list("dns-opt"),
         default_ulimits: read.ulimits()?,
+        link_variables: std::env::var_os("DOCKER_KEEP_DEPRECATED_LEGACY_LINKS_ENV_VARS")
+            .is_some_and(|value| value == "1"),
+        cdi_spec_dirs: read.cdi_spec_dirs(),
         log_file: log_file(),
         server_version: crate::app::SERVER_VERSION.to_owned(),
     })
@@ -274,6 +277,15 @@ impl Reader<'_> {
         }
         let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned()));
         beside.filter(|folder| folder.join("ferry-shim").exists()).unwrap_or_else(|| "/usr/libexec/ferry".into())
+    }
+
+    /// One empty folder turns them off.
+    fn cdi_spec_dirs(&self) -> Vec<PathBuf> {
+        let given = self.list("cdi-spec-dir");
+        if given.is_empty() {
+            return ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec();
+        }
+        given.into_iter().filter(|folder| !folder.is_empty()).map(PathBuf::from).collect()
     }
 
     fn labels(&self) -> Result<Vec<String>, ConfigError> {

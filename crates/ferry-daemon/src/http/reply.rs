@@ -42,6 +42,13 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Outcome {
     Ok(response)
 }
 
+/// Answers 200 with a container that is not there, and what would be warned of.
+pub(crate) fn planned<T: Serialize>(version: ApiVersion, container: &T, warnings: &[String]) -> Outcome {
+    let mut container = serde_json::to_value(container).map_err(unwritable)?;
+    version::shape(Reply::ContainerInspect, version, &mut container);
+    json(StatusCode::OK, &serde_json::json!({ "Container": container, "Warnings": warnings }))
+}
+
 /// Answers 200 with JSON in the shape of the request's version.
 pub(crate) fn shaped<T: Serialize>(reply: Reply, version: ApiVersion, value: &T) -> Outcome {
     if version == version::NEWEST {

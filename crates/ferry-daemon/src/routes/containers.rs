@@ -57,6 +57,11 @@ async fn create(mut call: Call) -> Outcome {
     }
     let warnings = adapt_create(call.version, &mut request, cgroup_v2()).map_err(ApiError::invalid)?;
     let platform = call.query.non_empty("platform").filter(|_| call.at_least(41));
+    if call.query.flag("dryRun") {
+        let name = call.query.non_empty("name");
+        let (container, more) = call.app.engine.containers.dry_run(name, platform, request).await?;
+        return reply::planned(call.version, &container, &[warnings, more].concat());
+    }
     let mut created = call.app.engine.containers.create(call.query.non_empty("name"), platform, request).await?;
     created.warnings.extend(warnings);
     reply::json(StatusCode::CREATED, &created)

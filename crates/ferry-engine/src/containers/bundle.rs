@@ -51,6 +51,8 @@ pub(super) struct Host {
     pub(super) default_ulimits: Vec<(String, i64, i64)>,
     /// All capabilities the daemon holds, by name.
     pub(super) held_capabilities: Vec<String>,
+    /// Variables of containers that are linked to.
+    pub(super) link_variables: Vec<String>,
     /// CPUs that are possible on this host, for masking their throttle files.
     pub(super) possible_cpus: usize,
 }
@@ -85,7 +87,7 @@ pub(super) fn spec(record: &Record, host: &Host) -> Result<Spec> {
 fn process(record: &Record, host: &Host, security: &SecurityOptions, capabilities: &[String]) -> Result<Process> {
     let config = &record.config;
     let mut args = record.argv();
-    if record.host_config.init == Some(true) {
+    if has_own_init(&record.host_config) {
         args.splice(0..0, ["/sbin/docker-init".to_owned(), "--".to_owned()]);
     }
     Ok(Process {
@@ -98,7 +100,7 @@ fn process(record: &Record, host: &Host, security: &SecurityOptions, capabilitie
             ..User::default()
         },
         args,
-        env: environment(record),
+        env: environment(record, &host.link_variables),
         cwd: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
         capabilities: Some(capability_sets(capabilities)),
         rlimits: rlimits(record, host)?,
@@ -109,8 +111,10 @@ fn process(record: &Record, host: &Host, security: &SecurityOptions, capabilitie
     })
 }
 
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Docker's order: PATH, HOSTNAME, TERM with a terminal, then the container's own.
-fn environment(record: &Record) -> Vec<String> {
+fn environment(record: &Record, of_links: &[String]) -> Vec<String> {
     let own = record.config.env.clone().unwrap_or_default();
     let has = |key: &str| own.iter().any(|variable| variable.split('=').next() == Some(key));
     let mut env = Vec::with_capacity(own.len() + 2);
@@ -120,12 +124,14 @@ fn environment(record: &Record) -> Vec<String> {
     if record.config.tty && !has("TERM") {
         env.push("TERM=xterm".to_owned());
     }
+    env.extend(of_links.iter().filter(|variable| !has(variable.split('=').next().unwrap_or_default())).cloned());
     // A variable without a value was asked to be taken away.
     env.extend(own.into_iter().filter(|variable| variable.contains('=')));
-    if let Some(path) = env.iter().position(|variable| variable.starts_with("PATH=")) {
-        let path = env.remove(path);
-        env.insert(0, path);
-    }
+    let path = match env.iter().position(|variable| variable.starts_with("PATH=")) {
+        Some(path) => env.remove(path),
+        None => DEFAULT_PATH.to_owned(),
+    };
+    env.insert(0, path);
     env
 }
 
@@ -214,7 +220,7 @@ fn rlimit(name: &str, soft: i64, hard: i64, lower_to_allowed: bool) -> Result<Rl
         "stack",
     ];
     if !NAMES.contains(&name) {
-        return Err(Error::invalid(format!("invalid ulimit type: {name}")));
+        return Err(Error::invalid(format!("wrong rlimit value: RLIMIT_{}", name.to_ascii_uppercase())));
     }
     let value = |number: i64| if number < 0 { u64::MAX } else { number.unsigned_abs() };
     if value(soft) > value(hard) {
@@ -234,19 +240,25 @@ fn mounts(record: &Record, host: &Host, security: &SecurityOptions) -> Vec<Mount
     let host_config = &record.host_config;
     let own: Vec<&str> = record.mounts.iter().map(|mount| mount.destination.as_str()).collect();
     let standard = if host_config.privileged { defaults::privileged_mounts() } else { defaults::mounts() };
-    let mut mounts: Vec<Mount> =
-        standard.into_iter().filter(|mount| !own.contains(&mount.destination.as_str())).collect();
+    let own_dev = own.contains(&"/dev");
+    let replaced = |mount: &Mount| {
+        own.contains(&mount.destination.as_str()) || (own_dev && mount.destination.starts_with("/dev/"))
+    };
+    let mut mounts: Vec<Mount> = standard.into_iter().filter(|mount| !replaced(mount)).collect();
     for mount in &mut mounts {
         match mount.destination.as_str() {
             "/dev/shm" if host_config.ipc_mode == "host" => {
                 *mount = bind("/dev/shm", "/dev/shm", &["rbind", "rprivate"])
+            }
+            // The other container's comes as a descriptor.
+            "/dev/shm" if host_config.ipc_mode.starts_with("container:") => {
+                *mount = bind("/dev/shm", "/dev/shm", &["rbind", "rprivate"]);
             }
             "/dev/shm" => mount.options.push(format!("size={}", host_config.shm_size)),
             "/sys/fs/cgroup" if let Some(writable) = security.writable_cgroups => {
                 mount.options.retain(|option| option != "ro");
                 mount.options.extend((!writable).then(|| "ro".to_owned()));
             }
-            "/sys" if host_config.network_mode == "host" && !host_config.privileged => {}
             _ => {}
         }
     }
@@ -262,7 +274,7 @@ fn mounts(record: &Record, host: &Host, security: &SecurityOptions) -> Vec<Mount
             mounts.push(bind(destination, source, &["rbind", "rprivate"]));
         }
     }
-    if host_config.init == Some(true) {
+    if has_own_init(host_config) {
         mounts.push(bind("/sbin/docker-init", &host.init_program, &["bind", "ro", "rprivate"]));
     }
     mounts.extend(record.mounts.iter().map(own_mount));
@@ -282,6 +294,11 @@ pub(super) fn file_mounts(record: &Record, etc: &std::path::Path) -> Vec<Mount> 
     let bound = record.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Tmpfs { .. }));
     mounts.extend(bound.map(own_mount));
     mounts
+}
+
+/// Where the pid namespace is somebody else's there is an init already.
+fn has_own_init(host_config: &HostConfig) -> bool {
+    host_config.init == Some(true) && host_config.pid_mode.is_empty()
 }
 
 fn bind(destination: &str, source: &str, options: &[&str]) -> Mount {
@@ -311,6 +328,10 @@ fn own_mount(mount: &MountRecord) -> Mount {
             let mut options = vec!["rbind", "rprivate"];
             options.extend(read_only);
             bind(&mount.destination, source, &options)
+        }
+        // Its files come as a descriptor; the name is for messages, and has to look like a path.
+        MountKind::Image { reference, .. } => {
+            bind(&mount.destination, &format!("/{reference}"), &["rbind", "rprivate", "ro"])
         }
         MountKind::Tmpfs { options } => Mount {
             destination: mount.destination.clone(),
@@ -344,11 +365,24 @@ fn linux(record: &Record, host: &Host, security: &SecurityOptions, capabilities:
         namespaces: namespaces(host_config, host),
         devices,
         seccomp,
-        rootfs_propagation: None,
+        rootfs_propagation: root_propagation(&record.mounts),
         masked_paths,
         readonly_paths: host_config.readonly_paths.clone().unwrap_or_default(),
         ..Linux::default()
     })
+}
+
+/// Mounts that spread need a root that lets them.
+fn root_propagation(mounts: &[MountRecord]) -> Option<String> {
+    let any = |words: [&str; 2]| mounts.iter().any(|mount| words.contains(&mount.propagation.as_str()));
+    let word = if any(["shared", "rshared"]) {
+        "shared"
+    } else if any(["slave", "rslave"]) {
+        "rslave"
+    } else {
+        return None;
+    };
+    Some(word.to_owned())
 }
 
 /// Docker opens low ports and ping to everybody in a network namespace of the container's own.

@@ -140,7 +140,7 @@ fn mapped(mapping: &DeviceMapping) -> Result<Vec<(LinuxDevice, String)>> {
         } else {
             error.to_string()
         };
-        Error::invalid(format!("{}: {reason}", gathering()))
+        Error::internal(format!("{}: {reason}", gathering()))
     })?;
     if metadata.is_dir() {
         let mut devices = Vec::new();
@@ -149,7 +149,7 @@ fn mapped(mapping: &DeviceMapping) -> Result<Vec<(LinuxDevice, String)>> {
     }
     match device(&metadata, PathBuf::from(target)) {
         Some(device) => Ok(vec![(device, permissions.to_owned())]),
-        None => Err(Error::invalid(format!("{}: not a device node", gathering()))),
+        None => Err(Error::internal(format!("{}: not a device node", gathering()))),
     }
 }
 

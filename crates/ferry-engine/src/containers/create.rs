@@ -5,13 +5,15 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
-use ferry_api::container::{CreateRequest, CreateResponse, HostConfig};
+use ferry_api::container::{Config, CreateRequest, CreateResponse, HostConfig, Inspect};
 use ferry_api::volume::CreateRequest as VolumeRequest;
 use ferry_spec::platform::Platform;
+use ferry_store::Lease;
 
 use super::ending::Life;
+use super::lookup::NameReservation;
 use super::mounts::{self, Asked};
-use super::record::{EndpointRecord, MountKind, MountRecord, Record};
+use super::record::{EndpointRecord, ImageContent, MountKind, MountRecord, Record};
 use super::state::{Intent, Status};
 use super::{Container, Containers, bundle, defaults, limits, logging, ports, validate};
 use crate::blocking;
@@ -20,6 +22,7 @@ use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::ids;
 use crate::images::ResolvedImage;
+use crate::volumes;
 
 impl Containers {
     /// Makes a container; nothing runs yet.
@@ -40,17 +43,59 @@ impl Containers {
         blocking(move || containers.create_now(name.as_deref(), platform.as_deref(), request)).await
     }
 
-    fn create_now(
+    /// Tells what a request would make, and makes nothing; anonymous volumes have no name yet.
+    ///
+    /// API: `POST /containers/create?dryRun=true`, ferry's own
+    ///
+    /// # Errors
+    /// Those of [`Containers::create`].
+    pub async fn dry_run(
         &self,
         name: Option<&str>,
         platform: Option<&str>,
-        mut request: CreateRequest,
-    ) -> Result<CreateResponse> {
+        request: CreateRequest,
+    ) -> Result<(Inspect, Vec<String>)> {
+        let containers = self.clone();
+        let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
+        let platform = platform.filter(|platform| !platform.is_empty()).map(str::to_owned);
+        blocking(move || {
+            let prepared = containers.prepare(name.as_deref(), platform.as_deref(), request)?;
+            let mut record = prepared.record;
+            record.mounts = prepared.asked.into_iter().map(|ask| containers.would_mount(ask)).collect();
+            Ok((containers.describe(record, None), prepared.warnings))
+        })
+        .await
+    }
+
+    fn would_mount(&self, ask: Asked) -> MountRecord {
+        let mut mount = ask.mount;
+        if let MountKind::Volume { name, source, .. } = &mut mount.kind
+            && !name.is_empty()
+        {
+            *source = self.inner.volumes.data_folder(name).display().to_string();
+        }
+        mount
+    }
+
+    fn create_now(&self, name: Option<&str>, platform: Option<&str>, request: CreateRequest) -> Result<CreateResponse> {
+        let Prepared { record, asked, warnings, reservation, lease: _lease } = self.prepare(name, platform, request)?;
+        let container = self.materialise(record, &asked)?;
+        self.insert(Arc::clone(&container));
+        reservation.commit();
+        self.publish(&container.snapshot(), "create", &[]);
+        Ok(CreateResponse { id: container.id.clone(), warnings })
+    }
+
+    /// Everything that is known of a container before anything of it is made.
+    fn prepare(&self, name: Option<&str>, platform: Option<&str>, mut request: CreateRequest) -> Result<Prepared> {
         let mut host = request.host_config.take().unwrap_or_default();
         if let Some(name) = name {
             validate::name(name.strip_prefix('/').unwrap_or(name))?;
         }
         validate::request(&request, &host, &self.inner.config)?;
+        if !request.config.working_dir.is_empty() {
+            request.config.working_dir = mounts::clean(&request.config.working_dir);
+        }
         let mut warnings = limits::settle_new(&mut host, Abilities::of_host())?;
         let platform = platform.map(Platform::parse).transpose().map_err(|error| Error::invalid(error.to_string()))?;
         if request.config.image.is_empty() {
@@ -71,11 +116,14 @@ impl Containers {
         defaults::fill_host(&mut host, &self.inner.config);
         logging::validate(&host.log_config.driver, host.log_config.config.get_or_insert_default())?;
         self.adjust_shared_modes(&mut host)?;
+        let links = self.links_asked(&host)?;
+        if !links.is_empty() {
+            warnings.push(LINKS_ARE_OLD.to_owned());
+        }
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
         }
-        let asked = mounts::collect(&request.config, &host)?;
-        mounts::sources_exist(&asked)?;
+        let asked = self.asked_mounts(&request.config, &host)?;
         let id = self.free_id();
         let name = name
             .map_or_else(|| self.generated_name(&id), |name| Ok(name.strip_prefix('/').unwrap_or(name).to_owned()))?;
@@ -88,18 +136,14 @@ impl Containers {
             request.config.domainname = domainname;
         }
         finish_config(&mut request, &host, &id);
-        // Until the container has acquired the image, whose removal may be under way.
-        let _lease = Arc::clone(&image.lease);
-        let record = new_record(&id, &name, request, host, image, endpoints);
+        let lease = Arc::clone(&image.lease);
+        let mut record = new_record(&id, &name, request, host, image, endpoints);
+        record.links = links;
         if record.argv().is_empty() {
             return Err(Error::invalid("no command specified".to_owned()));
         }
         self.check_startable(&record)?;
-        let container = self.materialise(record, &asked)?;
-        self.insert(Arc::clone(&container));
-        reservation.commit();
-        self.publish(&container.snapshot(), "create", &[]);
-        Ok(CreateResponse { id, warnings })
+        Ok(Prepared { record, asked, warnings, reservation, lease })
     }
 
     /// What start would refuse is refused now, before anything is made.
@@ -131,24 +175,50 @@ impl Containers {
 
     /// `container:name` becomes `container:id`, so that a rename does not matter.
     fn adjust_shared_modes(&self, host: &mut HostConfig) -> Result<()> {
-        for mode in [&mut host.network_mode, &mut host.ipc_mode, &mut host.pid_mode] {
-            if let Some(other) = mode.strip_prefix("container:") {
-                // One that is not there is told by the start, as Docker does.
-                if let Ok(other) = self.find(other) {
-                    *mode = format!("container:{}", other.id);
-                }
-            }
+        if let Some(other) = host.network_mode.strip_prefix("container:")
+            // One that is not there is told by the start, as Docker does.
+            && let Ok(other) = self.find(other)
+        {
+            host.network_mode = format!("container:{}", other.id);
         }
-        if host.network_mode.starts_with("container:") {
-            let has_ports =
-                host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) || host.publish_all_ports;
-            if has_ports {
-                return Err(Error::invalid(
-                    "conflicting options: port publishing and the container type network mode".to_owned(),
-                ));
+        for mode in [&mut host.ipc_mode, &mut host.pid_mode] {
+            if let Some(other) = mode.strip_prefix("container:") {
+                let other = self.find(other).map_err(|error| Error::invalid(error.text()))?;
+                *mode = format!("container:{}", other.id);
             }
         }
         Ok(())
+    }
+
+    /// Every mount, checked and with its image found; nothing is made.
+    fn asked_mounts(&self, config: &Config, host: &HostConfig) -> Result<Vec<Asked>> {
+        let mut inherited = Vec::new();
+        for text in host.volumes_from.iter().flatten() {
+            let (other, writable) = mounts::volumes_from(text)?;
+            let other = self.find(other).map_err(|error| Error::invalid(error.text()))?;
+            other.with_record(|record| {
+                inherited.extend(record.own_mounts().map(|mount| Asked::inherited(mount, writable)));
+            });
+        }
+        let mut asked = mounts::collect(config, host, inherited)?;
+        mounts::sources_exist(&asked)?;
+        for ask in &mut asked {
+            match &mut ask.mount.kind {
+                MountKind::Volume { name, .. } => {
+                    volumes::check_wish(name, &ask.volume.driver, &ask.volume.options)?;
+                }
+                MountKind::Image { reference, content, .. } => {
+                    let image = self.inner.images.resolve(reference, None)?;
+                    *content = Some(ImageContent { id: image.id, chain_id: image.chain_id });
+                }
+                MountKind::Bind { source, .. } => {
+                    let data_root = &self.inner.config.data_root;
+                    mounts::near_the_data_root(source, &mut ask.mount.propagation, ask.propagation_asked, data_root)?;
+                }
+                MountKind::Tmpfs { .. } => {}
+            }
+        }
+        Ok(asked)
     }
 
     /// Folder, volumes, references, record: in this order, undone in reverse.
@@ -169,12 +239,24 @@ impl Containers {
 
     fn bring_mount(&self, ask: &Asked, made: &mut Made<'_>) -> Result<MountRecord> {
         let mut mount = ask.mount.clone();
+        if let MountKind::Image { content: Some(content), .. } = &mount.kind {
+            self.inner.images.acquire(&content.id, &made.id);
+        }
         if let MountKind::Volume { name, source, anonymous, .. } = &mut mount.kind {
-            let request = VolumeRequest { name: name.clone(), labels: ask.labels.clone(), ..VolumeRequest::default() };
+            let wish = ask.volume.clone();
+            let is_new = name.is_empty();
+            let request = VolumeRequest {
+                name: name.clone(),
+                driver: wish.driver,
+                driver_opts: wish.options,
+                labels: wish.labels,
+                ..VolumeRequest::default()
+            };
             let volume = self.inner.volumes.create_now(&request)?;
             *source = volume.mountpoint;
             name.clone_from(&volume.name);
-            if *anonymous {
+            // One of another container's is not ours to take away.
+            if *anonymous && is_new {
                 made.anonymous.push(volume.name.clone());
             }
             self.inner.volumes.acquire(&volume.name, &made.id)?;
@@ -190,6 +272,19 @@ impl Containers {
         record.intent = Intent::None;
         self.write_record(record)
     }
+}
+
+const LINKS_ARE_OLD: &str = "Links on the default bridge network are deprecated and will be removed in a future release. Use a custom network instead.";
+
+/// A container that could be made.
+struct Prepared {
+    record: Record,
+    asked: Vec<Asked>,
+    warnings: Vec<String>,
+    /// Its name.
+    reservation: NameReservation,
+    /// Until the container has acquired the image, whose removal may be under way.
+    lease: Arc<Lease>,
 }
 
 /// What a half-made container has taken; given back on drop.
@@ -231,9 +326,6 @@ fn finish_config(request: &mut CreateRequest, host: &HostConfig, id: &str) {
             id[..12].to_owned()
         };
     }
-    for key in host.port_bindings.iter().flatten().map(|(key, _)| key) {
-        config.exposed_ports.entry(key.clone()).or_default();
-    }
     config.labels.get_or_insert_default();
     if config.volumes.as_ref().is_some_and(BTreeMap::is_empty) {
         config.volumes = None;
@@ -272,6 +364,7 @@ fn new_record(
         restart_count: 0,
         stopped_by_hand: false,
         has_started: false,
+        links: Vec::new(),
         published: Vec::new(),
         life: Life::default(),
         pending: None,

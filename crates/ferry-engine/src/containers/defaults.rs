@@ -58,13 +58,6 @@ fn merge_env(config: &mut Config, image: &ContainerConfig) {
             env.push(variable.clone());
         }
     }
-    if !env.iter().any(|variable| variable.starts_with("PATH=") || variable == "PATH") {
-        env.insert(0, defaults_path());
-    }
-}
-
-fn defaults_path() -> String {
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()
 }
 
 fn merge_healthcheck(config: &mut Config, image: &Healthcheck) {
@@ -115,20 +108,18 @@ pub(super) fn fill_host(host: &mut HostConfig, engine: &EngineConfig) {
     if host.port_bindings.is_none() {
         host.port_bindings = Some(Default::default());
     }
-    for list in [&mut host.dns, &mut host.dns_options, &mut host.dns_search] {
-        list.get_or_insert_default();
-    }
+    host.oom_kill_disable.get_or_insert(false);
     // As Docker records it; without SELinux it changes nothing.
     let unlabelled = host.privileged || host.ipc_mode == "host" || host.pid_mode == "host";
     if unlabelled && super::bundle::security_option(host, "label").is_none() {
         host.security_opt.get_or_insert_default().push("label=disable".to_owned());
     }
-    let open = host.privileged || super::bundle::security_option(host, "systempaths").as_deref() == Some("unconfined");
-    if host.masked_paths.is_none() {
-        host.masked_paths = if open { Some(Vec::new()) } else { Some(defaults::masked_paths()) };
-    }
-    if host.readonly_paths.is_none() {
-        host.readonly_paths = if open { Some(Vec::new()) } else { Some(defaults::readonly_paths()) };
+    let open = super::bundle::security_option(host, "systempaths").as_deref() == Some("unconfined");
+    // With all rights none are hidden, which Docker leaves unsaid.
+    if !host.privileged {
+        let paths = |default: fn() -> Vec<String>| if open { Vec::new() } else { default() };
+        host.masked_paths.get_or_insert_with(|| paths(defaults::masked_paths));
+        host.readonly_paths.get_or_insert_with(|| paths(defaults::readonly_paths));
     }
 }
 

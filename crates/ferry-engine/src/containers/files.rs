@@ -76,6 +76,9 @@ impl Containers {
 
     /// The root file system of a container that does not run, and what is mounted in it.
     fn stopped_files(&self, record: &Record, scope: Scope) -> Result<(OwnedFd, Vec<Mount>)> {
+        if scope == Scope::Everything {
+            self.refuse_unnamed_sources(record)?;
+        }
         let folder = self.data_folder(&record.id);
         let options = MountOptions { limited: is_limited(record), ..MountOptions::default() };
         let mounted = self.inner.store.mount_rootfs(
@@ -90,6 +93,24 @@ impl Containers {
             Scope::RootAlone => Vec::new(),
         };
         Ok((rootfs, mounts))
+    }
+}
+
+impl Containers {
+    /// Sources that have no path of their own are known to running containers alone.
+    fn refuse_unnamed_sources(&self, record: &Record) -> Result<()> {
+        let unnamed = |mount: &&super::record::MountRecord| match &mount.kind {
+            MountKind::Image { .. } => true,
+            MountKind::Volume { name, subpath, .. } => !subpath.is_empty() || self.inner.volumes.needs_mount(name),
+            MountKind::Bind { .. } | MountKind::Tmpfs { .. } => false,
+        };
+        match record.mounts.iter().find(unnamed) {
+            Some(mount) => Err(Error::not_implemented(format!(
+                "copying while the container does not run, with what is mounted at {}",
+                mount.destination
+            ))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use ferry_api::container::{Inspect, MountPoint, NetworkSettings, State};
+use ferry_api::container::{
+    HostConfig, Inspect, MountPoint, NetworkSettings, RootFsStorage, RootFsStorageSnapshot, State, Storage,
+};
 
 use super::bundle::security_option;
 use super::confinement::apparmor;
@@ -25,11 +27,16 @@ impl Containers {
         let container = self.find(reference)?;
         let record = container.snapshot();
         let sizes = if size { Some(self.sizes(&record).await?) } else { None };
+        Ok(self.describe(record, sizes))
+    }
+
+    /// Everything about a container, as its record has it.
+    pub(super) fn describe(&self, record: Record, sizes: Option<(i64, i64)>) -> Inspect {
         let folder = self.data_folder(&record.id);
         let etc = |name: &str| folder.join("etc").join(name).display().to_string();
         let argv = record.argv();
         let exec_ids = self.inner.execs.running_of(&record.id);
-        Ok(Inspect {
+        Inspect {
             created: clock::rfc3339(record.created_ns),
             path: argv.first().cloned().unwrap_or_default(),
             args: argv.into_iter().skip(1).collect(),
@@ -41,10 +48,11 @@ impl Containers {
             log_path: logging::shown_path(&record, &folder),
             name: format!("/{}", record.name),
             restart_count: i64::from(record.restart_count),
+            storage: Some(storage(self.inner.store.driver_name())),
             driver: self.inner.store.driver_name().to_owned(),
             platform: record.platform.os.clone(),
             exec_ids: (!exec_ids.is_empty()).then_some(exec_ids),
-            host_config: Some(record.host_config.clone()),
+            host_config: Some(HostConfig { links: self.shown_links(&record), ..record.host_config.clone() }),
             size_rw: sizes.map(|(writable, _)| writable),
             size_root_fs: sizes.map(|(_, whole)| whole),
             app_armor_profile: apparmor_profile(&record),
@@ -54,7 +62,7 @@ impl Containers {
             image_manifest_descriptor: record.image_manifest.clone(),
             id: record.id,
             ..Inspect::default()
-        })
+        }
     }
 
     /// Bytes of the writable layer, and of the whole root file system.
@@ -81,6 +89,11 @@ impl Containers {
 fn apparmor_profile(record: &Record) -> String {
     let asked = security_option(&record.host_config, "apparmor").unwrap_or_default();
     apparmor::shown(&asked, record.host_config.privileged, apparmor::is_enabled(), record.has_started)
+}
+
+fn storage(driver: &str) -> Storage {
+    let snapshot = RootFsStorageSnapshot { name: driver.to_owned() };
+    Storage { root_fs: Some(RootFsStorage { snapshot: Some(snapshot) }) }
 }
 
 /// Sizes of regular files; nothing is followed or opened.
@@ -129,12 +142,16 @@ pub(super) fn mount_points(record: &Record) -> Vec<MountPoint> {
                 driver: "local".to_owned(),
                 ..base
             },
+            MountKind::Image { reference, content, .. } => MountPoint {
+                kind: "image".to_owned(),
+                name: reference.clone(),
+                source: content.as_ref().map(|content| content.id.to_string()).unwrap_or_default(),
+                ..base
+            },
             MountKind::Tmpfs { .. } => MountPoint { kind: "tmpfs".to_owned(), ..base },
         }
     };
-    // `--tmpfs` is told in `HostConfig.Tmpfs` alone, as in Docker.
-    let own = record.mounts.iter().filter(|mount| !record.host_config.tmpfs.contains_key(&mount.destination));
-    own.map(point).collect()
+    record.own_mounts().map(point).collect()
 }
 
 fn network_settings(record: &Record) -> NetworkSettings {

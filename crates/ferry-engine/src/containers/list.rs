@@ -38,9 +38,11 @@ impl Containers {
         records.sort_by_key(|record| std::cmp::Reverse(record.created_ns));
         let limit = options.limit.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
         let kept = records.into_iter().filter(|record| filter.keeps(record)).take(limit.unwrap_or(usize::MAX));
+        let mut by_links = self.names_by_links();
         let mut list = Vec::new();
         for record in kept {
             let mut summary = self.summary(&record);
+            summary.names.extend(by_links.remove(&record.id).unwrap_or_default());
             if options.size {
                 let (writable, whole) = self.sizes(&record).await?;
                 summary.size_rw = writable;

@@ -12,6 +12,7 @@
 
 mod attach;
 mod bundle;
+mod combinations;
 pub(crate) mod confinement;
 mod control;
 mod create;
@@ -26,6 +27,7 @@ mod journal;
 mod kernel_log;
 mod kill;
 mod limits;
+mod links;
 mod list;
 pub(crate) mod logging;
 mod logs;
@@ -41,6 +43,7 @@ mod recover;
 mod remove;
 mod resources;
 mod restart;
+mod sources;
 mod start;
 pub(crate) mod state;
 mod stats;

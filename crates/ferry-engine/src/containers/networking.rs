@@ -129,9 +129,9 @@ impl Containers {
     /// Namespace, endpoints, ports.
     pub(super) fn make_network(&self, record: &Record) -> Result<Network> {
         if let Some(other) = record.host_config.network_mode.strip_prefix("container:") {
-            let other = self.find(other).map_err(|error| {
-                Error::new(error.kind(), "joining network namespace of container").with_source(error)
-            })?;
+            let other = self
+                .find(other)
+                .map_err(|error| Error::internal("joining network namespace of container").with_source(error))?;
             let pid = self.running_pid(&other, "join network of")?;
             let sandbox = self.inner.networks.sandbox_of(pid)?;
             return Ok(Network {
@@ -234,7 +234,7 @@ impl Containers {
                 names.iter().filter_map(|name| endpoints.get(name)).flat_map(EndpointRecord::addresses).collect();
             files::hosts(&record.config.hostname, &record.config.domainname, &addresses, &extra)
         };
-        let text = text.context("cannot make the hosts file")?;
+        let text = text.context("cannot make the hosts file")? + &self.linked_hosts(record)?;
         fs::write(path, text).context("cannot write the hosts file")
     }
 
@@ -412,7 +412,8 @@ pub(super) fn shown(record: &Record) -> BTreeMap<String, EndpointSettings> {
             aliases: (!endpoint.aliases.is_empty()).then(|| endpoint.aliases.clone()),
             driver_opts: (!endpoint.driver_options.is_empty()).then(|| endpoint.driver_options.clone()),
             gw_priority: endpoint.gateway_priority,
-            network_id: endpoint.network_id.clone(),
+            // As in Docker, known from the first start on.
+            network_id: if record.has_started { endpoint.network_id.clone() } else { String::new() },
             endpoint_id: endpoint.endpoint_id.clone(),
             gateway: text(endpoint.gateway.map(|gateway| gateway.to_string())),
             ip_address: text(endpoint.address.map(|address| address.to_string())),

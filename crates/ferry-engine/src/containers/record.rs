@@ -66,6 +66,9 @@ pub(crate) struct Record {
     pub(crate) stopped_by_hand: bool,
     /// Was ever started.
     pub(crate) has_started: bool,
+    /// Links to other containers.
+    #[serde(default)]
+    pub(crate) links: Vec<LinkRecord>,
     /// Published ports while it runs.
     pub(crate) published: Vec<PublishedPort>,
     /// What is known of the run's life and end.
@@ -74,6 +77,15 @@ pub(crate) struct Record {
     /// What the next start takes up.
     #[serde(default)]
     pub(crate) pending: Option<Pending>,
+}
+
+/// A name for another container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LinkRecord {
+    /// The other's id.
+    pub(crate) child: String,
+    /// The name.
+    pub(crate) alias: String,
 }
 
 /// One mount besides the standard ones.
@@ -119,12 +131,33 @@ pub(crate) enum MountKind {
         source: String,
         /// Made for this container without a name; goes with `rm -v` and `--rm`.
         anonymous: bool,
+        /// Path in the volume that is mounted; empty is all of it.
+        #[serde(default)]
+        subpath: String,
+    },
+    /// An image's files, read-only.
+    Image {
+        /// As asked for.
+        reference: String,
+        /// What it is; `None` until it is resolved.
+        content: Option<ImageContent>,
+        /// Path in the image that is mounted; empty is all of it.
+        subpath: String,
     },
     /// A tmpfs.
     Tmpfs {
         /// Mount options, such as `size=1048576`, `mode=1777`.
         options: Vec<String>,
     },
+}
+
+/// The image of a mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageContent {
+    /// Digest of the image's target.
+    pub(crate) id: Digest,
+    /// Top layer; `None` for an image without layers.
+    pub(crate) chain_id: Option<ChainId>,
 }
 
 /// A container's place in a network.
@@ -220,6 +253,11 @@ impl Record {
         self.life.forget_last_run();
     }
 
+    /// Its mounts but those of `--tmpfs`, which Docker does not count among them.
+    pub(crate) fn own_mounts(&self) -> impl Iterator<Item = &MountRecord> {
+        self.mounts.iter().filter(|mount| !self.host_config.tmpfs.contains_key(&mount.destination))
+    }
+
     /// The program and its arguments: entrypoint, then command.
     pub(crate) fn argv(&self) -> Vec<String> {
         let entrypoint = self.config.entrypoint.iter().flatten();
@@ -242,6 +280,7 @@ pub(super) mod tests {
     /// A container that was made and has never run.
     pub(in crate::containers) fn record() -> Record {
         Record {
+            links: Vec::new(),
             id: "0".repeat(64),
             name: "test".to_owned(),
             created_ns: 1,

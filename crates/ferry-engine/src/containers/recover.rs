@@ -41,7 +41,11 @@ impl Containers {
             started.extend(self.recover_one(record).await);
         }
         let containers = self.clone();
-        blocking(move || containers.sweep_kernel()).await?;
+        blocking(move || {
+            containers.inner.volumes.unmount_unused();
+            containers.sweep_kernel()
+        })
+        .await?;
         self.inner.shims.refill();
         for container in started {
             self.restart_at_start(container);
@@ -76,10 +80,16 @@ impl Containers {
     fn take_references(&self, record: &Record) {
         self.inner.images.acquire(&record.image_id, &record.id);
         for mount in &record.mounts {
-            if let MountKind::Volume { name, .. } = &mount.kind
-                && let Err(error) = self.inner.volumes.acquire(name, &record.id)
-            {
-                tracing::error!(container = %record.name, error = %error.text(), "volume of a container is missing");
+            match &mount.kind {
+                MountKind::Volume { name, .. } => {
+                    if let Err(error) = self.inner.volumes.acquire(name, &record.id) {
+                        tracing::error!(container = %record.name, error = %error.text(), "volume of a container is missing");
+                    }
+                }
+                MountKind::Image { content: Some(content), .. } => {
+                    self.inner.images.acquire(&content.id, &record.id);
+                }
+                _ => {}
             }
         }
     }
@@ -144,6 +154,12 @@ impl Containers {
             }
             record.pid = state.pid;
         });
+        let record = container.snapshot();
+        for mount in &record.mounts {
+            if let MountKind::Volume { name, .. } = &mount.kind {
+                self.inner.volumes.keep_mounted(name, &record.id);
+            }
+        }
         self.inner.images.set_running(&container.id, true);
         container.announce(|change| change.running = true);
         let live = Arc::new(Live { shim: connection, execs: Mutex::default() });

@@ -31,7 +31,8 @@ impl Containers {
     /// NotFound; Conflict when it runs and force was not asked for, or when it is going already.
     pub async fn remove(&self, reference: &str, options: RemoveOptions) -> Result<()> {
         if options.link {
-            return Err(Error::not_implemented("removing a link"));
+            let (containers, name) = (self.clone(), reference.to_owned());
+            return crate::blocking(move || containers.remove_link(&name)).await;
         }
         let container = self.find(reference)?;
         let containers = self.clone();

@@ -18,6 +18,7 @@ use super::bundle::{self, Host};
 use super::confinement::{Kernel, apparmor};
 use super::networking::Network;
 use super::record::{EndpointRecord, MountKind, Record};
+use super::sources::Given;
 use super::state::{Intent, Status, Step};
 use super::{Container, Containers, Live, logging, next_start, resources};
 use crate::blocking;
@@ -28,6 +29,8 @@ use crate::shims::{ShimCallError, ShimConnection};
 /// What the thread for files hands over.
 struct Files {
     spec: Spec,
+    /// Sources of mounts that come as descriptors.
+    given: Vec<Given>,
     rootfs: OwnedFd,
     container_dir: OwnedFd,
     run_dir: OwnedFd,
@@ -99,7 +102,7 @@ impl Containers {
         match outcome {
             Ok(()) => Ok(()),
             Err(error) => {
-                self.undo_network(container).await;
+                self.undo(container).await;
                 self.failed_to_start(container, &error);
                 Err(error)
             }
@@ -154,6 +157,14 @@ impl Containers {
         };
         self.now_running(container, pid);
         container.set_live(Some(Arc::clone(&live)));
+        if self.names_by_links().contains_key(&container.id) {
+            let (containers, started) = (self.clone(), container.snapshot());
+            let told = blocking(move || {
+                containers.tell_linking(&started);
+                Ok(())
+            });
+            told.await?;
+        }
         self.begin_health(container);
         self.publish(&container.snapshot(), "start", &[]);
         self.supervise(Arc::clone(container), live, events, Some(process));
@@ -181,15 +192,15 @@ impl Containers {
         }
     }
 
-    /// Whatever of the network was made: port and address are free when the failure is told.
-    async fn undo_network(&self, container: &Container) {
-        if container.with_record(|record| record.endpoints.is_empty()) {
-            return;
-        }
-        let (networks, id) = (self.inner.networks.clone(), container.id.clone());
+    /// Whatever of network and volumes was made: port and address are free when the failure is told.
+    async fn undo(&self, container: &Container) {
+        let (containers, record) = (self.clone(), container.snapshot());
         // Failures are logged where they arise; the first error is the one to tell.
         let _ = blocking(move || {
-            networks.disconnect(&id);
+            if !record.endpoints.is_empty() {
+                containers.inner.networks.disconnect(&record.id);
+            }
+            containers.unmount_volumes(&record);
             Ok(())
         })
         .await;
@@ -232,8 +243,13 @@ impl Containers {
         });
     }
 
-    /// Folders, bind sources, the root file system, the configuration.
+    /// Folders, sources of mounts, the root file system, the configuration; on failure no volume is left mounted.
     fn make_files(&self, record: &Record, shared: &SharedPids) -> Result<Files> {
+        self.mount_volumes(record)?;
+        self.make_files_over_volumes(record, shared).inspect_err(|_| self.unmount_volumes(record))
+    }
+
+    fn make_files_over_volumes(&self, record: &Record, shared: &SharedPids) -> Result<Files> {
         let folder = self.data_folder(&record.id);
         let run_folder = self.run_folder(&record.id);
         make_run_folder(&run_folder).context("cannot make the run-time folder")?;
@@ -244,7 +260,7 @@ impl Containers {
         }
         crate::cgroups::give_realtime(&self.cgroup(record), self.inner.config.cpu_realtime)
             .context("cannot give containers their real-time budget")?;
-        make_bind_sources(record)?;
+        self.prepare_binds(record)?;
         self.write_etc(record, &folder)?;
         let options = MountOptions {
             volatile: record.host_config.auto_remove,
@@ -259,13 +275,17 @@ impl Containers {
         );
         let rootfs = mounted.context("cannot mount the root file system")?;
         let host = self.host(record, shared, &folder)?;
-        let spec = bundle::spec(record, &host)?;
+        let mut spec = bundle::spec(record, &host)?;
         let profile = spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref());
         apparmor::ensure(profile)?;
+        let shm_of = if record.host_config.ipc_mode.starts_with("container:") { shared.ipc } else { None };
+        let mut given = self.open_sources(record, &spec, shm_of)?;
+        self.inject_devices(record, &mut spec, &mut given)?;
         let open =
             |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         Ok(Files {
             spec,
+            given,
             rootfs,
             container_dir: open(&folder).context("cannot open the container's folder")?,
             run_dir: open(&run_folder).context("cannot open the run-time folder")?,
@@ -290,6 +310,7 @@ impl Containers {
             ..self.host_facts()
         };
         host.reads_profile = true;
+        host.link_variables = self.link_variables(record)?;
         if let Some(other) = record.host_config.network_mode.strip_prefix("container:") {
             let etc = self.data_folder(&self.find(other)?.id).join("etc");
             host.hosts_path = etc.join("hosts").display().to_string();
@@ -314,7 +335,9 @@ impl Containers {
 
     /// The process as the container's own was started; what an exec differs in is the caller's.
     pub(crate) fn process_of(&self, container: &Container) -> Result<Process> {
-        let spec = bundle::spec(&container.snapshot(), &self.host_facts())?;
+        let record = container.snapshot();
+        let host = Host { link_variables: self.link_variables(&record)?, ..self.host_facts() };
+        let spec = bundle::spec(&record, &host)?;
         let mut process = spec.process.ok_or_else(|| Error::internal("a container without a process"))?;
         process.oom_score_adj = None;
         Ok(process)
@@ -341,6 +364,11 @@ impl Containers {
         if matches!(log, LogOptions::Remote(_)) {
             fds.push(self.logger_program()?);
         }
+        let mut mount_fds = Vec::new();
+        for (index, tree) in files.given.drain(..) {
+            mount_fds.push(index);
+            fds.push(tree);
+        }
         let mut attached = Vec::new();
         for client in container.waiting().drain(..) {
             attached.push(client.streams);
@@ -354,6 +382,7 @@ impl Containers {
             run_dir: self.run_folder(&record.id),
             rootfs_fd: true,
             network_fd: network.given,
+            mount_fds,
             cgroup: self.cgroup(record),
             shim_cgroup: Some(format!("/ferry-{}-shims", self.inner.instance)),
             open_stdin: record.config.open_stdin,
@@ -373,14 +402,46 @@ impl Containers {
     }
 
     fn shared_pids(&self, record: &Record) -> Result<SharedPids> {
-        let pid_of = |mode: &str, what: &str| match mode.strip_prefix("container:") {
-            Some(other) => self.find(other).and_then(|other| self.running_pid(&other, what)).map(Some),
-            None => Ok(None),
+        let failed = |what: &str, kind: fn(ErrorKind) -> ErrorKind| {
+            let text = format!("failed to join {what} namespace");
+            move |error: Error| Error::new(kind(error.kind()), text).with_source(error)
         };
+        let host = &record.host_config;
+        let ipc = host.ipc_mode.strip_prefix("container:").map(|other| self.ipc_donor(other));
+        let pid = host.pid_mode.strip_prefix("container:").map(|other| self.donor(other).map(|(_, pid)| pid));
         Ok(SharedPids {
-            ipc: pid_of(&record.host_config.ipc_mode, "join IPC of")?,
-            pid: pid_of(&record.host_config.pid_mode, "join PID of")?,
+            ipc: ipc.transpose().map_err(failed("IPC", |kind| kind))?,
+            // Docker finds out while it words the configuration, and every such failure is its own.
+            pid: pid.transpose().map_err(failed("PID", |_| ErrorKind::Internal))?,
         })
+    }
+
+    /// A container whose IPC namespace and `/dev/shm` may be shared.
+    fn ipc_donor(&self, id: &str) -> Result<u32> {
+        let (other, pid) = self.donor(id)?;
+        let shareable = other.with_record(|record| {
+            let own_shm = record.mounts.iter().any(|mount| mount.destination == "/dev/shm");
+            !own_shm && !matches!(record.host_config.ipc_mode.as_str(), "private" | "none")
+        });
+        match shareable {
+            true => Ok(pid),
+            false => Err(Error::invalid(format!(
+                "container {id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+            ))),
+        }
+    }
+
+    /// A container that runs, and its process.
+    fn donor(&self, id: &str) -> Result<(Arc<Container>, u32)> {
+        let other = self.find(id).map_err(|error| Error::invalid(error.text()))?;
+        let (status, pid) = other.with_record(|record| (record.status, record.pid));
+        match status {
+            Status::Restarting => {
+                Err(Error::conflict(format!("container {id} is restarting, wait until the container is running")))
+            }
+            status if status.is_live() => Ok((other, pid)),
+            _ => Err(Error::conflict(format!("container {id} is not running"))),
+        }
     }
 
     pub(super) fn running_pid(&self, other: &Container, what: &str) -> Result<u32> {
@@ -410,23 +471,6 @@ fn make_run_folder(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn make_bind_sources(record: &Record) -> Result<()> {
-    for mount in &record.mounts {
-        let MountKind::Bind { source, create_source } = &mount.kind else { continue };
-        let there = Path::new(source).symlink_metadata().is_ok();
-        if there {
-            continue;
-        }
-        if !create_source {
-            return Err(Error::invalid(format!(
-                "invalid mount config for type \"bind\": bind source path does not exist: {source}"
-            )));
-        }
-        fs::create_dir_all(source).context(format!("error while creating mount source path '{source}'"))?;
-    }
-    Ok(())
-}
-
 /// Docker's words around the runtime's; clients look for the code words in them.
 fn start_error(record: &Record, error: ShimCallError) -> Error {
     let ShimCallError::Refused(ShimError { kind, message }) = error else {
@@ -434,11 +478,10 @@ fn start_error(record: &Record, error: ShimCallError) -> Error {
             .with_source(error);
     };
     let status = match kind {
-        ShimErrorKind::CommandNotFound | ShimErrorKind::CommandNotExecutable | ShimErrorKind::Invalid => {
-            ErrorKind::InvalidArgument
-        }
+        ShimErrorKind::CommandNotFound | ShimErrorKind::CommandNotExecutable => ErrorKind::InvalidArgument,
         ShimErrorKind::Unsupported => ErrorKind::NotImplemented,
-        ShimErrorKind::NotRunning | ShimErrorKind::Internal => ErrorKind::Internal,
+        // As in Docker, what the configuration has wrong is no fault of who asked for the start.
+        ShimErrorKind::Invalid | ShimErrorKind::NotRunning | ShimErrorKind::Internal => ErrorKind::Internal,
     };
     // Docker resolves users itself, before there is a task.
     if message.starts_with("unable to find ") || message.starts_with("uids and gids") {

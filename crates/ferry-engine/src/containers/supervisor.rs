@@ -85,6 +85,12 @@ impl Containers {
             self.exec_ended(container, live, &exec_id, ENDED_WITH_CONTAINER);
         }
         self.give_back_network(container).await;
+        let (containers, record) = (self.clone(), container.snapshot());
+        let _: Result<()> = blocking(move || {
+            containers.unmount_volumes(&record);
+            Ok(())
+        })
+        .await;
         if exit.oom_killed {
             self.note_oom_kills(container).await;
         }

@@ -30,6 +30,7 @@ pub(super) fn bad_name(name: &str) -> Error {
 
 /// Checks a request before anything is made.
 pub(super) fn request(request: &CreateRequest, host_config: &HostConfig, engine: &EngineConfig) -> Result<()> {
+    super::combinations::check(request, host_config)?;
     portable(&request.config)?;
     values(host_config)?;
     modes(host_config)?;
@@ -38,14 +39,13 @@ pub(super) fn request(request: &CreateRequest, host_config: &HostConfig, engine:
         return Err(Error::invalid("can't create 'AutoRemove' container with restart policy".to_owned()));
     }
     SecurityOptions::parse(host_config)?;
-    unbuilt(host_config)?;
     runtime(host_config, engine)
 }
 
 fn portable(config: &Config) -> Result<()> {
     no_control_characters("hostname", &config.hostname)?;
-    if config.hostname.len() > 63 {
-        return Err(Error::invalid(format!("invalid hostname: {}: longer than 63 bytes", config.hostname)));
+    if config.hostname.len() > 64 {
+        return Err(Error::invalid(format!("hostname {:?} is too long (maximum 64 bytes)", config.hostname)));
     }
     no_control_characters("domainname", &config.domainname)?;
     for variable in config.env.iter().flatten() {
@@ -63,7 +63,10 @@ fn portable(config: &Config) -> Result<()> {
         )));
     }
     if !config.stop_signal.is_empty() {
-        ferry_spec::signal::parse(&config.stop_signal)
+        // A number is taken as it is.
+        let number = config.stop_signal.parse::<i32>().ok().filter(|number| *number != 0);
+        number
+            .or_else(|| ferry_spec::signal::parse(&config.stop_signal))
             .ok_or_else(|| Error::invalid(format!("invalid signal: {}", config.stop_signal)))?;
     }
     for port in config.exposed_ports.keys() {
@@ -113,7 +116,8 @@ fn modes(host: &HostConfig) -> Result<()> {
         }
     };
     let shared = |what: &str, mode: &str, words: &[&str]| match mode.split_once(':') {
-        Some(("container", "")) => Err(Error::invalid(format!("invalid {what} mode: {mode}"))),
+        Some(("container", "")) if what == "PID" => Err(Error::invalid(format!("invalid {what} mode: {mode}"))),
+        Some(("container", "")) => Err(Error::invalid("invalid name or ID supplied: \"\"".to_owned())),
         Some(("container", _)) => Ok(()),
         _ => known(what, mode, words),
     };
@@ -163,25 +167,6 @@ fn runtime(host: &HostConfig, engine: &EngineConfig) -> Result<()> {
     Err(Error::invalid(format!("unknown or invalid runtime name: {name}")))
 }
 
-/// Known to Docker, not built here yet: 501, by the name of the field.
-fn unbuilt(host: &HostConfig) -> Result<()> {
-    fn some<T>(list: &Option<Vec<T>>) -> bool {
-        list.as_ref().is_some_and(|list| !list.is_empty())
-    }
-    let table: &[(&str, bool)] = &[
-        ("HostConfig.VolumesFrom", some(&host.volumes_from)),
-        ("HostConfig.VolumeDriver", !matches!(host.volume_driver.as_str(), "" | "local")),
-        ("HostConfig.Links", some(&host.links)),
-        ("HostConfig.DeviceRequests", some(&host.device_requests)),
-        ("HostConfig.Cgroup", !host.cgroup.is_empty()),
-        ("HostConfig.Isolation", !matches!(host.isolation.as_str(), "" | "default")),
-    ];
-    match table.iter().find(|(_, asked)| *asked) {
-        Some((field, _)) => Err(Error::not_implemented(field)),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,11 +191,5 @@ mod tests {
         assert!(values(&host("a:1.2.3.4")).is_ok());
         assert!(values(&host("a:host-gateway")).is_ok());
         assert!(values(&host("a:::1")).is_ok());
-    }
-
-    #[test]
-    fn what_is_not_built_is_named() {
-        let host = HostConfig { links: Some(vec!["a:b".into()]), ..HostConfig::default() };
-        assert_eq!(unbuilt(&host).unwrap_err().text(), "not implemented: HostConfig.Links");
     }
 }

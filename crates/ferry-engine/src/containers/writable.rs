@@ -16,7 +16,7 @@ use rustix::fs::{
 use super::Containers;
 use super::mounts::Asked;
 use super::record::{MountKind, Record};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 impl Containers {
     /// Makes `upper`, `work` and `etc`.
@@ -30,8 +30,8 @@ impl Containers {
 
     /// Copies what the image has at a volume's destination into the volume, when that is empty.
     pub(super) fn fill_volumes(&self, record: &Record, asked: &[Asked]) -> Result<()> {
-        let wanting: Vec<_> =
-            record.mounts.iter().zip(asked).filter(|(_, ask)| ask.copy_up).map(|(mount, _)| mount).collect();
+        let wanting = record.mounts.iter().zip(asked).filter(|(_, ask)| ask.copy_up);
+        let wanting: Vec<_> = wanting.map(|(mount, ask)| (mount, ask.of_image)).collect();
         if wanting.is_empty() {
             return Ok(());
         }
@@ -44,22 +44,34 @@ impl Containers {
             options,
         );
         let root = mounted.context("cannot mount the image")?;
-        for mount in wanting {
+        for (mount, of_image) in wanting {
             let MountKind::Volume { source, name, .. } = &mount.kind else { continue };
-            let volume = rustix::fs::open(source.as_str(), DIRECTORY, Mode::empty())
-                .context(format!("cannot open volume {name}"))?;
-            if !is_empty(volume.as_fd()).context(format!("cannot read volume {name}"))? {
-                continue;
-            }
-            match open_in_root(root.as_fd(), &mount.destination) {
-                Ok(found) => copy_tree(found.as_fd(), volume.as_fd())
-                    .context(format!("cannot fill volume {name} from the image"))?,
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            let found = match open_in_root(root.as_fd(), &mount.destination) {
+                Ok(found) => found,
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory && of_image => {
+                    let path = &mount.destination;
+                    return Err(Error::internal(format!("cannot mount volume over existing file, file exists {path}")));
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    continue;
+                }
                 Err(error) => return Err(error).context(format!("cannot read {} of the image", mount.destination)),
-            }
+            };
+            self.inner.volumes.mount(name, &record.id)?;
+            let filled = fill(source, name, found.as_fd());
+            self.inner.volumes.unmount(name, &record.id);
+            filled?;
         }
         Ok(())
     }
+}
+
+fn fill(source: &str, name: &str, found: BorrowedFd<'_>) -> Result<()> {
+    let volume = rustix::fs::open(source, DIRECTORY, Mode::empty()).context(format!("cannot open volume {name}"))?;
+    if !is_empty(volume.as_fd()).context(format!("cannot read volume {name}"))? {
+        return Ok(());
+    }
+    copy_tree(found, volume.as_fd()).context(format!("cannot fill volume {name} from the image"))
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);

@@ -42,7 +42,7 @@ impl Inner {
     fn every_target(&self) -> Vec<Descriptor> {
         let state = self.state();
         let named = state.names.values().map(|record| record.target.clone());
-        let used = state.users.values().map(|user| Descriptor::new("", user.image.clone(), 0));
+        let used = state.users.values().flatten().map(|user| Descriptor::new("", user.image.clone(), 0));
         named.chain(used).collect()
     }
 }

@@ -96,7 +96,7 @@ pub(crate) struct Inner {
 #[derive(Default)]
 struct State {
     names: BTreeMap<Reference, ImageRecord>,
-    users: HashMap<String, users::User>,
+    users: HashMap<String, Vec<users::User>>,
 }
 
 impl Images {
@@ -206,7 +206,7 @@ impl Inner {
     /// by the next collection.
     fn collect(&self) -> u64 {
         let in_use = || {
-            let used: Vec<Digest> = self.state().users.values().map(|user| user.image.clone()).collect();
+            let used: Vec<Digest> = self.state().users.values().flatten().map(|user| user.image.clone()).collect();
             let mut live = Live::default();
             for id in used {
                 live.extend(self.store.reachable(&ferry_spec::Descriptor::new("", id, 0)));

@@ -12,10 +12,13 @@ pub(super) struct User {
 }
 
 impl Images {
-    /// Notes that a container was made of an image: its content stays, and removing the image is refused.
+    /// Notes that a container was made of an image, or mounts one: its content stays, and removing the image is refused.
     pub fn acquire(&self, image: &Digest, container_id: &str) {
-        let user = User { image: image.clone(), running: false };
-        self.inner.state().users.insert(container_id.to_owned(), user);
+        let mut state = self.inner.state();
+        let used = state.users.entry(container_id.to_owned()).or_default();
+        if !used.iter().any(|user| user.image == *image) {
+            used.push(User { image: image.clone(), running: false });
+        }
     }
 
     /// Notes that a container is gone. Content that only it kept goes with the next removal of an image.
@@ -25,7 +28,7 @@ impl Images {
 
     /// Notes whether a container runs: the image of a running one cannot be removed even by force.
     pub fn set_running(&self, container_id: &str, running: bool) {
-        if let Some(user) = self.inner.state().users.get_mut(container_id) {
+        for user in self.inner.state().users.get_mut(container_id).into_iter().flatten() {
             user.running = running;
         }
     }
@@ -35,8 +38,9 @@ impl Inner {
     /// Returns the containers of an image with whether they run, in the order of their ids.
     pub(super) fn users_of(&self, image: &Digest) -> Vec<(String, bool)> {
         let state = self.state();
-        let users = state.users.iter().filter(|(_, user)| user.image == *image);
-        let mut found: Vec<_> = users.map(|(id, user)| (id.clone(), user.running)).collect();
+        let users = state.users.iter().flat_map(|(id, users)| users.iter().map(move |user| (id, user)));
+        let mut found: Vec<_> =
+            users.filter(|(_, user)| user.image == *image).map(|(id, user)| (id.clone(), user.running)).collect();
         found.sort();
         found
     }

@@ -10,11 +10,13 @@ use ferry_api::system::{
 };
 use ferry_store::Store;
 
+use crate::blocking;
 use crate::clock;
 use crate::config::EngineConfig;
 use crate::containers::Containers;
 use crate::containers::logging::DRIVERS;
 use crate::containers::state::Status;
+use crate::devices::Devices;
 use crate::error::Result;
 use crate::images::Images;
 use crate::volumes::Volumes;
@@ -61,6 +63,8 @@ impl System {
         let statuses: Vec<Status> = self.containers.all().iter().map(|container| container.status()).collect();
         let count = |wanted: &dyn Fn(Status) -> bool| as_i64(statuses.iter().filter(|status| wanted(**status)).count());
         let host = host::facts(config);
+        let folders = config.cdi_spec_dirs.clone();
+        let devices = blocking(move || Ok(Devices::new(folders).list())).await?;
         let log_file = config.log_file.as_ref().map(|path| path.display().to_string());
         let mut driver_status: Vec<[String; 2]> =
             self.store.driver_status().into_iter().map(|(key, value)| [key, value]).collect();
@@ -121,7 +125,9 @@ impl System {
                 .bridge
                 .firewall
                 .then(|| FirewallInfo { driver: "nftables".to_owned(), ..FirewallInfo::default() }),
-            warnings: Some(host.warnings),
+            cdi_spec_dirs: Some(config.cdi_spec_dirs.iter().map(|folder| folder.display().to_string()).collect()),
+            discovered_devices: devices.devices,
+            warnings: Some(host.warnings.into_iter().chain(devices.warnings).collect()),
             ..Info::default()
         })
     }

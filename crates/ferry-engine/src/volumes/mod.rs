@@ -4,6 +4,9 @@
 //! (`acquire`, `release`), so removal asks nobody above. One lock over the table; it is not held across the file system but for creating and
 //! removing one folder, which must not race.
 
+mod local_options;
+mod mounting;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -42,6 +45,14 @@ struct Inner {
 struct Entry {
     record: VolumeRecord,
     users: BTreeSet<String>,
+    /// Who has it mounted, where something has to be.
+    mounted_by: mounting::MountedBy,
+}
+
+impl Entry {
+    fn new(record: VolumeRecord) -> Self {
+        Self { record, users: BTreeSet::new(), mounted_by: mounting::MountedBy::default() }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,7 +73,7 @@ impl Volumes {
             let path = entry.context("cannot read the volumes folder")?.path();
             match record::read::<VolumeRecord>(&path.join(RECORD)) {
                 Ok(Some(record)) => {
-                    table.insert(record.name.clone(), Entry { record, users: BTreeSet::new() });
+                    table.insert(record.name.clone(), Entry::new(record));
                 }
                 Ok(None) => discard_unfinished(&path),
                 Err(error) => tracing::error!(volume = %path.display(), %error, "volume record set aside"),
@@ -80,7 +91,7 @@ impl Volumes {
     /// API: `POST /volumes/create`
     ///
     /// # Errors
-    /// InvalidArgument for a bad name; NotImplemented for other drivers and for driver options.
+    /// InvalidArgument for a bad name or option; NotFound for a driver that is not there.
     pub async fn create(&self, request: CreateRequest) -> Result<Volume> {
         let volumes = self.clone();
         blocking(move || volumes.create_now(&request)).await
@@ -88,15 +99,11 @@ impl Volumes {
 
     /// Blocking form of [`Volumes::create`].
     pub(crate) fn create_now(&self, request: &CreateRequest) -> Result<Volume> {
-        if !matches!(request.driver.as_str(), "" | "local") {
-            return Err(Error::not_implemented(format!("volume driver {}", request.driver)));
-        }
-        if !request.driver_opts.is_empty() {
-            return Err(Error::not_implemented("options of the local volume driver"));
-        }
         let anonymous = request.name.is_empty();
         let name = if anonymous { crate::ids::random_id() } else { request.name.clone() };
+        check_driver(&name, &request.driver)?;
         validate_name(&name)?;
+        check_options(&name, &request.driver_opts)?;
         let mut table = self.table();
         if let Some(entry) = table.get(&name) {
             return Ok(self.describe(&entry.record));
@@ -105,10 +112,11 @@ impl Volumes {
         if anonymous {
             labels.get_or_insert_default().insert(ANONYMOUS_LABEL.to_owned(), String::new());
         }
-        let record = VolumeRecord { name: name.clone(), created_ns: clock::now_ns(), labels, options: None };
+        let options = (!request.driver_opts.is_empty()).then(|| request.driver_opts.clone());
+        let record = VolumeRecord { name: name.clone(), created_ns: clock::now_ns(), labels, options };
         self.write_new(&record)?;
         let volume = self.describe(&record);
-        table.insert(name.clone(), Entry { record, users: BTreeSet::new() });
+        table.insert(name.clone(), Entry::new(record));
         drop(table);
         self.publish("create", &name);
         Ok(volume)
@@ -198,6 +206,8 @@ impl Volumes {
                 let users: Vec<&str> = entry.users.iter().map(String::as_str).collect();
                 return Err(Error::conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
             }
+            // Whatever is mounted there is not the volume's own to remove.
+            mounting::take_off(&folder.join(DATA)).context(format!("remove {name}"))?;
             // Without its record the folder is an unfinished thing, which a start clears away.
             self.inner.syncer.remove(&folder.join(RECORD)).context(format!("remove {name}"))?;
             table.remove(name);
@@ -316,6 +326,28 @@ impl Volumes {
     }
 }
 
+/// What a container's request says of a volume that is to be made, checked before anything is.
+pub(crate) fn check_wish(name: &str, driver: &str, options: &BTreeMap<String, String>) -> Result<()> {
+    let unnamed = if name.is_empty() { crate::ids::random_id() } else { String::new() };
+    let name = if name.is_empty() { &unnamed } else { name };
+    check_driver(name, driver)?;
+    check_options(name, options)
+}
+
+/// There are no plugins, so there is one driver.
+fn check_driver(name: &str, driver: &str) -> Result<()> {
+    match driver {
+        "" | "local" => Ok(()),
+        other => Err(Error::not_found(format!(
+            "create {name}: error looking up volume plugin {other}: plugin {other:?} not found"
+        ))),
+    }
+}
+
+fn check_options(name: &str, options: &BTreeMap<String, String>) -> Result<()> {
+    local_options::check(options).map_err(|error| Error::new(error.kind(), format!("create {name}")).with_source(error))
+}
+
 fn no_such_volume(name: &str) -> Error {
     Error::not_found(format!("get {name}: no such volume"))
 }
@@ -332,9 +364,9 @@ pub(crate) fn validate_name(name: &str) -> Result<()> {
         return Ok(());
     }
     if name.len() == 1 {
-        return Err(Error::invalid(
-            "create: volume name is too short, names should be at least two alphanumeric characters".to_owned(),
-        ));
+        return Err(Error::invalid(format!(
+            "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )));
     }
     Err(Error::invalid(format!(
         "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" \
@@ -348,7 +380,8 @@ fn discard_unfinished(folder: &Path) {
         tracing::error!(volume = %folder.display(), "volume has a damaged record; its data is left alone");
         return;
     }
-    match fs::remove_dir_all(folder) {
+    let removed = mounting::take_off(&folder.join(DATA)).and_then(|()| fs::remove_dir_all(folder));
+    match removed {
         Ok(()) => tracing::info!(volume = %folder.display(), "unfinished volume removed"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => tracing::warn!(volume = %folder.display(), %error, "unfinished volume not removed"),

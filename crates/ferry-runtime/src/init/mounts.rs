@@ -48,13 +48,25 @@ const MOUNTABLE_IN_PROC: [&str; 10] = [
 ];
 
 /// Sets the propagation of the host's view and takes out of it what the container gets.
-pub(super) fn collect(plan: &Plan, rootfs: Rootfs, procs: Vec<OwnedFd>) -> Result<Trees, Error> {
+pub(super) fn collect(
+    plan: &Plan,
+    rootfs: Rootfs,
+    mut given: Vec<(usize, OwnedFd)>,
+    procs: Vec<OwnedFd>,
+) -> Result<Trees, Error> {
     let (propagation, _) = plan.root_propagation.unwrap_or((Propagation::Slave, true));
     // Shared mounts stay shared only for a container which is asked to spread its own.
     let propagation = if propagation == Propagation::Unbindable { Propagation::Slave } else { propagation };
-    change(CWD, c"/", propagation, true)
-        .map_err(|error| Error::step("set the propagation of the host's mounts", error))?;
-    let binds = plan.mounts.iter().map(bind_tree).collect::<Result<_, _>>()?;
+    let keeps_shared = propagation == Propagation::Shared;
+    if !keeps_shared {
+        spread(propagation)?;
+    }
+    let mut take = |index: usize| {
+        let found = given.iter().position(|(at, _)| *at == index)?;
+        Some(given.swap_remove(found).1)
+    };
+    let binds = plan.mounts.iter().enumerate().map(|(index, mount)| bind_tree(mount, take(index)));
+    let binds = binds.collect::<Result<_, _>>()?;
     let root = match rootfs {
         Rootfs::Mount(fd) => fd,
         Rootfs::Path(path) => clone_tree(CWD, &path, true)
@@ -62,14 +74,25 @@ pub(super) fn collect(plan: &Plan, rootfs: Rootfs, procs: Vec<OwnedFd>) -> Resul
     };
     change(&root, c"", Propagation::Private, true)
         .map_err(|error| Error::step("make the root file system private", error))?;
+    if keeps_shared {
+        // What was taken out stays shared; what is let go of below must not go from the host.
+        spread(Propagation::Slave)?;
+    }
     let read_from_host = !plan.new_namespaces.contains(Namespaces::CGROUP);
     Ok(Trees { root, binds, procs, read_from_host })
 }
 
-pub(super) fn bind_tree(mount: &MountPlan) -> Result<Option<OwnedFd>, Error> {
+fn spread(propagation: Propagation) -> Result<(), Error> {
+    change(CWD, c"/", propagation, true).map_err(|error| Error::step("set the propagation of the host's mounts", error))
+}
+
+pub(super) fn bind_tree(mount: &MountPlan, given: Option<OwnedFd>) -> Result<Option<OwnedFd>, Error> {
     let MountSource::Bind { path, recursive } = &mount.source else { return Ok(None) };
     let step = |cause: std::io::Error| mounting(&path.display().to_string(), &mount.destination, &cause_text(&cause));
-    let tree = clone_tree(CWD, path, *recursive).map_err(|error| step(error.into()))?;
+    let tree = match given {
+        Some(tree) => tree,
+        None => clone_tree(CWD, path, *recursive).map_err(|error| step(error.into()))?,
+    };
     for (attributes, recursive) in [(mount.attributes, false), (mount.recursive_attributes, true)] {
         if !attributes.is_empty() {
             mount::set_attributes(&tree, c"", attributes, recursive).map_err(step)?;

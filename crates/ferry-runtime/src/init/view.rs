@@ -66,7 +66,7 @@ pub fn build(rootfs: OwnedFd, mounts: &[Mount]) -> Result<(), Error> {
         }
     }
     own_mounts()?;
-    let trees = plans.iter().map(mounts::bind_tree).collect::<Result<Vec<_>, Error>>()?;
+    let trees = plans.iter().map(|plan| mounts::bind_tree(plan, None)).collect::<Result<Vec<_>, Error>>()?;
     mounts::change(&rootfs, c"", Propagation::Private, true)
         .map_err(|error| Error::step("make the root file system private", error))?;
     move_mount(&rootfs, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)

@@ -117,6 +117,7 @@ impl Folders {
             run_dir: self.run(),
             rootfs_fd: true,
             network_fd: false,
+            mount_fds: Vec::new(),
             cgroup: self.cgroup.clone(),
             shim_cgroup: None,
             open_stdin: false,

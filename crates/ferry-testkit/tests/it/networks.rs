@@ -186,7 +186,7 @@ fn wrong_networks_are_refused_in_dockers_words_and_nothing_is_made() {
         |options: &[&str]| daemon.run(&[&["run", "--rm"], options, &["busybox", "true"]].concat()).fails_with(125);
     assert!(run(&["--network", "nosuch"]).contains("network nosuch not found"));
     assert!(run(&["--network", "taken", "--ip", "10.88.0.5"]).contains("Address already in use"));
-    assert!(run(&["--ip", "172.17.0.9"]).contains("supported on user defined networks only"));
+    assert!(run(&["--ip", "172.17.0.9"]).contains("supported on user-defined networks only"));
     let _ = daemon.run(&["rm", "-f", "there"]).ok();
     let _ = daemon.run(&["network", "rm", "taken"]).ok();
     watch.end().unwrap();

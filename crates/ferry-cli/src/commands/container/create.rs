@@ -14,6 +14,7 @@ use crate::commands::image::pull;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::{Parsed, go_quote};
+use crate::format::inspect::Inspection;
 use crate::options;
 use crate::output::{stdout_is_terminal, stdout_size};
 
@@ -25,6 +26,9 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     };
     let request = build_request(parsed, context).map_err(failed)?;
     let client = context.client().await?;
+    if parsed.on("dry-run") {
+        return dry_run(client, parsed, context, &request).await;
+    }
     let id = create(client, parsed, context, request).await?;
     context.printer.line(&id)?;
     Ok(0)
@@ -112,6 +116,22 @@ pub(super) async fn create(
     id_file.write(&created.id)?;
     api_socket::inject(client, &created.id, &credentials).await?;
     Ok(created.id)
+}
+
+/// Shows what a container would be; nothing is pulled and nothing made.
+pub(super) async fn dry_run(
+    client: &Client,
+    parsed: &Parsed,
+    context: &Context,
+    request: &CreateRequest,
+) -> Result<u8> {
+    let plan = client.container_dry_run(parsed.text_or_empty("name"), &platform(parsed)?, request).await?;
+    for warning in plan["Warnings"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str) {
+        context.printer.note(&format!("WARNING: {warning}"));
+    }
+    let mut inspection = Inspection::new("")?;
+    inspection.add(&plan["Container"].to_string(), None)?;
+    inspection.finish(&context.printer, Vec::new())
 }
 
 /// Other things than images may be missing too, such as networks, and no pull brings those.

@@ -3,7 +3,7 @@
 use ferry_api::container::Config;
 use ferry_client::{AttachOptions, Client, Hijacked, Wait};
 
-use super::create::{BARE, build_request, create};
+use super::create::{BARE, build_request, create, dry_run};
 use super::{start_exit_code, with_help};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -35,6 +35,9 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     };
     let config = request.config.clone();
     let client = context.client().await.map_err(wrapped)?;
+    if parsed.on("dry-run") {
+        return dry_run(client, parsed, context, &request).await.map_err(wrapped);
+    }
     let id = create(client, parsed, context, request).await.map_err(wrapped)?;
     if !(config.attach_stdin || config.attach_stdout || config.attach_stderr) {
         // The id is of use even where the start fails.

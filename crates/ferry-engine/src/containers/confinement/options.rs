@@ -34,7 +34,8 @@ impl SecurityOptions {
     }
 
     fn add(&mut self, option: &str) -> Result<()> {
-        let second = || Error::invalid(format!("invalid --security-opt 2: {option:?}"));
+        // With Docker's status too.
+        let second = || Error::internal(format!("invalid --security-opt 2: {option:?}"));
         match option {
             "no-new-privileges" => self.no_new_privileges = Some(true),
             "writable-cgroups" => self.writable_cgroups = Some(true),
@@ -43,7 +44,7 @@ impl SecurityOptions {
                 let (key, value) = option
                     .split_once('=')
                     .or_else(|| option.split_once(':'))
-                    .ok_or_else(|| Error::invalid(format!("invalid --security-opt 1: {option:?}")))?;
+                    .ok_or_else(|| Error::internal(format!("invalid --security-opt 1: {option:?}")))?;
                 match key {
                     "label" => self.labels.push(value.to_owned()),
                     "apparmor" => value.clone_into(&mut self.apparmor),

@@ -21,7 +21,7 @@ use ferry_shim::protocol::{ForeignRuntime, ShimError, ShimErrorKind};
 use ferry_spec::runtime::{LinuxNamespace, LinuxNamespaceKind, Process, Root, Spec, User};
 use ferry_sys::namespace::Namespaces;
 use ferry_sys::spawn::{Spawn, spawn};
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags};
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
@@ -38,6 +38,8 @@ const CONSOLE_SOCKET: &str = "console.sock";
 const LOG: &str = "log.json";
 const PID_FILE: &str = "pid";
 const PROCESS_FILE: &str = "process.json";
+/// Begins the names of mounts in the bundle.
+const MOUNT_PREFIX: &str = "mount-";
 
 /// A container that a foreign runtime keeps.
 #[derive(Debug)]
@@ -122,13 +124,22 @@ impl Tool {
             process.terminal = matches!(plan.stdio, Stdio::Terminal);
         }
         let readonly = spec.root.as_ref().is_some_and(|root| root.readonly);
+        if !plan.mounts.is_empty() || matches!(plan.rootfs, Rootfs::Mount(_)) {
+            leave_shared_mounts().map_err(|error| internal("make mounts of the runtime's own", &error))?;
+        }
         let path = match &plan.rootfs {
             Rootfs::Mount(mount) => {
-                self.place_rootfs(mount).map_err(|error| internal("place the root file system", &error))?;
+                self.place(mount, "bundle/rootfs").map_err(|error| internal("place the root file system", &error))?;
                 "rootfs".into()
             }
             Rootfs::Path(path) => path.to_string_lossy().into_owned(),
         };
+        for (index, tree) in &plan.mounts {
+            let placed = self.place_mount(*index, tree).map_err(|error| internal("place a mount", &error))?;
+            if let Some(mount) = spec.mounts.get_mut(*index) {
+                mount.source = Some(placed);
+            }
+        }
         spec.root = Some(Root { path, readonly });
         if let Some(network) = &plan.network {
             join_network(&mut spec, network);
@@ -146,14 +157,37 @@ impl Tool {
     }
 
     /// The runtime takes a path, so the mount gets one, in a namespace that only the shim and the runtime see.
-    fn place_rootfs(&self, mount: &OwnedFd) -> io::Result<()> {
-        ferry_sys::namespace::unshare(Namespaces::MOUNT)?;
-        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        rustix::mount::mount_change("/", slave)?;
+    fn place(&self, mount: &OwnedFd, name: &str) -> io::Result<()> {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         // The folder was opened in the old namespace: its name leads to the same place in the new one.
-        let target = self.run_dir_path.join("bundle/rootfs");
-        Ok(rustix::mount::move_mount(mount, "", rustix::fs::CWD, &target, flags)?)
+        Ok(rustix::mount::move_mount(mount, "", rustix::fs::CWD, self.run_dir_path.join(name), flags)?)
+    }
+
+    /// Puts a detached tree on a folder or file of the bundle and tells its path.
+    fn place_mount(&self, index: usize, tree: &OwnedFd) -> io::Result<String> {
+        let name = format!("bundle/{MOUNT_PREFIX}{index}");
+        let is_folder = FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode) == FileType::Directory;
+        if is_folder {
+            mkdirat(&self.run_dir, &name, Mode::RWXU)?;
+        } else {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            openat(&self.run_dir, &name, flags, Mode::RUSR)?;
+        }
+        self.place(tree, &name)?;
+        Ok(self.run_dir_path.join(&name).to_string_lossy().into_owned())
+    }
+
+    /// Takes away what [`Tool::place_mount`] made.
+    fn forget_mounts(&self) {
+        let bundle = self.run_dir_path.join("bundle");
+        for entry in std::fs::read_dir(&bundle).into_iter().flatten().flatten() {
+            if !entry.file_name().to_string_lossy().starts_with(MOUNT_PREFIX) {
+                continue;
+            }
+            // Not mounted, or not here: in both cases it can go, empty as it is.
+            let _ = rustix::mount::unmount(entry.path(), rustix::mount::UnmountFlags::DETACH);
+            let _ = std::fs::remove_file(entry.path()).or_else(|_| std::fs::remove_dir(entry.path()));
+        }
     }
 
     /// A command that starts a process and ends before that does; tells the process by a pid file.
@@ -241,6 +275,7 @@ impl Tool {
         let mount = self.run_dir_path.join("bundle/rootfs");
         // Not mounted, or not here: in both cases the folder can go.
         let _ = rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH);
+        self.forget_mounts();
         for name in [CONSOLE_SOCKET, LOG, PID_FILE, PROCESS_FILE] {
             let _ = unlinkat(&self.dir, name, AtFlags::empty());
         }
@@ -255,6 +290,13 @@ impl Tool {
     fn path(&self, name: &str) -> String {
         format!("/proc/{}/fd/{}/{name}", std::process::id(), self.dir.as_raw_fd())
     }
+}
+
+/// A namespace of mounts that only the shim and the runtime see.
+fn leave_shared_mounts() -> io::Result<()> {
+    ferry_sys::namespace::unshare(Namespaces::MOUNT)?;
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    Ok(rustix::mount::mount_change("/", slave)?)
 }
 
 fn receive_console(listener: &std::os::unix::net::UnixListener) -> io::Result<OwnedFd> {

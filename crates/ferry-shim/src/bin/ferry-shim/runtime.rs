@@ -30,6 +30,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) run_dir: &'a OwnedFd,
     pub(crate) run_dir_path: &'a Path,
     pub(crate) rootfs: Rootfs,
+    /// Detached trees for bind mounts, by their place in `spec.mounts`.
+    pub(crate) mounts: Vec<(usize, OwnedFd)>,
     pub(crate) network: Option<OwnedFd>,
     pub(crate) stdio: Stdio,
     pub(crate) foreign: Option<ForeignRuntime>,
@@ -51,6 +53,7 @@ impl Runtime {
             return Ok((Self::Foreign(Box::new(foreign)), console));
         }
         let mut options = CreateOptions::new(plan.id, plan.spec.clone(), plan.rootfs, plan.stdio);
+        options.mounts = plan.mounts;
         options.network_namespace = plan.network;
         options.seccomp_cache_dir = seccomp_cache(plan.run_dir_path);
         let mut container = ferry_runtime::run(options).map_err(|error| shim_error(&error))?;

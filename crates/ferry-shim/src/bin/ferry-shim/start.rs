@@ -34,6 +34,7 @@ struct StartFds {
     rootfs: Option<OwnedFd>,
     network: Option<OwnedFd>,
     logger: Option<OwnedFd>,
+    mounts: Vec<(usize, OwnedFd)>,
     attached: Vec<(OwnedFd, Streams)>,
 }
 
@@ -87,6 +88,7 @@ impl Shim {
             run_dir: &fds.run_dir,
             run_dir_path: &start.run_dir,
             rootfs,
+            mounts: fds.mounts,
             network: fds.network,
             stdio: theirs,
             foreign: start.foreign_runtime,
@@ -198,8 +200,11 @@ impl StartFds {
         let (Some(container_dir), Some(run_dir)) = (container_dir, run_dir) else {
             return Err(failure(ShimErrorKind::Invalid, "start takes more descriptors"));
         };
+        let mounts = start.mount_fds.iter().map(|&index| Ok((index, next(true)?)));
+        let mounts = mounts.collect::<Result<Vec<_>, ShimError>>()?;
+        let mounts = mounts.into_iter().filter_map(|(index, fd)| Some((index, fd?))).collect();
         let attached = pair(fds.into(), &start.attached)?;
-        Ok(Self { container_dir, run_dir, rootfs, network, logger, attached })
+        Ok(Self { container_dir, run_dir, rootfs, network, logger, mounts, attached })
     }
 }
 
