@@ -168,8 +168,10 @@ impl Inner {
             missing.map(|layer| (self.store.expect_layer(&layer.chain()), layer)).collect();
         let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(queue.len());
         let (queue, failure) = (Mutex::new(queue), Mutex::new(None));
+        // A function of its own, so that the lock is not held while a layer is unpacked.
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let work = || {
-            while let Some((expected, layer)) = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            while let Some((expected, layer)) = next() {
                 if let Err(error) = self.unpack_here(&layer) {
                     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                     // Nobody waits for layers that nobody will unpack.
