@@ -143,7 +143,13 @@ impl AddressPool {
 
 /// Returns the first address of a subnet that a host may have: Docker's default gateway.
 pub fn first_host(subnet: IpNet) -> IpAddr {
-    subnet.hosts().next().unwrap_or(subnet.network())
+    match (subnet, subnet.network()) {
+        // The first of all is every router's (RFC 4291, section 2.6.1), which the list of hosts does not leave out.
+        (IpNet::V6(net), IpAddr::V6(network)) if net.prefix_len() < 127 => {
+            Ipv6Addr::from_bits(network.to_bits() + 1).into()
+        }
+        (subnet, network) => subnet.hosts().next().unwrap_or(network),
+    }
 }
 
 /// Returns the first and last address that a host may have.
@@ -244,5 +250,6 @@ mod tests {
     fn first_host_is_the_default_gateway() {
         assert_eq!(first_host(net("172.18.0.0/16")), ip("172.18.0.1"));
         assert_eq!(first_host(net("10.0.0.4/31")), ip("10.0.0.4"));
+        assert_eq!(first_host(net("fd00:1::/64")), ip("fd00:1::1"));
     }
 }

@@ -458,7 +458,7 @@ services:
       nofile:
         soft: 1
         hard: 2
-    stop_grace_period: 3s
+    stop_grace_period: \"3s\"
 volumes:
   data:
     external: true

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn documents_are_indented_and_texts_stay_texts() {
         let value = json!({"a": {"list": ["x", "1", "yes", "a: b"], "empty": [], "n": 5}, "m": [{"k": "v", "l": true}], "$$": "x"});
-        let text = "a:\n  list:\n    - x\n    - \"1\"\n    - \"yes\"\n    - \"a: b\"\n  empty: []\n  n: 5\nm:\n  - k: v\n    l: true\n\"$$\": x\n";
+        let text = "a:\n  list:\n    - x\n    - \"1\"\n    - \"yes\"\n    - \"a: b\"\n  empty: []\n  \"n\": 5\nm:\n  - k: v\n    l: true\n\"$$\": x\n";
         assert_eq!(write(&value), text);
     }
 }

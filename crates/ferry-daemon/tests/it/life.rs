@@ -59,7 +59,7 @@ fn a_hangup_does_not_end_it() {
     let daemon = Daemon::start(&[]);
     daemon.signal(Signal::HUP);
     daemon.until("the signal is seen", || {
-        std::fs::read_to_string(daemon.path("log")).unwrap_or_default().contains("SIGHUP")
+        std::fs::read_to_string(daemon.path("log")).unwrap_or_default().contains("reloaded configuration")
     });
     assert_eq!(daemon.get("/_ping").status, 200);
 }

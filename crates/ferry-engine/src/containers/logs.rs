@@ -346,7 +346,7 @@ mod tests {
         let details = LogsOptions { details: true, timestamps: true, ..LogsOptions::default() };
         let expected = b"1970-01-01T00:00:01.500000000Z a+b=c%26d text\n";
         assert_eq!(sent(true, details.clone(), &message), expected);
-        assert_eq!(sent(false, details, &message)[..9], *b"\x01\0\0\0\0\0\0\x2f1");
+        assert_eq!(sent(false, details, &message)[..9], *b"\x01\0\0\0\0\0\0\x2e1");
         let json = LogsOptions { form: LogsForm::Json { separated: true }, ..LogsOptions::default() };
         let expected = concat!(
             "\u{1e}{\"Line\":\"text\\n\",\"Source\":\"stdout\",\"Timestamp\":\"1970-01-01T00:00:01.5Z\",",
