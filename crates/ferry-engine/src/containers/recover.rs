@@ -277,7 +277,8 @@ impl Containers {
         let containers = self.clone();
         tokio::spawn(async move {
             let _verb = container.verb.lock().await;
-            if container.status().is_live() {
+            // Somebody may have been quicker: it runs already, or was removed and must not come back.
+            if container.with_record(|record| record.status.is_live() || record.intent == Intent::Removing) {
                 return;
             }
             containers.update_whatever(&container, |record| {

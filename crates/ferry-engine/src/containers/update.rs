@@ -11,7 +11,7 @@ use ferry_spec::runtime::{LinuxBlockIo, LinuxResources};
 use super::limits::{self, Moment};
 use super::record::Record;
 use super::state::Intent;
-use super::{Container, Containers, next_start, resources, validate};
+use super::{Container, Containers, logging, next_start, resources, validate};
 use crate::cgroups::Abilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shims::ShimCallError;
@@ -70,6 +70,8 @@ impl Containers {
         let mut tried = record.clone();
         next_start::take_up(&mut tried);
         let request = CreateRequest { config: tried.config.clone(), ..CreateRequest::default() };
+        let log = &mut tried.host_config.log_config;
+        logging::validate(&log.driver, log.config.get_or_insert_default())?;
         validate::request(&request, &tried.host_config, &self.inner.config)?;
         self.check_startable(&tried)?;
         if !record.status.counts_as_running() {
