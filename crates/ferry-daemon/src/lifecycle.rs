@@ -84,6 +84,8 @@ async fn serve(config: Config, level: Level) -> Result<(), AnyError> {
     drop(server);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "daemon has completed initialization");
     notify("READY=1");
+    // What only the start needed: a daemon mostly waits.
+    tokio::task::spawn_blocking(ferry_sys::memory::give_back);
 
     signals.until_stop(|| reload(&app.engine, &level)).await;
     notify("STOPPING=1");

@@ -47,13 +47,17 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         drop(self.lease.take());
-        if self.kept.load(Ordering::Relaxed) {
-            return;
-        }
+        let kept = self.kept.load(Ordering::Relaxed);
         let inner = Arc::clone(&self.inner);
         // The last holder may be a task or a thread of the runtime; without one the next collection does it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || inner.collect());
+            runtime.spawn_blocking(move || {
+                if !kept {
+                    inner.collect();
+                }
+                // Buffers of layers are tens of megabytes, which the allocator would keep for the next transfer.
+                ferry_sys::memory::give_back();
+            });
         }
     }
 }
