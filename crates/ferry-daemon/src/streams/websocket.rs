@@ -136,8 +136,9 @@ async fn send(into: &mut (impl AsyncWrite + Unpin), kind: u8, payload: &[u8]) ->
             }
         },
     }
+    // In one piece: a session that ends between two would leave a message without its end.
+    head.extend_from_slice(payload);
     into.write_all(&head).await?;
-    into.write_all(payload).await?;
     into.flush().await
 }
 

@@ -103,16 +103,27 @@ impl WebSocket {
     fn rest(&mut self) -> String {
         let mut text = Vec::new();
         loop {
-            let mut head = [0; 2];
-            self.stream.read_exact(&mut head).unwrap();
-            let mut payload = vec![0; usize::from(head[1])];
-            self.stream.read_exact(&mut payload).unwrap();
-            if head[0] == 0x88 {
+            let (kind, payload) = self.message();
+            if kind == 0x88 {
                 return String::from_utf8(text).unwrap();
             }
-            assert_eq!(head[0], 0x82, "a binary message");
+            assert_eq!(kind, 0x82, "a binary message");
             text.extend(payload);
         }
+    }
+
+    /// Reads on to the end of the connection, wherever that falls: whoever has detached is told nothing more.
+    fn wait_end(&mut self) {
+        std::io::copy(&mut self.stream, &mut std::io::sink()).unwrap();
+    }
+
+    /// One message: its first byte and what it holds.
+    fn message(&mut self) -> (u8, Vec<u8>) {
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; usize::from(head[1])];
+        self.stream.read_exact(&mut payload).unwrap();
+        (head[0], payload)
     }
 }
 
@@ -147,6 +158,6 @@ fn a_web_page_attaches_by_websocket() {
     let _ = daemon.run(&["run", "-dit", "--name", "box", "busybox", "sh"]).ok();
     let mut socket = WebSocket::open(&daemon, "stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,x");
     socket.send("\u{1}x");
-    let _ = socket.rest();
+    socket.wait_end();
     assert_eq!(daemon.inspect("box", "{{.State.Status}}"), "running");
 }
