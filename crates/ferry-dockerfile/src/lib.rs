@@ -10,7 +10,10 @@
 pub mod check;
 pub mod directive;
 pub mod expand;
+pub mod git;
+pub mod ignore;
 pub mod instruction;
+pub mod path;
 pub mod source;
 
 mod csv;

@@ -3,8 +3,11 @@
 //! Behaves as BuildKit's lexer, which mimics a shell. Two ways to use it: as one text ([`Lexer::text`]), spaces and all, or split
 //! into words ([`Lexer::words`]) after the variables have their values.
 
+mod environment;
 mod pattern;
 mod scan;
+
+pub use environment::Environment;
 
 use std::collections::BTreeSet;
 
