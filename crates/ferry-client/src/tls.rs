@@ -1,16 +1,11 @@
 //! TLS to a daemon: whom the client believes, and what it shows.
-//!
-//! The crypto provider is handed to the configuration, so nothing process-wide is installed.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use ferry_tls::rustls::pki_types::ServerName;
+use ferry_tls::{Certificates, HTTP_1, Identity, Trust, client_config};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -56,26 +51,17 @@ impl Tls {
     /// # Errors
     /// When any of it cannot be used.
     pub fn new(material: &TlsMaterial) -> Result<Self, TlsError> {
-        let setup = |error: rustls::Error| TlsError::Setup(error.to_string());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(setup)?;
-        let builder = if material.skip_verify {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        } else {
-            builder.with_root_certificates(roots(material.authority.as_deref())?)
-        };
-        let mut config = match &material.pair {
+        let identity = match &material.pair {
             Some((certificate, key)) => {
-                let pair = |error: &dyn fmt::Display| TlsError::Pair(error.to_string());
-                let chain = certificates(certificate).map_err(|error| pair(&error))?;
-                let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| pair(&error))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| pair(&error))?
+                Some(identity(certificate, key).map_err(|error| TlsError::Pair(error.to_string()))?)
             }
-            None => builder.with_no_client_auth(),
+            None => None,
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let config = client_config(trust(material)?, identity, HTTP_1).map_err(|error| match material.pair {
+            // All else was looked at before.
+            Some(_) => TlsError::Pair(error.to_string()),
+            None => TlsError::Setup(error.to_string()),
+        })?;
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 
@@ -88,66 +74,16 @@ impl Tls {
     }
 }
 
-fn roots(authority: Option<&[u8]>) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    match authority {
-        // A given authority stands alone: whoever the host trusts otherwise is not asked.
-        Some(pem) => {
-            for certificate in certificates(pem).map_err(|_| TlsError::Authority)? {
-                roots.add(certificate).map_err(|_| TlsError::Authority)?;
-            }
-            if roots.is_empty() {
-                return Err(TlsError::Authority);
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    Ok(roots)
+fn trust(material: &TlsMaterial) -> Result<Trust, TlsError> {
+    let Some(pem) = material.authority.as_ref().filter(|_| !material.skip_verify) else {
+        return Ok(if material.skip_verify { Trust::Anybody } else { Trust::Host });
+    };
+    // A given authority stands alone: whoever the host trusts otherwise is not asked.
+    Certificates::parse(pem).and_then(Certificates::authorities).map(Trust::Only).map_err(|_| TlsError::Authority)
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {
-    CertificateDer::pem_slice_iter(pem).collect()
-}
-
-/// For those who asked not to look.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+fn identity(certificate: &[u8], key: &[u8]) -> ferry_tls::Result<Identity> {
+    Identity::parse(Certificates::parse(certificate)?, key)
 }
 
 #[cfg(test)]

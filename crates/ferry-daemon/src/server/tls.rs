@@ -1,16 +1,11 @@
 //! TLS on TCP listeners: whom the daemon believes, and what it shows.
-//!
-//! The crypto provider is handed to the configuration, so nothing process-wide is installed.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use ferry_tls::{Certificates, HTTP_1, Identity, server_config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -39,8 +34,6 @@ pub(crate) enum TlsError {
     Authority { path: PathBuf, reason: String },
     #[error("invalid TLS configuration: Could not load X509 key pair (cert: {certificate:?}, key: {key:?}): {reason}")]
     KeyPair { certificate: PathBuf, key: PathBuf, reason: String },
-    #[error("invalid TLS configuration: {0}")]
-    Setup(String),
 }
 
 /// Takes connections over into TLS.
@@ -50,30 +43,22 @@ pub(crate) struct Tls(TlsAcceptor);
 impl Tls {
     /// Reads the files.
     pub(crate) fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let setup = |error: rustls::Error| TlsError::Setup(error.to_string());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(setup)?;
-        let builder = match &files.client_authority {
-            Some(path) => {
-                let roots = Arc::new(authorities(path)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
-                    .build()
-                    .map_err(|error| TlsError::Setup(error.to_string()))?;
-                builder.with_client_cert_verifier(verifier)
-            }
-            None => builder.with_no_client_auth(),
-        };
-        let pair = |reason: String| TlsError::KeyPair {
+        let pair = |error: ferry_tls::Error| TlsError::KeyPair {
             certificate: files.certificate.clone(),
             key: files.key.clone(),
-            reason,
+            reason: error.to_string(),
         };
-        let chain = certificates(&files.certificate).map_err(pair)?;
-        let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| pair(error.to_string()))?;
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| pair(error.to_string()))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let authorities = match &files.client_authority {
+            Some(path) => Some(
+                Certificates::read(path)
+                    .and_then(Certificates::authorities)
+                    .map_err(|error| TlsError::Authority { path: path.clone(), reason: error.to_string() })?,
+            ),
+            None => None,
+        };
+        let chain = Certificates::read(&files.certificate).map_err(pair)?;
+        let identity = Identity::read(chain, &files.key).map_err(pair)?;
+        let config = server_config(authorities, identity, HTTP_1).map_err(pair)?;
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
@@ -101,21 +86,4 @@ impl Tls {
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake timeout")),
         }
     }
-}
-
-fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
-    let failed = |reason: String| TlsError::Authority { path: path.to_owned(), reason };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path).map_err(failed)? {
-        roots.add(certificate).map_err(|error| failed(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(failed("there is no certificate in it".to_owned()));
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    read.map_err(|error| error.to_string())
 }

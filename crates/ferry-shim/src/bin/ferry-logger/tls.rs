@@ -6,11 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_shim::forward::TlsFiles;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned};
+use ferry_tls::rustls::pki_types::ServerName;
+use ferry_tls::rustls::{ClientConfig, ClientConnection, StreamOwned};
+use ferry_tls::{Certificates, Identity, Trust, client_config};
 
 use crate::dial::go_text;
 
@@ -35,88 +33,28 @@ pub(crate) fn connect(mut stream: TcpStream, host: &str, files: &TlsFiles) -> Re
 }
 
 fn config(files: &TlsFiles) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let builder = if files.skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-    } else {
-        builder.with_root_certificates(roots(files.authorities.as_deref())?)
+    let trust = match &files.authorities {
+        _ if files.skip_verify => Trust::Anybody,
+        Some(path) => {
+            let authorities = certificates(path)?.authorities();
+            Trust::Only(authorities.map_err(|error| unusable("CA certificate", path, &error))?)
+        }
+        // A host without a bundle of authorities trusts nobody, and says so at the handshake.
+        None => Trust::Host,
     };
     let Some((certificate, key)) = &files.identity else {
-        return Ok(builder.with_no_client_auth());
+        return client_config(trust, None, b"").map_err(|error| error.to_string());
     };
-    let chain = certificates(certificate)?;
-    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable("key", key, &error))?;
-    builder.with_client_auth_cert(chain, key_der).map_err(|error| unusable("certificate", certificate, &error))
+    let identity = Identity::read(certificates(certificate)?, key).map_err(|error| unusable("key", key, &error))?;
+    client_config(trust, Some(identity), b"").map_err(|error| unusable("certificate", certificate, &error))
 }
 
-fn roots(authorities: Option<&Path>) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    match authorities {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                store.add(certificate).map_err(|error| unusable("CA certificate", path, &error))?;
-            }
-        }
-        None => {
-            // A host without a bundle of authorities trusts nobody, and says so at the handshake.
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    Ok(store)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| unusable("certificate", path, &error))
+fn certificates(path: &Path) -> Result<Certificates, String> {
+    Certificates::read(path).map_err(|error| unusable("certificate", path, &error))
 }
 
 fn unusable(what: &str, path: &Path, error: &dyn std::fmt::Display) -> String {
     format!("could not read {what} {:?}: {error}", path.display().to_string())
-}
-
-/// Takes whatever certificate the server shows.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
@@ -126,8 +64,7 @@ mod tests {
     use std::net::TcpListener;
     use std::path::PathBuf;
 
-    use rustls::server::WebPkiClientVerifier;
-    use rustls::{ServerConfig, ServerConnection};
+    use ferry_tls::rustls::ServerConnection;
 
     fn file(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/ferry-logger/test-certificates").join(name)
@@ -135,16 +72,8 @@ mod tests {
 
     /// Takes one connection of a client that must show a certificate, and returns what it sent.
     fn serve(listener: TcpListener) -> std::thread::JoinHandle<Vec<u8>> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let authorities = Arc::new(roots(Some(&file("ca.pem"))).unwrap());
-        let verifier = WebPkiClientVerifier::builder_with_provider(authorities, Arc::clone(&provider)).build().unwrap();
-        let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(certificates(&file("server.pem")).unwrap(), key)
-            .unwrap();
+        let identity = Identity::read(certificates(&file("server.pem")).unwrap(), &file("server.key")).unwrap();
+        let config = ferry_tls::server_config(Some(certificates(&file("ca.pem")).unwrap()), identity, b"").unwrap();
         std::thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
             let mut stream = StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), stream);
