@@ -1,23 +1,24 @@
-//! Blobs as streams that go on where they broke off.
+//! Blobs as streams of bytes in their order.
 //!
-//! The length is enforced here, byte for byte; the digest by whoever stores the bytes.
+//! One connection brings a blob, and others help where it is what the reader waits for and much is still to come: each fetches the next
+//! part behind all that are under way. A part is handed over when its turn comes, so what helpers are ahead waits in memory, a part each.
+//! The first connection ends where the first helper began, and only once that one has proved that the registry serves ranges.
+//!
+//! The length is enforced, byte for byte; the digest is checked by whoever stores the bytes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ferry_spec::Descriptor;
-use http::header::RANGE;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::AbortHandle;
 
 use crate::Repository;
-use crate::client::{Host, Inner};
-use crate::error::{Error, RequestFailure, Result};
-use crate::request::{Wanted, content_at, expect_content};
-use crate::transport::{Answer, shown};
-
-/// How much must arrive for earlier failures to be forgotten, so that a large blob over a bad line gets through.
-const PROGRESS_BYTES: u64 = 1 << 20;
+use crate::error::{Error, Result};
+use crate::part::Part;
 
 /// Reads one blob.
 pub struct BlobStream {
@@ -25,12 +26,18 @@ pub struct BlobStream {
     descriptor: Descriptor,
     /// Bytes handed out.
     offset: u64,
-    /// Bytes at the head of the answer that were handed out before: the host ignored the range.
-    skip: u64,
-    answer: Option<Answer>,
-    done: bool,
-    failures: u32,
-    offset_at_failure: u64,
+    current: Current,
+    /// Parts that follow the current one, in order and without a gap.
+    helpers: VecDeque<Helper>,
+    /// How many of them there should be.
+    wanted: usize,
+    waiting: Waiting,
+}
+
+/// Where the bytes come from at the moment.
+enum Current {
+    Own(Box<Part>),
+    Helped(Helper),
 }
 
 impl Repository {
@@ -47,12 +54,15 @@ impl Repository {
             repository: self.clone(),
             descriptor: descriptor.clone(),
             offset,
-            skip: 0,
-            answer: None,
-            done: false,
-            failures: 0,
-            offset_at_failure: offset,
+            current: Current::Own(Box::new(self.rest_of(descriptor, offset))),
+            helpers: VecDeque::new(),
+            wanted: 0,
+            waiting: Waiting::new(),
         }
+    }
+
+    fn rest_of(&self, descriptor: &Descriptor, offset: u64) -> Part {
+        Part::new(self.clone(), descriptor.clone(), offset..descriptor.size)
     }
 
     /// Reads a whole small blob, such as an image configuration, and checks its digest.
@@ -63,9 +73,9 @@ impl Repository {
         if descriptor.size > limit {
             return Err(Error::TooLarge { what: format!("blob {}", descriptor.digest), limit });
         }
-        let mut stream = self.blob(descriptor);
+        let mut part = self.rest_of(descriptor, 0);
         let mut bytes = Vec::new();
-        while let Some(chunk) = stream.next().await? {
+        while let Some(chunk) = part.next().await? {
             bytes.extend_from_slice(&chunk);
         }
         if descriptor.digest.verifies(&bytes) {
@@ -89,92 +99,165 @@ impl BlobStream {
     /// # Errors
     /// Failures that may pass are met with new requests first; [`Error::Size`] when the registry sends another length.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
-        // Everything may be here already; there is no range behind the last byte.
-        self.done |= self.offset > 0 && self.offset == self.descriptor.size;
-        while !self.done {
-            if self.answer.is_none() {
-                let inner = Arc::clone(&self.repository.0);
-                // What fails here was tried often enough.
-                let (descriptor, offset) = (&self.descriptor, self.offset);
-                let opened = inner.at_some_host(|at| inner.blob_at(&inner.hosts[at], descriptor, offset)).await;
-                let (answer, skip) = opened?;
-                self.answer = Some(answer);
-                self.skip = skip;
-            }
-            match self.read().await {
-                Ok(Some(bytes)) if bytes.is_empty() => {}
-                Ok(Some(bytes)) => return Ok(Some(bytes)),
-                Ok(None) => self.done = true,
-                Err(error) => self.recover(error).await?,
+        loop {
+            let asked = Instant::now();
+            let next = self.piece().await;
+            self.waiting.note(asked.elapsed());
+            match next {
+                Ok(Some(bytes)) => {
+                    self.offset += bytes.len() as u64;
+                    self.see_to_helpers();
+                    return Ok(Some(bytes));
+                }
+                Ok(None) if self.offset >= self.descriptor.size => return Ok(None),
+                Ok(None) => self.go_on(),
+                // What a helper could not get is fetched again without one, which then tells why it cannot be had.
+                Err(error) if self.needs_no_help(&error) => self.go_on_alone(&error),
+                Err(error) => return Err(error),
             }
         }
-        Ok(None)
     }
 
-    /// Reads from the answer at hand; empty bytes are no end.
-    async fn read(&mut self) -> Result<Option<Bytes>> {
-        let Some(answer) = &mut self.answer else { return Ok(Some(Bytes::new())) };
+    async fn piece(&mut self) -> Result<Option<Bytes>> {
+        match &mut self.current {
+            Current::Own(part) => part.next().await,
+            Current::Helped(helper) => helper.pieces.recv().await.transpose(),
+        }
+    }
+
+    fn needs_no_help(&self, error: &Error) -> bool {
+        matches!(self.current, Current::Helped(_)) || matches!(error, Error::RangeIgnored { .. })
+    }
+
+    /// The current part is at its end: the next helper's turn, or the rest in one.
+    fn go_on(&mut self) {
+        self.current = match self.helpers.pop_front().filter(|helper| helper.start == self.offset) {
+            Some(helper) => Current::Helped(helper),
+            None => {
+                self.helpers.clear();
+                Current::Own(Box::new(self.repository.rest_of(&self.descriptor, self.offset)))
+            }
+        };
+    }
+
+    fn go_on_alone(&mut self, error: &Error) {
+        tracing::debug!(%error, offset = self.offset, digest = %self.descriptor.digest, "a helper failed, going on without");
+        self.wanted = 0;
+        self.waiting.never_again();
+        self.helpers.clear();
+        self.go_on();
+    }
+
+    /// Lets the first helper in line take over where it began, and sends for more while bytes are waited for.
+    fn see_to_helpers(&mut self) {
+        // Whoever was overtaken is of no use.
+        while self.helpers.front().is_some_and(|helper| helper.start < self.offset) {
+            self.helpers.pop_front();
+        }
+        if let (Some(helper), Current::Own(part)) = (self.helpers.front(), &mut self.current) {
+            match helper.state.load(Ordering::Acquire) {
+                SERVES => part.limit(helper.start),
+                FAILED => {
+                    // That was that; this connection brings the rest.
+                    self.wanted = 0;
+                    self.waiting.never_again();
+                    self.helpers.clear();
+                }
+                _ => {}
+            }
+        }
+        let policy = self.repository.0.transport.config.ranges;
+        if self.wanted < policy.helpers_of_a_blob && self.waiting.is_long(policy.patience) {
+            self.wanted += 1;
+        }
+        while self.helpers.len() < self.wanted && self.send_for_one(policy.part_bytes.max(1)) {}
+    }
+
+    /// Starts a helper behind the last part under way; tells whether there is one more now.
+    fn send_for_one(&mut self, part_bytes: u64) -> bool {
         let size = self.descriptor.size;
-        let Some(mut chunk) = answer.chunk().await? else {
-            return if self.offset == size { Ok(None) } else { Err(truncated(answer)) };
+        let (last, margin) = match (self.helpers.back(), &self.current) {
+            (Some(helper), _) | (None, Current::Helped(helper)) => (helper.end, 0),
+            // The first one has to be quicker than this connection comes to where it begins.
+            (None, Current::Own(_)) => (self.offset, part_bytes),
         };
-        let skipped = self.skip.min(chunk.len() as u64);
-        self.skip -= skipped;
-        // Cannot truncate: it is at most the chunk's length.
-        let chunk = chunk.split_off(skipped as usize);
-        let after = self.offset + chunk.len() as u64;
-        if after > size {
-            return Err(Error::Size { url: shown(answer.url()), actual: after, expected: size });
+        let start = last + margin;
+        if start.saturating_add(part_bytes / 2) >= size {
+            return false;
         }
-        self.offset = after;
-        Ok(Some(chunk))
-    }
-
-    async fn recover(&mut self, error: Error) -> Result<()> {
-        self.answer = None;
-        if self.offset - self.offset_at_failure >= PROGRESS_BYTES {
-            self.failures = 0;
-        }
-        self.failures += 1;
-        self.offset_at_failure = self.offset;
-        let Some(wait) = self.repository.0.transport.config.retry.wait(self.failures, &error, true) else {
-            return Err(error);
-        };
-        tracing::debug!(%error, offset = self.offset, digest = %self.descriptor.digest, "blob broke off, resuming");
-        tokio::time::sleep(wait).await;
-        Ok(())
+        let Ok(permit) = Arc::clone(&self.repository.0.transport.helpers).try_acquire_owned() else { return false };
+        let end = size.min(start + part_bytes);
+        let part = Part::new(self.repository.clone(), self.descriptor.clone(), start..end);
+        self.helpers.push_back(Helper::start(part, start, end, permit));
+        true
     }
 }
 
-impl Inner {
-    async fn blob_at(&self, host: &Host, descriptor: &Descriptor, offset: u64) -> Result<(Answer, u64)> {
-        let mut headers = HeaderMap::new();
-        if offset > 0 {
-            let range = HeaderValue::try_from(format!("bytes={offset}-")).expect("digits make a header");
-            headers.insert(RANGE, range);
-        }
-        let what = format!("blobs/{}", descriptor.digest);
-        let wanted = Wanted { method: Method::GET, what, headers: &headers, verified_later: true };
-        let answer = expect_content(self.ask(host, &wanted).await?, content_at).await?;
-        let partial = answer.status() == StatusCode::PARTIAL_CONTENT;
-        if partial && !starts_at(&answer, offset) {
-            let reason = "the registry answered with another range than was asked for".to_owned();
-            return Err(Error::Protocol { url: shown(answer.url()), reason });
-        }
-        let announced = answer.content_length().map(|length| if partial { length + offset } else { length });
-        if let Some(actual) = announced.filter(|&length| length != descriptor.size) {
-            return Err(Error::Size { url: shown(answer.url()), actual, expected: descriptor.size });
-        }
-        host.contacted.store(true, Ordering::Relaxed);
-        Ok((answer, if partial { 0 } else { offset }))
+const ASKING: u8 = 0;
+const SERVES: u8 = 1;
+const FAILED: u8 = 2;
+
+/// A part that is fetched on a task of its own; given up when dropped.
+struct Helper {
+    start: u64,
+    end: u64,
+    /// At most a part of them.
+    pieces: mpsc::UnboundedReceiver<Result<Bytes>>,
+    state: Arc<AtomicU8>,
+    task: AbortHandle,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Helper {
+    fn start(mut part: Part, start: u64, end: u64, permit: OwnedSemaphorePermit) -> Self {
+        let (sender, pieces) = mpsc::unbounded_channel();
+        let state = Arc::new(AtomicU8::new(ASKING));
+        let seen = Arc::clone(&state);
+        let task = tokio::spawn(async move {
+            while let Some(next) = part.next().await.transpose() {
+                seen.store(if next.is_ok() { SERVES } else { FAILED }, Ordering::Release);
+                let failed = next.is_err();
+                if sender.send(next).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Self { start, end, pieces, state, task: task.abort_handle(), _permit: permit }
     }
 }
 
-fn starts_at(answer: &Answer, offset: u64) -> bool {
-    answer.header("content-range").is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
-fn truncated(answer: &Answer) -> Error {
-    let failure = RequestFailure::Broken("unexpected EOF".to_owned());
-    Error::Request { method: "Get", url: shown(answer.url()), failure }
+/// Finds out whether it is the network that is waited for.
+struct Waiting {
+    since: Instant,
+    waited: Duration,
+    over: bool,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { since: Instant::now(), waited: Duration::ZERO, over: false }
+    }
+
+    fn note(&mut self, waited: Duration) {
+        self.waited += waited;
+    }
+
+    /// Tells whether most of the time since this was last true, and `patience` of it, was spent waiting.
+    fn is_long(&mut self, patience: Duration) -> bool {
+        let long = !self.over && self.waited >= patience && self.waited * 2 >= self.since.elapsed();
+        if long {
+            *self = Self::new();
+        }
+        long
+    }
+
+    fn never_again(&mut self) {
+        self.over = true;
+    }
 }

@@ -7,25 +7,23 @@ use std::time::Duration;
 
 use ferry_spec::Reference;
 
-use crate::endpoint::{Endpoint, Insecure, endpoints};
+use crate::endpoint::{Endpoint, endpoints};
 use crate::error::{Error, Result};
-use crate::token::Authorizer;
+use crate::token::{Authorizer, Home};
 use crate::transport::Transport;
-use crate::{ClientConfig, Credentials, Mirrors, RetryPolicy};
+use crate::{Access, ClientConfig, Credentials, Mirrors, RetryPolicy};
 
 /// Speaks to registries; cheap to clone. Connections are kept and shared between all repositories.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) transport: Arc<Transport>,
-    pub(crate) insecure: Arc<[Insecure]>,
 }
 
 impl Client {
     /// Makes a client. Nothing is contacted.
     #[must_use]
     pub fn new(config: ClientConfig) -> Self {
-        let insecure = config.insecure.iter().map(|text| Insecure::parse(text)).collect();
-        Self { transport: Arc::new(Transport::new(config)), insecure }
+        Self { transport: Arc::new(Transport::new(config)) }
     }
 
     /// Returns a client that differs only in how long it waits for a connection.
@@ -33,7 +31,20 @@ impl Client {
     pub fn with_connect_timeout(&self, timeout: Duration) -> Self {
         let mut config = self.transport.config.clone();
         config.timeouts.connect = timeout;
-        Self { transport: Arc::new(Transport::new(config)), insecure: Arc::clone(&self.insecure) }
+        Self::new(config)
+    }
+
+    /// Returns a client that differs in how registries are reached.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] for authorities that are none.
+    pub fn with_access(&self, access: &Access) -> Result<Self> {
+        if *access == Access::default() {
+            return Ok(self.clone());
+        }
+        let mut config = self.transport.config.clone();
+        access.apply(&mut config)?;
+        Ok(Self::new(config))
     }
 
     /// Opens the repository of `reference` for reading. Nothing is contacted yet.
@@ -55,13 +66,14 @@ impl Client {
         let registry = reference.domain();
         let none = Mirrors::default();
         let mirrors = if with_mirrors { &self.transport.config.mirrors } else { &none };
-        let hosts = endpoints(registry, mirrors, &self.insecure)?
+        let hosts = endpoints(registry, mirrors, self.transport.insecure())?
             .into_iter()
+            .map(|endpoint| self.transport.config.adapted(endpoint))
             .map(|endpoint| {
                 // A mirror is another host: what the user stored for the registry is none of its business.
                 let of_user = credentials.clone().filter(|given| given.host(registry) == endpoint.host());
                 let own = endpoint.credentials.clone().or(of_user);
-                let authorizer = Authorizer::new(own, scope.clone());
+                let authorizer = Authorizer::new(own, scope.clone(), Home::of(&endpoint));
                 Host { endpoint, authorizer, plain: AtomicBool::new(false), contacted: AtomicBool::new(false) }
             })
             .collect();
@@ -73,6 +85,16 @@ impl Client {
             preferred: AtomicUsize::new(0),
         };
         Ok(Repository(Arc::new(inner)))
+    }
+}
+
+impl ClientConfig {
+    /// Makes the registry itself what the configuration says of it.
+    fn adapted(&self, endpoint: Endpoint) -> Endpoint {
+        if !self.plain_http || endpoint.mirror_of.is_some() {
+            return endpoint;
+        }
+        Endpoint { base: endpoint.plain(), insecure: true, ..endpoint }
     }
 }
 

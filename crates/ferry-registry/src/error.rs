@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use ferry_spec::Digest;
+use ferry_tls::rustls;
 use serde::Deserialize;
 
 /// Result of a request.
@@ -121,6 +122,12 @@ pub enum Error {
         actual: u64,
         /// What the descriptor says.
         expected: u64,
+    },
+    /// All of a blob, where a part of it was asked for.
+    #[error("{url}: the registry sends the whole instead of a range")]
+    RangeIgnored {
+        /// What was fetched.
+        url: String,
     },
     /// More than will be read.
     #[error("{what} is larger than the limit of {limit} bytes")]
@@ -346,7 +353,7 @@ impl RequestFailure {
             return Self::NameLookup { host: host.to_owned(), reason: lookup };
         }
         if let Some(tls) = causes.tls {
-            return tls_failure(&tls);
+            return crate::tls::failure(&tls);
         }
         if error.is_connect() {
             let reason = if error.is_timeout() {
@@ -358,21 +365,6 @@ impl RequestFailure {
         }
         Self::Broken(causes.io.map_or_else(|| causes.last.clone(), |kind| io_reason("read", kind, &causes.last)))
     }
-}
-
-fn tls_failure(error: &rustls::Error) -> RequestFailure {
-    use rustls::{CertificateError as Certificate, InvalidMessage};
-    let text = match error {
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => return RequestFailure::PlainHttp,
-        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
-            "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
-        }
-        rustls::Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
-            "tls: failed to verify certificate: x509: certificate has expired or is not yet valid".to_owned()
-        }
-        other => format!("tls: {other}"),
-    };
-    RequestFailure::Tls(text)
 }
 
 fn io_reason(call: &str, kind: io::ErrorKind, text: &str) -> String {

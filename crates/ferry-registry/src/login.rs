@@ -7,7 +7,7 @@ use crate::challenge::{Challenge, challenges};
 use crate::client::Client;
 use crate::endpoint::{Endpoint, HUB_HOST, HUB_NAME, endpoints};
 use crate::error::{Error, Result};
-use crate::token::Authorizer;
+use crate::token::{Authorizer, Home};
 use crate::transport::{Answer, Ask, Transport, shown};
 use crate::{Credentials, Mirrors};
 
@@ -19,7 +19,7 @@ impl Client {
     /// [`Error::Token`] or [`Error::Login`] for credentials that are not good enough.
     pub async fn login(&self, credentials: &Credentials) -> Result<String> {
         let registry = server_name(&credentials.server_address);
-        let endpoint = endpoints(&registry, &Mirrors::default(), &self.insecure)?
+        let endpoint = endpoints(&registry, &Mirrors::default(), self.transport.insecure())?
             .pop()
             .expect("a registry is always one of its endpoints");
         match login_at(&self.transport, endpoint.base.clone(), &endpoint, credentials).await {
@@ -47,12 +47,13 @@ fn server_name(address: &str) -> String {
 }
 
 async fn login_at(transport: &Transport, url: Url, endpoint: &Endpoint, credentials: &Credentials) -> Result<String> {
-    let ask = Ask { insecure: endpoint.insecure, ..Ask::get(url.clone()) };
+    let on_behalf_of = Some(endpoint.host());
+    let ask = Ask { insecure: endpoint.insecure, on_behalf_of, shows_identity: true, ..Ask::get(url.clone()) };
     let first = transport.ask(ask.clone()).await?;
     let Some(challenge) = challenges(first.headers()).into_iter().next() else {
         return finish(first, String::new());
     };
-    let authorizer = Authorizer::new(Some(credentials.clone()), String::new());
+    let authorizer = Authorizer::new(Some(credentials.clone()), String::new(), Home::of(endpoint));
     let (authorization, identity_token) = match &challenge {
         Challenge::Basic => (authorizer.basic()?, String::new()),
         Challenge::Bearer(bearer) => authorizer.log_in(transport, bearer).await.map_err(|error| at(&url, error))?,

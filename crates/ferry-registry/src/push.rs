@@ -1,7 +1,7 @@
 //! Writing to a repository: blobs that it lacks, then manifests, then tags.
 //!
 //! Writes go to the registry itself, never to a mirror. A blob that is there is not sent; one that another repository of the registry has is
-//! mounted; the rest goes up in one request, which is taken up where it broke off when the registry can do that.
+//! mounted; the rest goes up, see [`crate::send`].
 
 use std::fmt;
 use std::io::{self, Read};
@@ -10,14 +10,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ferry_spec::{Descriptor, Reference};
-use http::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use reqwest::Url;
 
 use crate::client::{Host, Inner};
 use crate::error::{Error, Result};
 use crate::request::Wanted;
-use crate::transport::{Answer, shown};
+use crate::send::Begun;
 use crate::upload::Upload;
 use crate::{Client, Credentials, Repository};
 
@@ -85,7 +84,7 @@ impl Repository {
         if let Some(from) = mount_from {
             match inner.begin_upload(host, Some((descriptor, from))).await {
                 Ok(Begun::Done) => return Ok(Pushed::Mounted(from.to_owned())),
-                Ok(Begun::At(url)) => begun = Some(url),
+                Ok(Begun::At(place)) => begun = Some(place),
                 // Whoever may not read there may still write here.
                 Err(error) => tracing::debug!(%error, from, "blob cannot be mounted"),
             }
@@ -164,156 +163,10 @@ impl Repository {
     }
 }
 
-/// What came of asking for a place to upload to.
-enum Begun {
-    /// The blob was mounted.
-    Done,
-    /// Bytes go here.
-    At(Url),
-}
-
 impl Inner {
     fn only_host(&self) -> &Host {
         self.hosts.last().expect("there is always a host")
     }
-
-    async fn begin_upload(&self, host: &Host, mount: Option<(&Descriptor, &str)>) -> Result<Begun> {
-        let what = match mount {
-            None => "blobs/uploads/".to_owned(),
-            Some((descriptor, from)) => {
-                let from: String = url_encoded(from);
-                format!("blobs/uploads/?mount={}&from={from}", url_encoded(descriptor.digest.as_str()))
-            }
-        };
-        let headers = HeaderMap::new();
-        let wanted = Wanted { method: Method::POST, what, headers: &headers, verified_later: false };
-        let answer = self.ask_with(host, &wanted, Some(Upload::of_bytes(Bytes::new())), None).await?;
-        match answer.status() {
-            StatusCode::CREATED if mount.is_some() => Ok(Begun::Done),
-            StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
-                location(&answer).map(Begun::At)
-            }
-            _ => Err(answer.into_error().await),
-        }
-    }
-
-    /// Sends a blob, to `place` when there is one already.
-    async fn upload(
-        &self,
-        host: &Host,
-        descriptor: &Descriptor,
-        source: &Arc<dyn BlobSource>,
-        place: Option<Url>,
-        sent: &SentBytes<'static>,
-    ) -> Result<()> {
-        let place = match place {
-            Some(place) => place,
-            None => match self.begin_upload(host, None).await? {
-                Begun::At(place) => place,
-                Begun::Done => return Ok(()),
-            },
-        };
-        let whole = Upload::of_source(Arc::clone(source), 0, descriptor.size, Arc::clone(sent));
-        let mut error = match self.put(host, &place, descriptor, whole).await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        let policy = self.transport.config.retry;
-        let mut failures = 0;
-        loop {
-            failures += 1;
-            let Some(wait) = policy.wait(failures, &error, true) else { return Err(error) };
-            tokio::time::sleep(wait).await;
-            // A registry that forgot the upload, or cannot tell how far it came, gets it anew.
-            let Some((place, offset)) = self.resume_at(host, &place).await.filter(|(_, at)| *at <= descriptor.size)
-            else {
-                return Err(error);
-            };
-            tracing::debug!(offset, digest = %descriptor.digest, "upload broke off, resuming");
-            error = match self.send_rest(host, &place, descriptor, source, offset, sent).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-        }
-    }
-
-    async fn put(&self, host: &Host, place: &Url, descriptor: &Descriptor, body: Upload) -> Result<()> {
-        let mut url = place.clone();
-        url.query_pairs_mut().append_pair("digest", descriptor.digest.as_str());
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]);
-        let wanted = Wanted { method: Method::PUT, what: String::new(), headers: &headers, verified_later: false };
-        let answer = self.ask_with(host, &wanted, Some(body), Some(url)).await?;
-        if answer.status().is_success() { Ok(()) } else { Err(answer.into_error().await) }
-    }
-
-    /// Asks how much of an upload has arrived.
-    async fn resume_at(&self, host: &Host, place: &Url) -> Option<(Url, u64)> {
-        let headers = HeaderMap::new();
-        let wanted = Wanted { method: Method::GET, what: String::new(), headers: &headers, verified_later: false };
-        let answer = self.ask_with(host, &wanted, None, Some(place.clone())).await.ok()?;
-        if answer.status() != StatusCode::NO_CONTENT {
-            return None;
-        }
-        let place = location(&answer).unwrap_or_else(|_| place.clone());
-        let last: u64 = answer.header("range")?.trim_start_matches("bytes=").split_once('-')?.1.parse().ok()?;
-        // `0-0` is what registries say of an empty upload.
-        Some((place, if last == 0 { 0 } else { last + 1 }))
-    }
-
-    async fn send_rest(
-        &self,
-        host: &Host,
-        place: &Url,
-        descriptor: &Descriptor,
-        source: &Arc<dyn BlobSource>,
-        offset: u64,
-        sent: &SentBytes<'static>,
-    ) -> Result<()> {
-        let mut place = place.clone();
-        if offset < descriptor.size {
-            let range = format!("{offset}-{}", descriptor.size - 1);
-            let headers = HeaderMap::from_iter([
-                (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
-                (CONTENT_RANGE, HeaderValue::try_from(range).expect("digits make a header")),
-            ]);
-            let wanted =
-                Wanted { method: Method::PATCH, what: String::new(), headers: &headers, verified_later: false };
-            let rest = Upload::of_source(Arc::clone(source), offset, descriptor.size - offset, Arc::clone(sent));
-            let answer = self.ask_with(host, &wanted, Some(rest), Some(place.clone())).await?;
-            if !answer.status().is_success() {
-                return Err(answer.into_error().await);
-            }
-            place = location(&answer)?;
-        }
-        self.put(host, &place, descriptor, Upload::of_bytes(Bytes::new())).await
-    }
-}
-
-/// Returns where an upload goes on. It may be on another host; what is sent there carries no credentials.
-fn location(answer: &Answer) -> Result<Url> {
-    let refused = |reason: String| Error::Protocol { url: shown(answer.url()), reason };
-    let text = answer.header(LOCATION.as_str()).ok_or_else(|| refused("the answer has no Location".to_owned()))?;
-    let mut url = answer.url().join(text).map_err(|error| refused(format!("invalid Location {text:?}: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(refused(format!("upload to {:?}, which is neither http nor https", url.scheme())));
-    }
-    if answer.url().scheme() == "https" && url.scheme() == "http" {
-        if url.host_str() != answer.url().host_str() {
-            return Err(refused("upload continues without TLS".to_owned()));
-        }
-        // Registries behind a proxy that ends TLS often do not know that there is one.
-        let _ = url.set_scheme("https");
-    }
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    Ok(url)
-}
-
-fn url_encoded(text: &str) -> String {
-    reqwest::Url::parse_with_params("http://h/", [("k", text)])
-        .ok()
-        .and_then(|url| url.query().and_then(|query| query.strip_prefix("k=")).map(str::to_owned))
-        .unwrap_or_default()
 }
 
 /// Words a refusal as one of a push.

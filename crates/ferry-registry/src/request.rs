@@ -74,7 +74,9 @@ impl Inner {
         let mut ask = Ask {
             method: wanted.method.clone(),
             headers: wanted.headers.clone(),
-            insecure: host.endpoint.insecure && is_home,
+            insecure: if is_home { host.endpoint.insecure } else { transport.is_insecure(&url) },
+            on_behalf_of: Some(host.endpoint.host()),
+            shows_identity: is_home,
             verified_later: wanted.verified_later,
             upload: upload.clone(),
             ..Ask::get(url)

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::client::Client;
 use crate::endpoint::{Endpoint, HUB_NAME, endpoints};
 use crate::error::{Error, Result};
-use crate::token::Authorizer;
+use crate::token::{Authorizer, Home};
 use crate::transport::{Ask, shown};
 use crate::{Credentials, Mirrors, RetryPolicy};
 
@@ -45,7 +45,7 @@ impl Client {
         limit: u32,
         credentials: Option<&Credentials>,
     ) -> Result<Vec<Found>> {
-        let endpoint = endpoints(registry, &Mirrors::default(), &self.insecure)?
+        let endpoint = endpoints(registry, &Mirrors::default(), self.transport.insecure())?
             .pop()
             .expect("a registry is always one of its endpoints");
         let base = match registry == HUB_NAME {
@@ -57,7 +57,7 @@ impl Client {
         let own = credentials.filter(|given| given.host(registry) == endpoint.host() && !given.username.is_empty());
         let authorization = match own {
             Some(given) if url.scheme() == "https" => {
-                Some(Authorizer::new(Some(given.clone()), String::new()).basic()?)
+                Some(Authorizer::new(Some(given.clone()), String::new(), Home::of(&endpoint)).basic()?)
             }
             _ => None,
         };

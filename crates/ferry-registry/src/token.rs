@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::Credentials;
 use crate::challenge::{Bearer, Challenge, challenges};
-use crate::endpoint::is_loopback;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::transport::{Answer, Ask, Transport};
 
@@ -30,7 +30,29 @@ const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 pub(crate) struct Authorizer {
     credentials: Option<Credentials>,
     scope: String,
+    home: Home,
     state: Mutex<State>,
+}
+
+/// The registry for whose sake token servers are asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    /// `host[:port]`.
+    authority: String,
+    host: String,
+    insecure: bool,
+}
+
+impl Home {
+    pub(crate) fn of(endpoint: &Endpoint) -> Self {
+        let host = endpoint.base.host_str().unwrap_or_default().to_owned();
+        Self { authority: endpoint.host(), host, insecure: endpoint.insecure }
+    }
+
+    /// Tells whether a token server is as little to be proved as the registry: one on the same host, or one that is listed.
+    fn lends_to(&self, transport: &Transport, realm: &Url) -> bool {
+        transport.is_insecure(realm) || self.insecure && realm.host_str() == Some(&self.host)
+    }
 }
 
 #[derive(Default)]
@@ -49,8 +71,8 @@ struct Token {
 
 impl Authorizer {
     /// `credentials` are those for this host; `scope` is what is asked for unless the host says otherwise.
-    pub(crate) fn new(credentials: Option<Credentials>, scope: String) -> Self {
-        Self { credentials: credentials.filter(|given| !given.is_empty()), scope, state: Mutex::default() }
+    pub(crate) fn new(credentials: Option<Credentials>, scope: String, home: Home) -> Self {
+        Self { credentials: credentials.filter(|given| !given.is_empty()), scope, home, state: Mutex::default() }
     }
 
     /// Returns what to send with a first request, as far as it is known.
@@ -140,7 +162,7 @@ impl Authorizer {
     /// Fetches a token that proves who the user is and allows nothing; returns it with the identity token that the server gives out.
     pub(crate) async fn log_in(&self, transport: &Transport, bearer: &Bearer) -> Result<(HeaderValue, String)> {
         let bearer = Bearer { scope: None, ..bearer.clone() };
-        let mut ask = self.token_ask(&bearer)?;
+        let mut ask = self.token_ask(transport, &bearer)?;
         match &mut ask.form {
             Some(form) => form.push_str("&access_type=offline"),
             None => {
@@ -153,7 +175,7 @@ impl Authorizer {
     }
 
     async fn fetch(&self, transport: &Transport, bearer: &Bearer) -> Result<Token> {
-        let ask = self.token_ask(bearer)?;
+        let ask = self.token_ask(transport, bearer)?;
         parse_token(&self.token_body(transport, ask).await?)
     }
 
@@ -174,12 +196,13 @@ impl Authorizer {
             .map_err(|source| Error::Token { kind, source: Box::new(source) })
     }
 
-    fn token_ask(&self, bearer: &Bearer) -> Result<Ask> {
+    fn token_ask(&self, transport: &Transport, bearer: &Bearer) -> Result<Ask> {
         let mut url = Url::parse(&bearer.realm)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
             .ok_or_else(|| Error::Challenge(format!("invalid token auth challenge realm {:?}", bearer.realm)))?;
-        if self.credentials.is_some() && url.scheme() == "http" && !is_loopback(&url) {
+        let insecure = self.home.lends_to(transport, &url);
+        if self.credentials.is_some() && url.scheme() == "http" && !insecure {
             return Err(Error::Challenge(format!(
                 "credentials are not sent to {:?}, which is not https",
                 bearer.realm
@@ -192,13 +215,14 @@ impl Authorizer {
         let Some(given) = &self.credentials else {
             fields.extend(each_scope());
             url.query_pairs_mut().extend_pairs(fields);
-            return Ok(Ask::get(url));
+            return Ok(self.ask_at(url, insecure));
         };
         if given.identity_token.is_empty() {
             fields.push(("account", given.username.as_str()));
             fields.extend(each_scope());
             url.query_pairs_mut().extend_pairs(fields);
-            return Ok(Ask { authorization: Some(secret(&basic(given))?), ..Ask::get(url) });
+            let authorization = Some(secret(&basic(given))?);
+            return Ok(Ask { authorization, ..self.ask_at(url, insecure) });
         }
         fields.extend([
             ("scope", scope.as_str()),
@@ -210,7 +234,13 @@ impl Authorizer {
         let mut form = url.clone();
         form.set_query(None);
         form.query_pairs_mut().extend_pairs(fields);
-        Ok(Ask { method: Method::POST, form: form.query().map(str::to_owned), ..Ask::get(url) })
+        let form = form.query().map(str::to_owned);
+        Ok(Ask { method: Method::POST, form, ..self.ask_at(url, insecure) })
+    }
+
+    fn ask_at(&self, url: Url, insecure: bool) -> Ask {
+        let on_behalf_of = Some(self.home.authority.clone());
+        Ask { insecure, on_behalf_of, shows_identity: true, ..Ask::get(url) }
     }
 }
 
@@ -303,14 +333,30 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_not_sent_over_plain_http() {
+    fn passwords_are_sent_over_plain_http_only_to_those_who_are_listed() {
         let credentials = Credentials { username: "u".into(), password: "p".into(), ..Credentials::default() };
-        let authorizer = Authorizer::new(Some(credentials), "s".into());
-        let bearer = |realm: &str| Bearer { realm: realm.into(), ..Bearer::default() };
-        assert!(authorizer.token_ask(&bearer("http://example.org/token")).is_err());
-        assert!(authorizer.token_ask(&bearer("file:///token")).is_err());
-        let ask = authorizer.token_ask(&bearer("https://example.org/token?x=1")).unwrap();
-        assert_eq!(ask.url.as_str(), "https://example.org/token?x=1&account=u&scope=s");
-        assert!(ask.authorization.is_some());
+        let insecure = vec!["listed.example".to_owned(), "10.0.0.0/8".to_owned()];
+        let transport = Transport::new(crate::ClientConfig { insecure, ..crate::ClientConfig::default() });
+        let ask = |registry: &str, realm: &str| {
+            let endpoint = crate::endpoint::endpoints(registry, &crate::Mirrors::default(), transport.insecure());
+            let home = Home::of(&endpoint.unwrap()[0]);
+            let authorizer = Authorizer::new(Some(credentials.clone()), "s".into(), home);
+            authorizer.token_ask(&transport, &Bearer { realm: realm.into(), ..Bearer::default() })
+        };
+        for (registry, realm, sent) in [
+            ("example.org", "http://example.org/token", false),
+            ("example.org", "http://elsewhere.example/token", false),
+            ("example.org", "file:///token", false),
+            ("example.org", "http://127.0.0.1:5/token", true),
+            ("example.org", "http://10.1.2.3/token", true),
+            ("listed.example", "http://listed.example:5001/token", true),
+            ("listed.example", "http://elsewhere.example/token", false),
+        ] {
+            assert_eq!(ask(registry, realm).is_ok(), sent, "{registry} {realm}");
+        }
+        let ask = ask("example.org", "https://auth.example/token?x=1").unwrap();
+        assert_eq!(ask.url.as_str(), "https://auth.example/token?x=1&account=u&scope=s");
+        assert!(ask.authorization.is_some() && !ask.insecure && ask.shows_identity);
+        assert_eq!(ask.on_behalf_of.as_deref(), Some("example.org"));
     }
 }

@@ -5,8 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,12 +14,13 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 
 use crate::ClientConfig;
-use crate::endpoint::{authority, is_loopback, same_origin};
+use crate::endpoint::{Insecure, authority, is_insecure, is_loopback, same_origin};
 use crate::error::{Error, NameLookupError, RegistryMessage, RequestFailure, Result};
 use crate::retry::retry_after;
-use crate::tls;
+use crate::tls::{self, CertificateFiles};
 use crate::upload::Upload;
 
 /// Most redirects that one request follows.
@@ -44,6 +44,10 @@ pub(crate) struct Ask {
     pub(crate) upload: Option<Upload>,
     /// Whether any certificate of `url`'s host will do.
     pub(crate) insecure: bool,
+    /// The registry, as `host[:port]`, on whose behalf this is asked: who vouches for it may vouch for a host without files of its own.
+    pub(crate) on_behalf_of: Option<String>,
+    /// Whether that registry's client certificate may be shown.
+    pub(crate) shows_identity: bool,
     /// Whether a digest vouches for the answer, so that it may come over plain HTTP.
     pub(crate) verified_later: bool,
 }
@@ -59,6 +63,8 @@ impl Ask {
             form: None,
             upload: None,
             insecure: false,
+            on_behalf_of: None,
+            shows_identity: false,
             verified_later: false,
         }
     }
@@ -140,20 +146,45 @@ impl Answer {
 /// Sends requests.
 pub(crate) struct Transport {
     pub(crate) config: ClientConfig,
+    /// Connections that may help others to a large blob, over all blobs.
+    pub(crate) helpers: Arc<Semaphore>,
+    insecure: Vec<Insecure>,
     clients: Mutex<HashMap<Profile, reqwest::Client>>,
 }
 
 /// What two hosts must have in common to share a client.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Profile {
-    certificates: Option<PathBuf>,
+    certificates: Option<CertificateFiles>,
+    shows_identity: bool,
     verify: bool,
     direct: bool,
 }
 
+impl Profile {
+    /// Tells whether this is what `other` was, before somebody changed certificates.
+    fn replaces(&self, other: &Self) -> bool {
+        match (&self.certificates, &other.certificates) {
+            (Some(new), Some(old)) => new != old && new.is_of_the_host_of(old),
+            _ => false,
+        }
+    }
+}
+
 impl Transport {
     pub(crate) fn new(config: ClientConfig) -> Self {
-        Self { config, clients: Mutex::default() }
+        let insecure = config.insecure.iter().map(|text| Insecure::parse(text)).collect();
+        let helpers = Arc::new(Semaphore::new(config.ranges.helpers));
+        Self { config, helpers, insecure, clients: Mutex::default() }
+    }
+
+    /// Tells whether the host of a URL is one that need not prove who it is.
+    pub(crate) fn is_insecure(&self, url: &Url) -> bool {
+        is_insecure(url, &self.insecure)
+    }
+
+    pub(crate) fn insecure(&self) -> &[Insecure] {
+        &self.insecure
     }
 
     /// Makes a request, following redirects; any status is an answer.
@@ -167,7 +198,8 @@ impl Transport {
             let target = redirect_target(&answer, ask.verified_later)?;
             if !same_origin(&target, &origin) {
                 ask.authorization = None;
-                ask.insecure = false;
+                ask.shows_identity = false;
+                ask.insecure = self.is_insecure(&target);
             }
             ask.url = target;
         }
@@ -176,7 +208,7 @@ impl Transport {
     }
 
     async fn exchange(&self, ask: &Ask) -> Result<Answer> {
-        let client = self.client(&ask.url, ask.insecure)?;
+        let client = self.client(ask)?;
         let mut request = client.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
         if let Some(authorization) = &ask.authorization {
             request = request.header(AUTHORIZATION, authorization);
@@ -205,28 +237,40 @@ impl Transport {
         Ok(Answer { method: ask.method.clone(), response, stall })
     }
 
-    fn client(&self, url: &Url, insecure: bool) -> Result<reqwest::Client> {
-        let profile = Profile {
-            certificates: self.certificates(url),
-            verify: !(insecure || is_loopback(url)),
-            direct: is_loopback(url),
-        };
+    fn client(&self, ask: &Ask) -> Result<reqwest::Client> {
+        let direct = is_loopback(&ask.url);
+        let (certificates, shows_identity) = self.certificates(ask);
+        let profile = Profile { certificates, shows_identity, verify: !(ask.insecure || direct), direct };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&profile) {
             return Ok(client.clone());
         }
         let client = self.build(&profile)?;
+        clients.retain(|known, _| !profile.replaces(known));
         clients.insert(profile, client.clone());
         Ok(client)
     }
 
-    fn certificates(&self, url: &Url) -> Option<PathBuf> {
-        let directory = self.config.certificates.as_ref()?.join(authority(url));
-        (url.scheme() == "https" && directory.is_dir()).then_some(directory)
+    /// Finds the files that count for a request, and whether the client certificate among them is meant for it.
+    fn certificates(&self, ask: &Ask) -> (Option<CertificateFiles>, bool) {
+        if ask.url.scheme() != "https" {
+            return (None, false);
+        }
+        let folders = &self.config.certificates;
+        if let Some(own) = CertificateFiles::of(folders, &authority(&ask.url)) {
+            return (Some(own), true);
+        }
+        let of_registry = ask.on_behalf_of.as_ref().and_then(|host| CertificateFiles::of(folders, host));
+        (of_registry, ask.shows_identity)
     }
 
     fn build(&self, profile: &Profile) -> Result<reqwest::Client> {
-        let tls = tls::client_config(profile.certificates.as_deref(), profile.verify)?;
+        let tls = tls::client_config(&tls::Wanted {
+            files: profile.certificates.as_ref(),
+            authorities: self.config.authorities.as_ref(),
+            shows_identity: profile.shows_identity,
+            verify: profile.verify,
+        })?;
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .user_agent(&self.config.user_agent)
@@ -277,19 +321,24 @@ async fn while_it_moves<T>(
 }
 
 fn redirect_target(answer: &Answer, verified_later: bool) -> Result<Url> {
-    let refused = |reason: String| Error::Redirect { url: shown(answer.url()), reason };
     let location = answer
         .headers()
         .get(LOCATION)
         .and_then(|value| value.to_str().ok())
-        .ok_or_else(|| refused(format!("{} response missing Location header", answer.status().as_u16())))?;
-    let mut target =
-        answer.url().join(location).map_err(|error| refused(format!("invalid redirect to {location:?}: {error}")))?;
+        .ok_or_else(|| format!("{} response missing Location header", answer.status().as_u16()));
+    location
+        .and_then(|location| target_of(answer.url(), location, verified_later))
+        .map_err(|reason| Error::Redirect { url: shown(answer.url()), reason })
+}
+
+/// Returns where a redirect leads, or why it is not followed.
+fn target_of(from: &Url, location: &str, verified_later: bool) -> Result<Url, String> {
+    let mut target = from.join(location).map_err(|error| format!("invalid redirect to {location:?}: {error}"))?;
     if !matches!(target.scheme(), "http" | "https") {
-        return Err(refused(format!("redirect to {:?}, which is neither http nor https", target.scheme())));
+        return Err(format!("redirect to {:?}, which is neither http nor https", target.scheme()));
     }
-    if answer.url().scheme() == "https" && target.scheme() == "http" && !verified_later {
-        return Err(refused("redirect from https to http".to_owned()));
+    if from.scheme() == "https" && target.scheme() == "http" && !verified_later {
+        return Err("redirect from https to http".to_owned());
     }
     // User info in a redirect would become credentials that nobody stored.
     let _ = target.set_username("");
@@ -342,5 +391,27 @@ impl Resolve for SystemResolver {
             let addresses: Vec<SocketAddr> = addresses.collect();
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_keep_to_the_rules() {
+        let from = |scheme: &str| Url::parse(&format!("{scheme}://r.example/v2/a/blobs/x")).unwrap();
+        for (scheme, location, verified_later, expected) in [
+            ("https", "/other", false, Ok("https://r.example/other")),
+            ("https", "https://user:secret@s.example/x?sig=1", false, Ok("https://s.example/x?sig=1")),
+            ("https", "http://s.example/x", false, Err("redirect from https to http")),
+            ("https", "http://s.example/x", true, Ok("http://s.example/x")),
+            ("http", "http://s.example/x", false, Ok("http://s.example/x")),
+            ("https", "file:///etc/passwd", true, Err("redirect to \"file\", which is neither http nor https")),
+            ("https", "https://", true, Err("invalid redirect to \"https://\": empty host")),
+        ] {
+            let found = target_of(&from(scheme), location, verified_later).map(|url| url.to_string());
+            assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned), "{scheme} {location}");
+        }
     }
 }

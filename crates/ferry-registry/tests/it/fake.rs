@@ -21,6 +21,14 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
+#[path = "fake/writing.rs"]
+mod writing;
+
+use writing::{put_manifest, uploads};
+
+/// A status, and what `Retry-After` says with it.
+pub(crate) type Failing = (u16, Option<&'static str>);
+
 type Body = BoxBody<Bytes, io::Error>;
 
 /// Which of the three servers a request came to.
@@ -50,13 +58,13 @@ pub(crate) struct Seen {
 #[derive(Default)]
 pub(crate) struct Faults {
     /// Statuses of the next manifest requests, before any is served; with them a `Retry-After`.
-    pub(crate) manifests: VecDeque<(u16, Option<&'static str>)>,
+    pub(crate) manifests: VecDeque<Failing>,
     /// Statuses of the next token requests.
-    pub(crate) tokens: VecDeque<u16>,
+    pub(crate) tokens: VecDeque<Failing>,
     /// The token server refuses everybody with this body.
     pub(crate) token_refusal: Option<&'static str>,
     /// Statuses of the next storage requests.
-    pub(crate) storage: VecDeque<u16>,
+    pub(crate) storage: VecDeque<Failing>,
     /// How many of the next storage bodies end after half of what is left.
     pub(crate) cuts: u32,
     /// The same, for bodies that are not small.
@@ -90,7 +98,23 @@ pub(crate) struct Faults {
     /// Uploads that broke off are forgotten.
     pub(crate) forgetful: bool,
     /// Statuses of the next requests that begin an upload.
-    pub(crate) uploads: VecDeque<u16>,
+    pub(crate) uploads: VecDeque<Failing>,
+    /// Statuses of the next requests that bring bytes of an upload.
+    pub(crate) sent: VecDeque<Failing>,
+    /// Statuses of the next manifests that are written.
+    pub(crate) put_manifests: VecDeque<Failing>,
+    /// More bytes than this are not taken at once.
+    pub(crate) most_sent: Option<usize>,
+    /// Manifests stop after their first byte.
+    pub(crate) stalled_manifests: bool,
+    /// Token servers accept a request and say nothing.
+    pub(crate) silent_tokens: bool,
+    /// Manifests are redirected to the storage's origin.
+    pub(crate) manifests_elsewhere: bool,
+    /// A header of so many bytes comes with every manifest.
+    pub(crate) long_head: Option<usize>,
+    /// A connection that brings a whole blob is slow.
+    pub(crate) trickle: bool,
     /// Bytes of an upload go to the storage's origin.
     pub(crate) uploads_elsewhere: bool,
     /// Blobs wait for this many permits before they are sent.
@@ -122,10 +146,15 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(crate) async fn start() -> Self {
+        Self::start_at(["127.0.0.1"; 3]).await
+    }
+
+    /// As [`Fake::start`], with these addresses for registry, tokens and storage.
+    pub(crate) async fn start_at(hosts: [&str; 3]) -> Self {
         let state = Arc::new(State::default());
         let mut addresses = Vec::new();
-        for origin in [Origin::Registry, Origin::Token, Origin::Storage] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (origin, host) in [Origin::Registry, Origin::Token, Origin::Storage].into_iter().zip(hosts) {
+            let listener = TcpListener::bind((host, 0)).await.unwrap();
             addresses.push(listener.local_addr().unwrap());
             tokio::spawn(serve(listener, origin, Arc::clone(&state)));
         }
@@ -264,6 +293,7 @@ async fn answer(origin: Origin, state: Arc<State>, request: Request<Incoming>) -
     }
     Ok(match origin {
         Origin::Registry => registry(&state, &seen),
+        Origin::Token if state.faults.lock().unwrap().silent_tokens => std::future::pending().await,
         Origin::Token => token(&state),
         Origin::Storage => storage(&state, &seen).await,
     })
@@ -287,7 +317,7 @@ fn registry(state: &State, seen: &Seen) -> Response<Body> {
         return plain(if there { 200 } else { 404 }, "");
     }
     if seen.method == "PUT" {
-        return put_manifest(state, seen, path);
+        return put_manifest(state, &mut faults, seen, path);
     }
     if let Some((_, digest)) = path.split_once("/blobs/") {
         let target = if faults.redirect_loop {
@@ -303,114 +333,42 @@ fn registry(state: &State, seen: &Seen) -> Response<Body> {
     if faults.no_head && seen.method == "HEAD" {
         return plain(405, "");
     }
-    if let Some((status, retry_after)) = faults.manifests.pop_front() {
-        let mut response = Response::builder().status(status).header("ratelimit-limit", "100;w=21600");
-        if let Some(value) = retry_after {
-            response = response.header("retry-after", value);
-        }
-        let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"}]}"#;
-        return response.body(full(if seen.method == "HEAD" { "" } else { body })).unwrap();
+    if faults.manifests_elsewhere {
+        let target = format!("http://{storage}{}", seen.path);
+        return Response::builder().status(307).header("location", target).body(full("")).unwrap();
     }
+    if let Some((status, retry_after)) = faults.manifests.pop_front() {
+        let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"}]}"#;
+        return failed(status, retry_after, if seen.method == "HEAD" { "" } else { body });
+    }
+    manifest(state, &faults, seen, path)
+}
+
+fn manifest(state: &State, faults: &Faults, seen: &Seen, path: &str) -> Response<Body> {
     let manifests = state.manifests.lock().unwrap();
     let Some((kind, bytes)) = manifests.get(path) else {
         return plain(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#);
     };
     let digest = faults.digest_header.clone().unwrap_or_else(|| Digest::sha256(bytes).to_string());
-    Response::builder()
+    let mut response = Response::builder()
         .header("content-type", faults.content_type.unwrap_or(kind))
         .header("docker-content-digest", digest)
         .header("content-length", bytes.len())
         .header("ratelimit-limit", "100;w=21600")
-        .header("set-cookie", "tracking=1")
-        .body(if seen.method == "HEAD" { full("") } else { full(bytes.clone()) })
-        .unwrap()
-}
-
-fn uploads(state: &State, faults: &mut Faults, seen: &Seen, repository: &str, upload: &str) -> Response<Body> {
-    let query: HashMap<String, String> = seen
-        .query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(key, value)| (key.to_owned(), value.replace("%3A", ":").replace("%2F", "/")))
-        .collect();
-    let mut all = state.uploads.lock().unwrap();
-    let [host, _, storage] = state.addresses.lock().unwrap().unwrap();
-    let place = |id: usize| {
-        let at = if faults.uploads_elsewhere { storage } else { host };
-        format!("http://{at}/v2/{repository}/blobs/uploads/{id}?_state=x")
-    };
-    if seen.method == "POST" {
-        if let Some(status) = faults.uploads.pop_front() {
-            return plain(
-                status,
-                r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#,
-            );
-        }
-        if let (Some(digest), Some(from)) = (query.get("mount"), query.get("from")) {
-            let mut pushed = state.pushed.lock().unwrap();
-            if pushed.contains(&format!("{from}/blobs/{digest}")) {
-                pushed.insert(format!("{repository}/blobs/{digest}"));
-                return plain(201, "");
-            }
-        }
-        let id = all.len() + 1;
-        all.insert(id, Vec::new());
-        return Response::builder().status(202).header("location", place(id)).body(full("")).unwrap();
-    }
-    let id: usize = upload.parse().unwrap();
-    let Some(bytes) = all.get_mut(&id) else {
-        return plain(
-            404,
-            r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"blob upload unknown to registry"}]}"#,
-        );
-    };
-    if seen.method == "GET" {
-        let range = format!("0-{}", bytes.len().saturating_sub(1));
-        return Response::builder()
-            .status(204)
-            .header("location", place(id))
-            .header("range", range)
-            .body(full(""))
-            .unwrap();
-    }
-    if let Some(range) = &seen.content_range
-        && range.split('-').next().unwrap() != bytes.len().to_string()
-    {
-        return plain(416, "");
-    }
-    bytes.extend_from_slice(&seen.bytes);
-    if seen.method == "PATCH" {
-        return Response::builder().status(202).header("location", place(id)).body(full("")).unwrap();
-    }
-    let bytes = Bytes::from(all.remove(&id).unwrap());
-    let digest = Digest::sha256(&bytes).to_string();
-    if query["digest"] != digest {
-        return plain(
-            400,
-            r#"{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}"#,
-        );
-    }
-    state.pushed.lock().unwrap().insert(format!("{repository}/blobs/{digest}"));
-    state.blobs.lock().unwrap().insert(digest, bytes);
-    plain(201, "")
-}
-
-fn put_manifest(state: &State, seen: &Seen, path: &str) -> Response<Body> {
-    let (repository, _) = path.split_once("/manifests/").unwrap();
-    let value: serde_json::Value = serde_json::from_slice(&seen.bytes).unwrap();
-    let kind = value["mediaType"].as_str().unwrap_or(media_type::OCI_MANIFEST).to_owned();
-    let parts = value["layers"].as_array().into_iter().flatten().chain(value.get("config"));
-    for part in parts {
-        let blob = format!("{repository}/blobs/{}", part["digest"].as_str().unwrap());
-        if !state.pushed.lock().unwrap().contains(&blob) {
-            return plain(404, r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#);
+        .header("set-cookie", "tracking=1");
+    if let Some(length) = faults.long_head {
+        for number in 0..length / 1000 {
+            response = response.header(format!("x-filler-{number}"), "x".repeat(980));
         }
     }
-    let digest = Digest::sha256(&seen.bytes);
-    let mut manifests = state.manifests.lock().unwrap();
-    manifests.insert(path.to_owned(), (kind.clone(), seen.bytes.clone()));
-    manifests.insert(format!("{repository}/manifests/{digest}"), (kind, seen.bytes.clone()));
-    plain(201, "")
+    if seen.method == "HEAD" {
+        return response.body(full("")).unwrap();
+    }
+    if faults.stalled_manifests {
+        let body = stream::iter([Ok(Frame::data(bytes.slice(..1)))]).chain(stream::pending());
+        return response.body(BodyExt::boxed(StreamBody::new(body))).unwrap();
+    }
+    response.body(full(bytes.clone())).unwrap()
 }
 
 /// Pages of one tag each.
@@ -472,8 +430,8 @@ fn unauthorized(state: &State, faults: &mut Faults, seen: &Seen) -> Option<Respo
 
 fn token(state: &State) -> Response<Body> {
     let mut faults = state.faults.lock().unwrap();
-    if let Some(status) = faults.tokens.pop_front() {
-        return plain(status, "");
+    if let Some((status, retry_after)) = faults.tokens.pop_front() {
+        return failed(status, retry_after, "");
     }
     if let Some(refusal) = faults.token_refusal {
         return plain(401, refusal);
@@ -494,6 +452,9 @@ async fn storage(state: &State, seen: &Seen) -> Response<Body> {
     {
         return uploads(state, &mut state.faults.lock().unwrap(), seen, repository, upload);
     }
+    if let Some(path) = seen.path.strip_prefix("/v2/") {
+        return manifest(state, &state.faults.lock().unwrap(), seen, path);
+    }
     let digest = seen.path.trim_start_matches('/');
     let Some(bytes) = state.blobs.lock().unwrap().get(digest).cloned() else { return plain(404, "") };
     let hold = state.faults.lock().unwrap().hold_blobs.clone();
@@ -501,17 +462,18 @@ async fn storage(state: &State, seen: &Seen) -> Response<Body> {
         hold.acquire().await.unwrap().forget();
     }
     let mut faults = state.faults.lock().unwrap();
-    if let Some(status) = faults.storage.pop_front() {
-        return plain(status, "");
+    if let Some((status, retry_after)) = faults.storage.pop_front() {
+        return failed(status, retry_after, "");
     }
-    let offset: usize = match &seen.range {
-        Some(range) if !faults.no_ranges => range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap(),
-        _ => 0,
-    };
-    let rest = bytes.slice(offset..);
+    let range = seen.range.as_ref().filter(|_| !faults.no_ranges).map(|range| {
+        let (first, last) = range.trim_start_matches("bytes=").split_once('-').unwrap();
+        (first.parse::<usize>().unwrap(), last.parse::<usize>().map_or(bytes.len(), |last| last + 1))
+    });
+    let (begin, end) = range.unwrap_or((0, bytes.len()));
+    let rest = bytes.slice(begin..end);
     let mut response = Response::builder();
-    if offset > 0 {
-        let range = format!("bytes {offset}-{}/{}", bytes.len() - 1, bytes.len());
+    if range.is_some() {
+        let range = format!("bytes {begin}-{}/{}", end - 1, bytes.len());
         response = response.status(StatusCode::PARTIAL_CONTENT).header("content-range", range);
     }
     if faults.endless {
@@ -521,6 +483,15 @@ async fn storage(state: &State, seen: &Seen) -> Response<Body> {
     let half = rest.len() / 2;
     let sent = &state.bytes_sent;
     let response = response.header("content-length", rest.len());
+    if faults.trickle && range.is_none() {
+        let pieces: Vec<Bytes> =
+            (0..rest.len()).step_by(2000).map(|at| rest.slice(at..rest.len().min(at + 2000))).collect();
+        let body = stream::iter(pieces).then(|piece| async move {
+            tokio::time::sleep(Duration::from_millis(4)).await;
+            Ok(Frame::data(piece))
+        });
+        return response.body(BodyExt::boxed(StreamBody::new(body))).unwrap();
+    }
     if faults.stall {
         let body = stream::iter([Ok(Frame::data(rest.slice(..half)))]).chain(stream::pending());
         return response.body(BodyExt::boxed(StreamBody::new(body))).unwrap();
@@ -543,6 +514,14 @@ async fn storage(state: &State, seen: &Seen) -> Response<Body> {
     }
     sent.fetch_add(rest.len() as u64, std::sync::atomic::Ordering::SeqCst);
     response.body(full(rest)).unwrap()
+}
+
+fn failed(status: u16, retry_after: Option<&str>, body: &str) -> Response<Body> {
+    let mut response = Response::builder().status(status).header("ratelimit-limit", "100;w=21600");
+    if let Some(value) = retry_after {
+        response = response.header("retry-after", value);
+    }
+    response.body(full(body.to_owned())).unwrap()
 }
 
 fn plain(status: u16, body: &str) -> Response<Body> {

@@ -3,6 +3,8 @@
 mod fake;
 mod pull;
 mod push;
+mod ranges;
+mod rules;
 mod trouble;
 mod user;
 
@@ -20,7 +22,7 @@ fn client() -> Client {
 
 fn config() -> ClientConfig {
     ClientConfig {
-        certificates: None,
+        certificates: Vec::new(),
         retry: RetryPolicy { first_wait: Duration::from_millis(2), ..RetryPolicy::default() },
         timeouts: Timeouts { stall: Duration::from_millis(300), ..Timeouts::default() },
         ..ClientConfig::default()

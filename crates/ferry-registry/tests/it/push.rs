@@ -12,9 +12,16 @@ use crate::{client, reference, user};
 
 const SIZE: usize = 400_000;
 
-struct Bytes(Vec<u8>);
+/// Bytes to send.
+pub(crate) struct Content(Vec<u8>);
 
-impl BlobSource for Bytes {
+impl Content {
+    pub(crate) fn of(bytes: &[u8]) -> Arc<Self> {
+        Arc::new(Self(bytes.to_vec()))
+    }
+}
+
+impl BlobSource for Content {
     fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send>> {
         Ok(Box::new(Cursor::new(self.0[usize::try_from(offset).unwrap()..].to_vec())))
     }
@@ -33,7 +40,7 @@ async fn send(repository: &Repository, blob: &Descriptor, bytes: Vec<u8>, from: 
     let sent = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&sent);
     let note = Arc::new(move |at| count.store(at, Ordering::SeqCst));
-    let pushed = repository.push_blob(blob, Some(Arc::new(Bytes(bytes))), from, note).await?;
+    let pushed = repository.push_blob(blob, Some(Arc::new(Content(bytes))), from, note).await?;
     Ok((pushed, sent.load(Ordering::SeqCst)))
 }
 
@@ -96,7 +103,7 @@ async fn an_upload_that_breaks_off_goes_on_where_it_was() {
 async fn an_upload_that_the_registry_forgot_starts_anew() {
     let fake = Fake::start().await;
     fake.fault(|faults| (faults.upload_cuts, faults.forgetful) = (1, true));
-    fake.fault(|faults| faults.uploads.extend([503, 429]));
+    fake.fault(|faults| faults.uploads.extend([(503, None), (429, None)]));
     let (blob, bytes) = content();
     let repository = writable(&fake, "to:1");
     assert_eq!(send(&repository, &blob, bytes, None).await.unwrap().0, Pushed::Uploaded);
@@ -118,7 +125,7 @@ async fn credentials_stay_at_home_when_uploads_go_elsewhere() {
 async fn refusals_are_final_and_say_why() {
     let fake = Fake::start().await;
     let (blob, bytes) = content();
-    fake.fault(|faults| faults.uploads.push_back(403));
+    fake.fault(|faults| faults.uploads.push_back((403, None)));
     let refused = send(&writable(&fake, "to:1"), &blob, bytes.clone(), None).await.unwrap_err();
     assert_eq!(refused.messages()[0].text(), "requested access to the resource is denied");
     fake.fault(|faults| faults.denied = true);
@@ -131,4 +138,25 @@ async fn refusals_are_final_and_say_why() {
     fake.fault(|faults| faults.denied = false);
     let refused = send(&writable(&fake, "to:1"), &wrong, bytes, None).await.unwrap_err();
     assert_eq!(refused.messages()[0].code, "DIGEST_INVALID");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_takes_little_at_once_gets_chunks() {
+    let fake = Fake::start().await;
+    fake.fault(|faults| faults.most_sent = Some(1_100_000));
+    let bytes: Vec<u8> = (0..3_500_000u32).map(|number| (number / 5) as u8).collect();
+    let blob = Descriptor::new(media_type::OCI_LAYER_GZIP, Digest::sha256(&bytes), bytes.len() as u64);
+    let repository = writable(&fake, "to:1");
+    assert_eq!(send(&repository, &blob, bytes, None).await.unwrap().0, Pushed::Uploaded);
+    let chunks: Vec<String> = fake.seen().into_iter().filter_map(|seen| seen.content_range).collect();
+    assert_eq!(
+        chunks[chunks.len() - 4..],
+        ["0-1048575", "1048576-2097151", "2097152-3145727", "3145728-3499999"],
+        "{chunks:?}"
+    );
+    // One that takes even less is not to be helped.
+    fake.fault(|faults| faults.most_sent = Some(1000));
+    let (other, bytes) = content();
+    let refused = send(&repository, &other, bytes, None).await.unwrap_err();
+    assert!(refused.to_string().contains("413"), "{refused}");
 }

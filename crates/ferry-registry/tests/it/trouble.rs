@@ -17,8 +17,8 @@ async fn passing_failures_are_ridden_out() {
     let layer = fake.blob(media_type::OCI_LAYER_GZIP, BODY);
     fake.fault(|faults| {
         faults.manifests.extend([(503, None), (503, None), (429, Some("0")), (429, Some("0"))]);
-        faults.tokens.extend([500, 502]);
-        faults.storage.extend([503, 504]);
+        faults.tokens.extend([(500, None), (502, None)]);
+        faults.storage.extend([(503, None), (504, None)]);
     });
     let (reference, repository) = open(&fake, "a:1");
     assert_eq!(repository.resolve(&reference).await.unwrap(), image);
@@ -100,7 +100,7 @@ async fn denied_repositories_are_told() {
 #[tokio::test]
 async fn refused_passwords_are_told() {
     let fake = Fake::start().await;
-    fake.fault(|faults| faults.tokens.push_back(401));
+    fake.fault(|faults| faults.tokens.push_back((401, None)));
     let reference = Reference::parse(&format!("{}/a:1", fake.host)).unwrap();
     let error = client().repository(&reference, Some(user())).unwrap().resolve(&reference).await.unwrap_err();
     assert_eq!(error.to_string(), "failed to authorize: failed to fetch oauth token");

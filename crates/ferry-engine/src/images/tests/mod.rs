@@ -34,7 +34,7 @@ struct Service {
 
 fn client_config() -> ClientConfig {
     ClientConfig {
-        certificates: None,
+        certificates: Vec::new(),
         retry: RetryPolicy { first_wait: Duration::from_millis(2), ..RetryPolicy::default() },
         timeouts: Timeouts { stall: Duration::from_secs(5), ..Timeouts::default() },
         ..ClientConfig::default()
