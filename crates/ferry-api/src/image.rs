@@ -345,6 +345,19 @@ pub struct AuthConfig {
     pub registrytoken: String,
 }
 
+/// How the registry of one pull or push is reached, where that differs from what the daemon has been told: in the header
+/// `X-Ferry-Registry-Access`, which Docker does not know, as base64 of this JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegistryAccess {
+    /// Without TLS.
+    #[serde(skip_serializing_if = "is_default")]
+    pub plain_http: bool,
+    /// PEM of authorities that are believed besides those that the daemon believes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub authorities: String,
+}
+
 impl std::fmt::Debug for AuthConfig {
     /// Shows no secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -2,11 +2,13 @@
 
 use std::io;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
 use ferry_api::filters::Filters;
 use ferry_api::image::{
-    AuthConfig, AuthResponse, DeleteItem, DistributionInspect, HistoryItem, ImportOptions, PruneReport, SearchResult,
-    Summary,
+    AuthConfig, AuthResponse, DeleteItem, DistributionInspect, HistoryItem, ImportOptions, PruneReport, RegistryAccess,
+    SearchResult, Summary,
 };
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method};
@@ -22,19 +24,34 @@ impl Client {
     ///
     /// # Errors
     /// 404 for an unknown image, 500 for a registry that cannot be reached.
-    pub async fn image_pull(&self, repository: &str, tag: &str, platform: &str, auth: &str) -> Result<ByteStream> {
+    pub async fn image_pull(
+        &self,
+        repository: &str,
+        tag: &str,
+        platform: &str,
+        auth: &str,
+        access: &RegistryAccess,
+    ) -> Result<ByteStream> {
         let query = Query::new().with("fromImage", repository).with_text("tag", tag).with_text("platform", platform);
-        self.stream(Method::POST, "/images/create", &query, auth_header(auth)?, Payload::empty()).await
+        let headers = registry_headers(auth, access)?;
+        self.stream(Method::POST, "/images/create", &query, headers, Payload::empty()).await
     }
 
     /// API: `POST /images/{name}/push`; without a tag every tag is pushed. `auth` is the ready `X-Registry-Auth` value.
     ///
     /// # Errors
     /// 400 for the name; everything later is told in the stream.
-    pub async fn image_push(&self, repository: &str, tag: &str, platform: &str, auth: &str) -> Result<ByteStream> {
+    pub async fn image_push(
+        &self,
+        repository: &str,
+        tag: &str,
+        platform: &str,
+        auth: &str,
+        access: &RegistryAccess,
+    ) -> Result<ByteStream> {
         let query = Query::new().with("tag", tag).with_text("platform", platform);
         let path = format!("/images/{}/push", segment(repository));
-        self.stream(Method::POST, &path, &query, auth_header(auth)?, Payload::empty()).await
+        self.stream(Method::POST, &path, &query, registry_headers(auth, access)?, Payload::empty()).await
     }
 
     /// API: `GET /images/search`
@@ -206,6 +223,17 @@ fn auth_header(auth: &str) -> Result<HeaderMap> {
     if !auth.is_empty() {
         let value = HeaderValue::from_str(auth).map_err(|error| Error::Decode(error.to_string()))?;
         headers.insert("x-registry-auth", value);
+    }
+    Ok(headers)
+}
+
+/// The headers of a request that goes on to a registry; how it is reached is said only where that differs.
+fn registry_headers(auth: &str, access: &RegistryAccess) -> Result<HeaderMap> {
+    let mut headers = auth_header(auth)?;
+    if *access != RegistryAccess::default() {
+        let json = serde_json::to_vec(access).map_err(|error| Error::Decode(error.to_string()))?;
+        let value = HeaderValue::from_str(&URL_SAFE.encode(json)).map_err(|error| Error::Decode(error.to_string()))?;
+        headers.insert("x-ferry-registry-access", value);
     }
     Ok(headers)
 }

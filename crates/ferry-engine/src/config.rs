@@ -1,5 +1,6 @@
 //! What an engine is started with; parsed and validated by the daemon, passed down as values.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,8 +24,6 @@ pub struct EngineConfig {
     pub netd_program: PathBuf,
     /// The default bridge.
     pub bridge: BridgeConfig,
-    /// `registry`: mirrors by registry, or by `*.suffix` or `*`.
-    pub registries: IndexMap<String, RegistrySettings>,
     /// What can change while the engine runs.
     pub live: LiveSettings,
     /// Proxies of the daemon's environment.
@@ -70,8 +69,12 @@ pub struct Live {
     pub labels: Vec<String>,
     /// `registry-mirrors`, URLs, tried in order for Docker Hub.
     pub registry_mirrors: Vec<String>,
+    /// `registry`: mirrors by registry, or by `*.suffix` or `*`.
+    pub registries: IndexMap<String, RegistrySettings>,
     /// `insecure-registries`: `host[:port]` or CIDR.
     pub insecure_registries: Vec<String>,
+    /// `registry-timeout`: seconds without progress after which a transfer ends.
+    pub registry_timeout_s: u64,
     /// Containers run on without the daemon.
     pub live_restore: bool,
     /// Seconds that containers get on shutdown of the host.
@@ -140,10 +143,18 @@ impl SeccompDefault {
 }
 
 /// What is configured for one registry.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct RegistrySettings {
     /// URLs asked before it, in order; a URL may carry the user and password for its host.
     pub mirrors: Vec<String>,
+}
+
+impl fmt::Debug for RegistrySettings {
+    /// Shows no secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = |url: &String| url.rsplit('@').next().unwrap_or_default().to_owned();
+        f.debug_struct("RegistrySettings").field("mirrors", &self.mirrors.iter().map(host).collect::<Vec<_>>()).finish()
+    }
 }
 
 /// Real-time budget of a cgroup, in microseconds; 0 leaves it as it is.

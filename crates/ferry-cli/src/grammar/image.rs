@@ -3,10 +3,13 @@
 //! Data alone; what a flag means stands in `commands`.
 
 use super::{
-    Args, Command,
+    Args, Command, Flag,
     Kind::{Bool, List, Strings, Text},
-    flag,
+    flag, own,
 };
+
+const PLAIN_HTTP: Flag = own("plain-http", Bool, "", "Speak to the registry without TLS");
+const TLS_CA: Flag = own("tls-ca", Text, "file", "Trust this certificate authority (PEM) too");
 
 /// `image history`
 pub(crate) static IMAGE_HISTORY: Command = Command {
@@ -157,8 +160,10 @@ pub(crate) static IMAGE_PULL: Command = Command {
     flags: &[
         flag("all-tags", 'a', Bool, "", "Download all tagged images in the repository"),
         flag("disable-content-trust", '\0', Bool, "", "Skip image verification (default true)"),
+        PLAIN_HTTP,
         flag("platform", '\0', Text, "string", "Set platform if server is multi-platform capable"),
         flag("quiet", 'q', Bool, "", "Suppress verbose output"),
+        TLS_CA,
     ],
 };
 
@@ -174,6 +179,7 @@ pub(crate) static IMAGE_PUSH: Command = Command {
     flags: &[
         flag("all-tags", 'a', Bool, "", "Push all tags of an image to the repository"),
         flag("disable-content-trust", '\0', Bool, "", "Skip image signing (default true)"),
+        PLAIN_HTTP,
         flag(
             "platform",
             '\0',
@@ -182,6 +188,7 @@ pub(crate) static IMAGE_PUSH: Command = Command {
             "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
         ),
         flag("quiet", 'q', Bool, "", "Suppress verbose output"),
+        TLS_CA,
     ],
 };
 

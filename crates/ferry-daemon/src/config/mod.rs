@@ -6,6 +6,7 @@
 mod help;
 mod options;
 mod parse;
+mod registries;
 mod resolve;
 
 use std::path::PathBuf;

@@ -446,6 +446,13 @@ pub(crate) const OPTIONS: &[Spec] = &[
     built("raw-logs", "raw-logs", Kind::Bool, "", "Full timestamps without ANSI coloring"),
     built("", "registry", Kind::Object, "", "Settings by registry: mirrors"),
     built("registry-mirror", "registry-mirrors", Kind::List, "list", "Preferred registry mirror"),
+    built(
+        "registry-timeout",
+        "registry-timeout",
+        Kind::Int,
+        "int",
+        "Seconds without progress after which a transfer from or to a registry ends (default 60)",
+    ),
     short(
         'r',
         inert(

@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::parse::{Setting, Settings};
-use super::{ConfigError, DEFAULT_SOCKET};
+use super::{ConfigError, DEFAULT_SOCKET, registries};
 use crate::server::listen::Address;
 use crate::server::tls::TlsFiles;
 
@@ -68,7 +68,6 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         netd_program: libexec.join("ferry-netd"),
         logger_program: libexec.join("ferry-logger"),
         bridge: bridge_config(read)?,
-        registries: read.registries()?,
         live: LiveSettings::new(live_settings(read, debug)?),
         proxies: read.proxies()?,
         log_driver: read.text("log-driver", "json-file"),
@@ -103,8 +102,10 @@ fn live_settings(read: &Reader<'_>, debug: bool) -> Result<Live, ConfigError> {
     Ok(Live {
         debug,
         labels: read.labels()?,
-        registry_mirrors: read.list("registry-mirror"),
-        insecure_registries: read.list("insecure-registry"),
+        registry_mirrors: read.checked("registry-mirror", registries::mirror)?,
+        registries: read.registries()?,
+        insecure_registries: read.checked("insecure-registry", registries::insecure)?,
+        registry_timeout_s: read.positive("registry-timeout", 60)? as u64,
         live_restore: read.flag("live-restore", true),
         shutdown_timeout_s: read.number("shutdown-timeout", 15),
         max_concurrent_downloads: read.positive("max-concurrent-downloads", 3)?,
@@ -131,6 +132,8 @@ pub(super) fn reload(before: &Live, merged: &Settings, in_file: &Settings) -> Re
         labels: pick(says("label"), new.labels, &before.labels),
         registry_mirrors: pick(says("registry-mirror"), new.registry_mirrors, &before.registry_mirrors),
         insecure_registries: pick(says("insecure-registry"), new.insecure_registries, &before.insecure_registries),
+        registries: pick(says("registry"), new.registries, &before.registries),
+        registry_timeout_s: pick(says("registry-timeout"), new.registry_timeout_s, &before.registry_timeout_s),
         live_restore: pick(says("live-restore"), new.live_restore, &before.live_restore),
         shutdown_timeout_s: pick(says("shutdown-timeout"), new.shutdown_timeout_s, &before.shutdown_timeout_s),
         default_runtime: pick(says("default-runtime"), new.default_runtime, &before.default_runtime),
@@ -323,20 +326,17 @@ impl Reader<'_> {
 
     fn registries(&self) -> Result<IndexMap<String, RegistrySettings>, ConfigError> {
         let Some(Setting::Object(value)) = self.0.get("registry") else { return Ok(IndexMap::new()) };
-        let wrong = |name: &str, reason: &str| bad("registry", name, reason);
-        let Value::Object(all) = value else { return Err(wrong("", "it must be an object of registries")) };
-        let mut registries = IndexMap::new();
-        for (name, settings) in all {
-            let Value::Object(settings) = settings else { return Err(wrong(name, "it must be an object")) };
-            if let Some(unknown) = settings.keys().find(|key| *key != "mirrors") {
-                return Err(wrong(name, &format!("it has no setting {unknown:?}; there is `mirrors`")));
-            }
-            let listed = settings.get("mirrors").and_then(Value::as_array).cloned().unwrap_or_default();
-            let mirrors = listed.iter().map(|mirror| mirror.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
-            let mirrors = mirrors.ok_or_else(|| wrong(name, "`mirrors` must be a list of URLs"))?;
-            registries.insert(name.clone(), RegistrySettings { mirrors });
-        }
-        Ok(registries)
+        registries::by_name(value).map_err(|(name, reason)| bad("registry", &name, reason))
+    }
+
+    /// Checks and rewrites each entry of a list; a failure says what is wrong in Docker's words.
+    fn checked(
+        &self,
+        name: &'static str,
+        check: impl Fn(&str) -> Result<String, String>,
+    ) -> Result<Vec<String>, ConfigError> {
+        let check = |text: &String| check(text).map_err(|reason| bad(name, text, reason));
+        self.list(name).iter().map(check).collect()
     }
 
     fn runtimes(&self) -> Result<IndexMap<String, ForeignRuntime>, ConfigError> {

@@ -7,12 +7,12 @@ use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use ferry_api::image::AuthConfig;
+use ferry_api::image::{AuthConfig, RegistryAccess};
 use ferry_api::json;
 use ferry_api::stream::JsonMessage;
 use ferry_api::version::Reply;
 use ferry_engine::images::{
-    AttestationOptions, Credentials, ImportRequest, JsonMessageStream, ListOptions, PullRequest, PushRequest,
+    Access, AttestationOptions, Credentials, ImportRequest, JsonMessageStream, ListOptions, PullRequest, PushRequest,
 };
 use ferry_spec::Platform;
 use futures_util::{Stream, TryStreamExt};
@@ -86,6 +86,7 @@ async fn create(call: Call) -> Outcome {
                 tag: call.query.non_empty("tag").map(str::to_owned),
                 platform,
                 auth: credentials(call.header("x-registry-auth")),
+                access: access(call.header("x-ferry-registry-access"))?,
             };
             let progress = call.app.engine.images.pull(request).await?;
             Ok(progress_stream(call, progress))
@@ -226,6 +227,7 @@ async fn push(call: Call) -> Outcome {
         tag: call.query.get("tag").to_owned(),
         platform,
         auth: credentials(call.header("x-registry-auth")),
+        access: access(call.header("x-ferry-registry-access"))?,
     };
     let progress = call.app.engine.images.push(request).await?;
     Ok(progress_stream(call, progress))
@@ -303,6 +305,19 @@ fn credentials(header: &str) -> Option<Credentials> {
     from_auth(json::from_slice(&bytes).ok()?)
 }
 
+/// Reads how the registry is to be reached.
+fn access(header: &str) -> Result<Access, ApiError> {
+    let header = header.trim();
+    if header.is_empty() {
+        return Ok(Access::default());
+    }
+    let bytes = BASE64.decode(header).ok();
+    let access: Option<RegistryAccess> = bytes.and_then(|bytes| json::from_slice(&bytes).ok());
+    let access =
+        access.ok_or_else(|| ApiError::invalid("X-Ferry-Registry-Access is not base64 of what it should hold"))?;
+    Ok(Access { plain_http: access.plain_http, authorities: access.authorities })
+}
+
 fn from_auth(auth: AuthConfig) -> Option<Credentials> {
     let (mut username, mut password) = (auth.username, auth.password);
     if username.is_empty() && !auth.auth.is_empty() {
@@ -333,6 +348,16 @@ mod tests {
             assert_eq!(found.server_address, "r.example");
         }
         assert!(credentials("").is_none() && credentials("???").is_none());
+    }
+
+    #[test]
+    fn an_access_is_read_or_refused() {
+        assert_eq!(access("").unwrap(), Access::default());
+        let read = access(&BASE64.encode(br#"{"plainHttp":true,"authorities":"PEM"}"#)).unwrap();
+        assert_eq!(read, Access { plain_http: true, authorities: "PEM".to_owned() });
+        for wrong in ["???", &BASE64.encode("{"), &BASE64.encode(r#"{"other":true}"#)] {
+            assert_eq!(access(wrong).unwrap_err().status, StatusCode::BAD_REQUEST);
+        }
     }
 
     #[test]

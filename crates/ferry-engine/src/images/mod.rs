@@ -41,8 +41,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
-use ferry_registry::{Client, ClientConfig, Mirrors, Proxies, RetryPolicy};
+use ferry_registry::{Client, ClientConfig, Mirrors, Proxies, RetryPolicy, Timeouts};
 use ferry_spec::{Digest, Index, Platform, Reference};
 use ferry_store::{ImageRecord, Live, Store};
 use tokio::sync::Semaphore;
@@ -55,7 +56,7 @@ pub use attestations::AttestationOptions;
 pub(crate) use body::Body;
 pub(crate) use changes::apply_to as apply_changes;
 pub(crate) use commit::{Commit, CommitName};
-pub use ferry_registry::Credentials;
+pub use ferry_registry::{Access, Credentials};
 pub use import::ImportRequest;
 pub use list::ListOptions;
 pub(crate) use list::parse_moment;
@@ -170,12 +171,13 @@ impl Images {
 fn client(config: &EngineConfig, live: &config::Live) -> Client {
     let mut mirrors = Mirrors::default();
     mirrors.add("docker.io", live.registry_mirrors.clone());
-    for (registry, settings) in &config.registries {
+    for (registry, settings) in &live.registries {
         mirrors.add(registry, settings.mirrors.clone());
     }
     Client::new(ClientConfig {
         mirrors,
         retry: RetryPolicy { tries: live.max_download_attempts, ..RetryPolicy::default() },
+        timeouts: Timeouts { stall: Duration::from_secs(live.registry_timeout_s.max(1)), ..Timeouts::default() },
         insecure: live.insecure_registries.clone(),
         proxies: Proxies {
             http: config.proxies.http.clone(),
@@ -190,6 +192,11 @@ impl Inner {
     /// The client in force.
     fn client(&self) -> Client {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The client in force, or one that reaches registries in another way.
+    fn client_with(&self, access: &Access) -> Result<Client> {
+        self.client().with_access(access).map_err(|error| Error::invalid(error.to_string()))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use ferry_api::stream::JsonMessage;
-use ferry_registry::{Client, Credentials, Repository};
+use ferry_registry::{Access, Client, Credentials, Repository};
 use ferry_spec::image::MAX_CONFIG_BYTES;
 use ferry_spec::{Descriptor, Document, ImageConfig, Manifest, Platform, Reference, media_type};
 use tokio::sync::mpsc;
@@ -34,6 +34,8 @@ pub struct PullRequest {
     pub platform: Option<Platform>,
     /// Who the user is towards the registry.
     pub auth: Option<Credentials>,
+    /// How the registry is reached, where that differs from the configuration.
+    pub access: Access,
 }
 
 /// What two requests must have in common to share a transfer.
@@ -42,6 +44,7 @@ pub(crate) struct TransferKey {
     reference: Reference,
     platform: Option<Platform>,
     auth: Option<Credentials>,
+    access: Access,
 }
 
 impl Images {
@@ -61,7 +64,8 @@ impl Images {
     /// Pulls every tag of a repository, one after the other.
     async fn pull_all(&self, repository: Reference, request: PullRequest) -> Result<JsonMessageStream> {
         let failed = |error| resolve_failed(&repository, error);
-        let remote = self.inner.client().repository(&repository, request.auth.clone()).map_err(failed)?;
+        let client = self.inner.client_with(&request.access)?;
+        let remote = client.repository(&repository, request.auth.clone()).map_err(failed)?;
         let tags = remote.tags().await.map_err(failed)?;
         let (sender, receiver) = mpsc::channel(ALL_TAGS_QUEUE);
         let images = self.clone();
@@ -93,13 +97,16 @@ impl Images {
             reference: wanted(&request.reference, request.tag.as_deref())?,
             platform: request.platform,
             auth: request.auth.filter(|auth| !auth.is_empty()),
+            access: request.access,
         };
-        let (transfer, stream) = self.join_or_start(key);
+        // What the request says of it may be unusable.
+        let client = self.inner.client_with(&key.access)?;
+        let (transfer, stream) = self.join_or_start(key, client);
         transfer.begun().await?;
         Ok(stream)
     }
 
-    fn join_or_start(&self, key: TransferKey) -> (Arc<Transfer>, JsonMessageStream) {
+    fn join_or_start(&self, key: TransferKey, client: Client) -> (Arc<Transfer>, JsonMessageStream) {
         let mut transfers = self.inner.transfers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(transfer) = transfers.get(&key)
             && let Some(stream) = transfer.follow()
@@ -111,7 +118,7 @@ impl Images {
         transfers.insert(key.clone(), Arc::clone(&transfer));
         let (inner, driven) = (Arc::clone(&self.inner), Arc::clone(&transfer));
         tokio::spawn(async move {
-            driven.drive(inner.pull(&key, &driven)).await;
+            driven.drive(inner.pull(&client, &key, &driven)).await;
             let mut transfers = inner.transfers.lock().unwrap_or_else(PoisonError::into_inner);
             if transfers.get(&key).is_some_and(|current| Arc::ptr_eq(current, &driven)) {
                 transfers.remove(&key);
@@ -151,11 +158,11 @@ fn wanted(name: &str, tag: Option<&str>) -> Result<Reference> {
 }
 
 impl Inner {
-    async fn pull(self: &Arc<Self>, key: &TransferKey, out: &Transfer) -> Result<()> {
+    async fn pull(self: &Arc<Self>, client: &Client, key: &TransferKey, out: &Transfer) -> Result<()> {
         let reference = &key.reference;
         let before = self.state().names.get(reference).map(|record| record.target.digest.clone());
         let hold = Hold::take(self);
-        let target = match self.resolve_remote(key).await {
+        let target = match resolve_remote(client, key).await {
             Ok((repository, target)) => {
                 self.fetch(&repository, &target, key, &hold, out).await?;
                 target
@@ -177,20 +184,6 @@ impl Inner {
         let status = if newer { "Downloaded newer image for" } else { "Image is up to date for" };
         out.say(line("", format!("Status: {status} {}", reference.familiar())));
         Ok(())
-    }
-
-    async fn resolve_remote(&self, key: &TransferKey) -> ferry_registry::Result<(Repository, Descriptor)> {
-        let patient: &Client = &self.client();
-        let impatient;
-        let client = if bundled::covers(&key.reference.to_string()) {
-            impatient = patient.with_connect_timeout(BUNDLED_PATIENCE);
-            &impatient
-        } else {
-            patient
-        };
-        let repository = client.repository(&key.reference, key.auth.clone())?;
-        let target = repository.resolve(&key.reference).await?;
-        Ok((repository, target))
     }
 
     /// Brings everything here that `target` needs on the wanted platform.
@@ -277,6 +270,19 @@ impl Inner {
         let store = self.store.clone();
         super::layers::blocking(move || store.put_blob(&bytes).map(drop).context("cannot store image content")).await
     }
+}
+
+async fn resolve_remote(patient: &Client, key: &TransferKey) -> ferry_registry::Result<(Repository, Descriptor)> {
+    let impatient;
+    let client = if bundled::covers(&key.reference.to_string()) {
+        impatient = patient.with_connect_timeout(BUNDLED_PATIENCE);
+        &impatient
+    } else {
+        patient
+    };
+    let repository = client.repository(&key.reference, key.auth.clone())?;
+    let target = repository.resolve(&key.reference).await?;
+    Ok((repository, target))
 }
 
 /// Reads a configuration and checks that it fits its manifest.

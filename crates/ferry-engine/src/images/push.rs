@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ferry_api::stream::{JsonMessage, Progress};
-use ferry_registry::{BlobSource, Credentials, Pushed, Repository};
+use ferry_registry::{Access, BlobSource, Client, Credentials, Pushed, Repository};
 use ferry_spec::manifest::MAX_MANIFEST_BYTES;
 use ferry_spec::{Descriptor, Digest, Document, Platform, Reference, media_type};
 use ferry_store::{ImageRecord, Lease, Store};
@@ -33,6 +33,8 @@ pub struct PushRequest {
     pub platform: Option<Platform>,
     /// Who the user is towards the registry.
     pub auth: Option<Credentials>,
+    /// How the registry is reached, where that differs from the configuration.
+    pub access: Access,
 }
 
 impl Images {
@@ -47,12 +49,13 @@ impl Images {
             "" => Reference::parse(&request.reference).map_err(|error| Error::invalid(error.to_string()))?,
             tag => super::names::parse_repo_and_tag(&request.reference, tag)?,
         };
+        let client = self.inner.client_with(&request.access)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
             let out = Out(sender.clone());
             let outcome = tokio::select! {
-                outcome = inner.push(&reference, &request, &out) => outcome,
+                outcome = inner.push(&client, &reference, &request, &out) => outcome,
                 () = sender.closed() => return,
             };
             if let Err(error) = outcome {
@@ -91,10 +94,16 @@ struct Cargo {
 struct Missing(Descriptor);
 
 impl Inner {
-    async fn push(self: &Arc<Self>, reference: &Reference, request: &PushRequest, out: &Out) -> Result<()> {
+    async fn push(
+        self: &Arc<Self>,
+        client: &Client,
+        reference: &Reference,
+        request: &PushRequest,
+        out: &Out,
+    ) -> Result<()> {
         out.say(line("", format!("The push refers to repository [{}]", reference.name()))).await;
         if reference.tag().is_some() || reference.digest().is_some() {
-            return self.push_one(reference, request, out).await;
+            return self.push_one(client, reference, request, out).await;
         }
         let all = self.tags_of(reference);
         if all.is_empty() {
@@ -102,12 +111,18 @@ impl Inner {
             return Err(Error::internal(format!("An image does not exist locally with the tag: {name}")));
         }
         for record in all {
-            self.push_one(&record.reference, request, out).await?;
+            self.push_one(client, &record.reference, request, out).await?;
         }
         Ok(())
     }
 
-    async fn push_one(self: &Arc<Self>, reference: &Reference, request: &PushRequest, out: &Out) -> Result<()> {
+    async fn push_one(
+        self: &Arc<Self>,
+        client: &Client,
+        reference: &Reference,
+        request: &PushRequest,
+        out: &Out,
+    ) -> Result<()> {
         let lease = Arc::new(self.store.lease());
         let record = self.state().names.get(reference).cloned();
         let record = record.ok_or_else(|| Error::not_found(format!("tag does not exist: {}", reference.familiar())))?;
@@ -119,8 +134,7 @@ impl Inner {
         let mut readable: Vec<String> = sources.values().cloned().collect();
         readable.sort();
         readable.dedup();
-        let remote = self
-            .client()
+        let remote = client
             .repository_to_write(reference, request.auth.clone(), &readable)
             .map_err(|error| push_failed(&error))?;
         let job = Job { inner: Arc::clone(self), remote, sources, out: out.clone(), _lease: lease };

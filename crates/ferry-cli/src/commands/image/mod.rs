@@ -14,16 +14,33 @@ pub(super) mod tag;
 use std::io;
 
 use bytes::Bytes;
+use ferry_api::image::RegistryAccess;
 use ferry_api::stream::JsonMessage;
 use ferry_client::ByteStream;
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::failure::{Failure, Result};
+use crate::flags::Parsed;
 use crate::output::{stderr_is_terminal, stderr_size, stdout_is_terminal, stdout_size};
 use crate::progress::Display;
 
 const CHUNK: usize = 256 * 1024;
+
+/// Reads the flags that say how a registry is reached.
+fn registry_access(parsed: &Parsed) -> Result<RegistryAccess> {
+    let plain_http = parsed.on("plain-http");
+    let path = parsed.text_or_empty("tls-ca");
+    if plain_http && !path.is_empty() {
+        return Err(Failure::new("conflicting options: `--plain-http` and `--tls-ca` cannot be used together"));
+    }
+    let authorities = match path {
+        "" => String::new(),
+        path => std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("cannot read the CA certificate {path}: {error}")))?,
+    };
+    Ok(RegistryAccess { plain_http, authorities })
+}
 
 /// Shows a progress stream on standard output.
 async fn show(stream: ByteStream) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `pull`, and the pull that `run` and `create` make.
 
+use ferry_api::image::RegistryAccess;
 use ferry_client::{ByteStream, Client};
 use ferry_spec::reference::Reference;
 
@@ -26,7 +27,7 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     }
     let reference = if all { given } else { given.with_default_tag() };
     let client = context.client().await?;
-    let stream = begin(client, context, &reference, &platform(parsed)).await?;
+    let stream = begin(client, context, &reference, &platform(parsed), &super::registry_access(parsed)?).await?;
     if quiet {
         super::show_nothing(stream).await?;
     } else {
@@ -45,11 +46,17 @@ pub(crate) async fn pull_for_run(
     quiet: bool,
 ) -> Result<()> {
     let reference = Reference::parse(image).map_err(|error| Failure::new(error.to_string()))?.with_default_tag();
-    let stream = begin(client, context, &reference, platform).await?;
+    let stream = begin(client, context, &reference, platform, &RegistryAccess::default()).await?;
     if quiet { super::show_nothing(stream).await } else { super::show_on_stderr(stream).await }
 }
 
-async fn begin(client: &Client, context: &Context, reference: &Reference, platform: &str) -> Result<ByteStream> {
+async fn begin(
+    client: &Client,
+    context: &Context,
+    reference: &Reference,
+    platform: &str,
+    access: &RegistryAccess,
+) -> Result<ByteStream> {
     let (auth, warning) = registry_auth(&context.config, reference.domain());
     if let Some(warning) = warning {
         context.printer.note(&warning);
@@ -59,7 +66,7 @@ async fn begin(client: &Client, context: &Context, reference: &Reference, platfo
         (None, Some(tag)) => tag.to_owned(),
         (None, None) => String::new(),
     };
-    Ok(client.image_pull(&reference.name(), &tag, platform, &auth).await?)
+    Ok(client.image_pull(&reference.name(), &tag, platform, &auth, access).await?)
 }
 
 fn platform(parsed: &Parsed) -> String {

@@ -51,10 +51,11 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     if let Some(warning) = warning {
         return Err(Failure::new(warning));
     }
+    let access = super::registry_access(parsed)?;
     let client = context.client().await?;
     lists::require(client, parsed, "platform", 46).await?;
     let tag = reference.tag().unwrap_or_default();
-    let stream = client.image_push(&reference.familiar_name(), tag, &platform, &auth).await?;
+    let stream = client.image_push(&reference.familiar_name(), tag, &platform, &auth, &access).await?;
     let notes = show(stream, quiet).await?;
     for text in notes {
         context.printer.data(note(&text))?;

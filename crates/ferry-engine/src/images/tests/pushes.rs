@@ -7,7 +7,13 @@ use crate::images::{PullRequest, PushRequest};
 
 async fn push(service: &Service, reference: &str, tag: &str, platform: Option<&str>) -> Vec<String> {
     let platform = platform.map(|text| Platform::parse(text).unwrap());
-    let request = PushRequest { reference: reference.to_owned(), tag: tag.to_owned(), platform, auth: None };
+    let request = PushRequest {
+        reference: reference.to_owned(),
+        tag: tag.to_owned(),
+        platform,
+        auth: None,
+        ..PushRequest::default()
+    };
     said(&collect(service.images.push(request).await.unwrap()).await)
 }
 
