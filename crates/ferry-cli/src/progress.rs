@@ -2,7 +2,9 @@
 //!
 //! On a terminal each layer keeps its line, reached by cursor movements; elsewhere only whole steps are printed.
 
+use std::collections::HashMap;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use ferry_api::stream::{JsonMessage, Progress};
 use ferry_client::ByteStream;
@@ -53,12 +55,13 @@ pub(crate) struct Display<'a> {
     terminal: Option<usize>,
     /// The ids that have a line, in order.
     lines: Vec<String>,
+    paces: Paces,
 }
 
 impl<'a> Display<'a> {
     /// Shows on a terminal of that width, or plainly.
     pub(crate) fn new(out: &'a mut dyn Write, terminal: Option<usize>) -> Self {
-        Self { out, terminal, lines: Vec::new() }
+        Self { out, terminal, lines: Vec::new(), paces: Paces::default() }
     }
 
     /// Shows a whole stream.
@@ -141,12 +144,62 @@ impl<'a> Display<'a> {
             write!(self.out, "{}: ", message.id)?;
         }
         match bar.filter(|_| self.terminal.is_some()) {
-            Some(bar) => write!(self.out, "{} {bar}{end}", message.status)?,
+            Some(bar) => {
+                let left = self.paces.left(message, Instant::now()).map(|left| format!(" {} left", go_seconds(left)));
+                write!(self.out, "{} {bar}{}{end}", message.status, left.unwrap_or_default())?;
+            }
             None if !message.progress.is_empty() => write!(self.out, "{} {}{end}", message.status, message.progress)?,
             None if !message.stream.is_empty() => write!(self.out, "{}{end}", message.stream)?,
             None => writeln!(self.out, "{}{end}", message.status)?,
         }
         Ok(())
+    }
+}
+
+/// A step must have run for so long before a guess is shown: quick ones look as they do in Docker.
+const GUESS_AFTER: Duration = Duration::from_secs(1);
+
+/// How fast each part moves in the step that it is in.
+#[derive(Default)]
+struct Paces(HashMap<String, Pace>);
+
+struct Pace {
+    step: String,
+    since: Instant,
+    at: i64,
+}
+
+impl Paces {
+    /// Guesses how long a part still takes, once that can be told.
+    fn left(&mut self, message: &JsonMessage, now: Instant) -> Option<Duration> {
+        let progress = message.progress_detail.as_ref()?;
+        let (current, total) = (progress.current, progress.total);
+        if current <= 0 || current >= total || !progress.units.is_empty() {
+            self.0.remove(&message.id);
+            return None;
+        }
+        let begun = || Pace { step: message.status.clone(), since: now, at: current };
+        let pace = self.0.entry(message.id.clone()).or_insert_with(begun);
+        if pace.step != message.status || current < pace.at {
+            *pace = begun();
+        }
+        let (elapsed, done) = (now.duration_since(pace.since), current - pace.at);
+        if elapsed < GUESS_AFTER || done <= 0 {
+            return None;
+        }
+        let seconds = elapsed.as_secs_f64() * (total - current) as f64 / done as f64;
+        // Beyond a few days nobody believes it.
+        (seconds < 1e6).then(|| Duration::from_secs_f64(seconds.max(1.0)))
+    }
+}
+
+/// Whole seconds as Go writes a duration: `1h2m3s`.
+fn go_seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
     }
 }
 
@@ -226,6 +279,28 @@ mod tests {
                 " ".repeat(25)
             )
         );
+    }
+
+    #[test]
+    fn the_time_that_is_left_is_guessed_by_the_pace_of_the_step() {
+        let message = |status: &str, current: i64| JsonMessage {
+            id: "aa".to_owned(),
+            status: status.to_owned(),
+            progress_detail: Some(Progress { current, total: 1000, ..Progress::default() }),
+            ..JsonMessage::default()
+        };
+        let (mut paces, start) = (Paces::default(), Instant::now());
+        let mut left = |status: &str, current: i64, at_ms: u64| {
+            paces.left(&message(status, current), start + Duration::from_millis(at_ms)).map(go_seconds)
+        };
+        assert_eq!(left("Downloading", 100, 0), None);
+        assert_eq!(left("Downloading", 200, 500), None, "too early to tell");
+        assert_eq!(left("Downloading", 200, 2000).unwrap(), "16s");
+        assert_eq!(left("Downloading", 210, 10_000).unwrap(), "1m12s");
+        assert_eq!(left("Extracting", 500, 11_000), None, "another step has its own pace");
+        assert_eq!(left("Extracting", 990, 12_000).unwrap(), "1s");
+        assert_eq!(left("Extracting", 1000, 13_000), None);
+        assert_eq!(go_seconds(Duration::from_secs(3723)), "1h2m3s");
     }
 
     #[test]
