@@ -90,24 +90,55 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Whom a registry lets in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// Everybody.
     None,
     /// The user `tester` with the password `secret`.
     Basic,
+    /// Whoever brings a token for the service `test` of the issuer `issuer`.
+    Token {
+        /// Where tokens are to be had.
+        realm: String,
+        /// Certificate of the key that signs them.
+        certificate: PathBuf,
+    },
 }
 
 /// `tester:secret` in the form of `htpasswd -B`.
 const HTPASSWD: &str = "tester:$2y$04$9A/t4ljPx.EKqtRHdUxUnuaCUtSHMK0UTJDtvif41QV/uHRI3ttQm\n";
 
-/// A registry serving in a sandbox, on `127.0.0.1:5000`.
+/// TLS of a registry, as PEM files.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// What it shows.
+    pub certificate: PathBuf,
+    /// The key of that.
+    pub key: PathBuf,
+    /// Whose certificates its clients must have, if they need one.
+    pub client_authority: Option<PathBuf>,
+}
+
+/// How a registry serves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it listens.
+    pub address: String,
+    /// Whether it refuses pushes.
+    pub read_only: bool,
+    /// Whom it lets in.
+    pub auth: Auth,
+    /// Its TLS, if it speaks that.
+    pub tls: Option<Tls>,
+}
+
+/// A registry serving in a sandbox.
 #[derive(Debug)]
 pub struct Registry {
     child: std::process::Child,
 }
 
-/// Where the registry of a sandbox listens.
+/// Where the registry of a sandbox listens unless it is told.
 pub const ADDRESS: &str = "127.0.0.1:5000";
 
 impl Registry {
@@ -116,7 +147,8 @@ impl Registry {
     /// # Errors
     /// When the program is missing or does not listen in time.
     pub fn start(sandbox: &Arc<Sandbox>, storage: &Storage) -> Result<Self> {
-        Self::serve(sandbox, storage, true, Auth::None)
+        let settings = Settings { address: ADDRESS.to_owned(), read_only: true, auth: Auth::None, tls: None };
+        Self::serve(sandbox, storage, &settings)
     }
 
     /// Starts a registry over `storage` that takes pushes.
@@ -124,29 +156,54 @@ impl Registry {
     /// # Errors
     /// When the program is missing or does not listen in time.
     pub fn writable(sandbox: &Arc<Sandbox>, storage: &Storage, auth: Auth) -> Result<Self> {
-        Self::serve(sandbox, storage, false, auth)
+        Self::serve(sandbox, storage, &Settings { address: ADDRESS.to_owned(), read_only: false, auth, tls: None })
     }
 
-    fn serve(sandbox: &Arc<Sandbox>, storage: &Storage, read_only: bool, auth: Auth) -> Result<Self> {
-        let config = sandbox.dir().join("registry.yml");
-        let mut text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
-             maintenance: {{readonly: {{enabled: {read_only}}}, uploadpurging: {{enabled: false}}}}\nhttp: {{addr: '{ADDRESS}'}}\n",
-            storage.root.display()
-        );
-        if auth == Auth::Basic {
-            let users = sandbox.dir().join("htpasswd");
-            std::fs::write(&users, HTPASSWD).context("write the registry's users")?;
-            text.push_str(&format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display()));
-        }
-        std::fs::write(&config, text).context("write the registry's configuration")?;
-        let log = std::fs::File::create(sandbox.dir().join("registry.log")).context("make the registry's log")?;
+    /// Starts a registry over `storage`.
+    ///
+    /// # Errors
+    /// When the program is missing or does not listen in time.
+    pub fn serve(sandbox: &Arc<Sandbox>, storage: &Storage, settings: &Settings) -> Result<Self> {
+        let name = settings.address.replace(':', "-");
+        let file = |ending: &str| sandbox.dir().join(format!("registry-{name}.{ending}"));
+        std::fs::write(file("yml"), configuration(storage, settings, &file("users"))?)
+            .context("write the registry's configuration")?;
+        let log = std::fs::File::create(file("log")).context("make the registry's log")?;
         let mut command = sandbox.command("docker-registry");
-        command.arg("serve").arg(&config).stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.arg("serve").arg(file("yml")).stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().context("start docker-registry")?;
-        wait::until("the registry to listen", Duration::from_secs(20), || sandbox.connect(ADDRESS).ok())?;
+        let address = settings.address.as_str();
+        wait::until("the registry to listen", Duration::from_secs(20), || sandbox.connect(address).ok())?;
         Ok(Self { child })
     }
+}
+
+fn configuration(storage: &Storage, settings: &Settings, users: &Path) -> Result<String> {
+    let Settings { address, read_only, auth, tls } = settings;
+    let tls = match tls {
+        None => String::new(),
+        Some(tls) => {
+            let clients = tls.client_authority.iter().map(|path| format!(", clientcas: [{}]", path.display()));
+            let (certificate, key) = (tls.certificate.display(), tls.key.display());
+            format!(", tls: {{certificate: {certificate}, key: {key}{}}}", clients.collect::<String>())
+        }
+    };
+    let auth = match auth {
+        Auth::None => String::new(),
+        Auth::Basic => {
+            std::fs::write(users, HTPASSWD).context("write the registry's users")?;
+            format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display())
+        }
+        Auth::Token { realm, certificate } => format!(
+            "auth: {{token: {{realm: '{realm}', service: test, issuer: issuer, rootcertbundle: {}}}}}\n",
+            certificate.display()
+        ),
+    };
+    Ok(format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
+         maintenance: {{readonly: {{enabled: {read_only}}}, uploadpurging: {{enabled: false}}}}\nhttp: {{addr: '{address}', secret: x{tls}}}\n{auth}",
+        storage.root.display()
+    ))
 }
 
 impl Drop for Registry {

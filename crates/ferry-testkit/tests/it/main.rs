@@ -24,6 +24,8 @@ mod ports;
 mod pull;
 mod python;
 mod registry;
+mod registry_lies;
+mod registry_tls;
 mod reload;
 mod remote_logs;
 mod resources;

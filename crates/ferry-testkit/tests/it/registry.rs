@@ -57,6 +57,43 @@ fn pushed_images_are_the_same_for_everybody() {
 }
 
 #[test]
+fn archives_and_layouts_go_to_skopeo_and_come_back() {
+    if !programs::need_root() || !programs::need("skopeo", programs::on_path("skopeo").is_some()) {
+        return;
+    }
+    let (daemon, _registry) = writable(Auth::None);
+    let id = daemon.inspect("full", "{{.Id}}");
+    let layers = |name: &str| daemon.inspect(name, "{{json .RootFS.Layers}}");
+    let (own, dir) = (layers("full"), daemon.sandbox().dir().join("skopeo"));
+    std::fs::create_dir(&dir).unwrap();
+    let line = |line: &str| daemon.sh(&format!("set -e; cd {}; {line}", dir.display())).ok();
+    let copy = "skopeo copy -q --insecure-policy --src-tls-verify=false --dest-tls-verify=false";
+
+    // One archive of ours is a layout and a Docker archive: read as the first it stays what it is.
+    let _ = line("ferry save -o full.tar full");
+    let _ = line(&format!("{copy} --preserve-digests oci-archive:full.tar docker://{ADDRESS}/skopeo/oci:1"));
+    let _ = line(&format!("{copy} docker-archive:full.tar docker://{ADDRESS}/skopeo/docker:1"));
+    for (name, same) in [("oci", true), ("docker", false)] {
+        let name = format!("{ADDRESS}/skopeo/{name}:1");
+        assert!(daemon.run(&["pull", &name]).ok().contains("Status: Downloaded newer image"));
+        assert_eq!(layers(&name), own, "{name}");
+        assert!(!same || daemon.inspect(&name, "{{.Id}}") == id, "{name}");
+    }
+    // What skopeo writes is loaded as what it was.
+    let source = format!("docker://{ADDRESS}/skopeo/oci:1");
+    let _ = line(&format!("{copy} --preserve-digests {source} oci:layout:came/back:1; tar -C layout -cf layout.tar ."));
+    let _ = line(&format!("{copy} --preserve-digests {source} oci-archive:archive.tar:came/back:2"));
+    let _ = line(&format!("{copy} {source} docker-archive:docker.tar:came/back:3"));
+    for (archive, tag, same) in [("layout", "1", true), ("archive", "2", true), ("docker", "3", false)] {
+        let loaded = line(&format!("ferry load -i {archive}.tar"));
+        let name = format!("came/back:{tag}");
+        assert!(loaded.contains(&format!("Loaded image: {name}")), "{archive}: {loaded}");
+        assert_eq!(layers(&name), own, "{archive}");
+        assert!(!same || daemon.inspect(&name, "{{.Id}}") == id, "{archive}");
+    }
+}
+
+#[test]
 fn older_docker_pulls_what_was_pushed_and_the_other_way_round() {
     let dockerd = programs::on_path("dockerd");
     if !programs::need_root() || !programs::need_docker_cli() || !programs::need("dockerd", dockerd.is_some()) {

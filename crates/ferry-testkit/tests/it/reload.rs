@@ -36,7 +36,7 @@ fn the_file_is_read_again_and_a_wrong_one_changes_nothing() {
     let now = info();
     assert_eq!((&now["Debug"], &now["LiveRestoreEnabled"]), (&json!(true), &json!(false)));
     assert_eq!(now["Runtimes"]["other"]["path"], "/usr/sbin/runc");
-    assert_eq!(now["RegistryConfig"]["Mirrors"], json!(["http://127.0.0.1:5000"]));
+    assert_eq!(now["RegistryConfig"]["Mirrors"], json!(["http://127.0.0.1:5000/"]));
     assert!(now["RegistryConfig"]["IndexConfigs"]["reg.example"].is_object());
     assert_eq!(
         daemon
