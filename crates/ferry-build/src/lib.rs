@@ -4,3 +4,4 @@
 //! a [`graph`] of operations, and what executing that graph leaves in the store.
 
 pub mod graph;
+pub mod plan;

@@ -15,7 +15,7 @@ pub enum CsvError {
 }
 
 /// Splits a line at its commas; a value in double quotes may hold commas, and quotes written twice.
-pub(crate) fn fields(line: &str) -> Result<Vec<String>, CsvError> {
+pub fn fields(line: &str) -> Result<Vec<String>, CsvError> {
     let line = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
     if line.is_empty() {
         return Err(CsvError::Empty);

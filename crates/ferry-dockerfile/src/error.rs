@@ -39,6 +39,9 @@ pub enum ParseErrorCause {
         /// What is wrong with it.
         cause: Box<InstructionError>,
     },
+    /// An instruction that stands for itself is wrong.
+    #[error(transparent)]
+    Trigger(Box<InstructionError>),
     /// An instruction before the first FROM.
     #[error("no build stage in current context")]
     OutsideStage,

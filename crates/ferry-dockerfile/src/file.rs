@@ -104,6 +104,19 @@ impl Dockerfile {
         Ok(file)
     }
 
+    /// Reads instructions that stand for themselves, such as those of ONBUILD.
+    ///
+    /// # Errors
+    /// [`ParseError`] with BuildKit's text.
+    pub fn parse_fragment(source: &str) -> Result<Vec<Statement>, ParseError> {
+        let mut checks = Checks::default();
+        let statement = |line| {
+            instruction::parse_statement(line, &mut Checks::default())
+                .map_err(|cause| ParseError::new(ParseErrorCause::Trigger(Box::new(cause)), []))
+        };
+        syntax::parse(source, &mut checks)?.lines.into_iter().map(statement).collect()
+    }
+
     /// Returns the stage with a name, whatever its case; the last one when there are several.
     #[must_use]
     pub fn stage(&self, name: &str) -> Option<usize> {

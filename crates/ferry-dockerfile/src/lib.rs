@@ -16,14 +16,13 @@ pub mod instruction;
 pub mod path;
 pub mod source;
 
-mod csv;
+pub mod csv;
 mod error;
 mod file;
 mod quote;
 mod suggest;
 mod syntax;
 
-pub use csv::CsvError;
 pub use error::{ParseError, ParseErrorCause};
 pub use file::{Dockerfile, GlobalArg, Stage, Statement};
 pub use instruction::Instruction;

@@ -68,6 +68,12 @@ pub struct Heredoc {
 }
 
 impl Heredoc {
+    /// Reads a whole text as one word such as `<<-EOF`; `None` when it is not that.
+    #[must_use]
+    pub fn parse_word(text: &str) -> Option<Self> {
+        crate::syntax::heredoc_word(text).ok().flatten()
+    }
+
     /// Returns the lines as their reader gets them: without leading tabs after `<<-`.
     #[must_use]
     pub fn text(&self) -> String {
