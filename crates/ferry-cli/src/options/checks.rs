@@ -24,7 +24,7 @@ fn check_list(name: &str, value: &str) -> Result<(), String> {
         "label" | "label-add" => check_label(value),
         "attach" => check_attach(value),
         "add-host" => extra_host(value).map(drop),
-        "dns" | "link-local-ip" => ip_address(value).map(drop),
+        "dns" => ip_address(value).map(drop),
         "dns-search" => check_domain(value),
         "filter" => check_filter(value),
         "link" => check_link(value),

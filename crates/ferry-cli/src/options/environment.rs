@@ -32,11 +32,11 @@ fn resolve(flag: &str) -> String {
     own_variable(flag).map_or_else(|| flag.to_owned(), |value| format!("{flag}={value}"))
 }
 
-/// Labels from files and flags; a bare name has an empty value.
+/// Labels from files and flags; a bare name has an empty value as a flag, and is no label in a file.
 pub(crate) fn labels(files: &[String], flags: &[String]) -> Result<BTreeMap<String, String>, String> {
     let mut pairs = Vec::new();
     for file in files {
-        pairs.extend(read(file)?);
+        pairs.extend(read(file)?.into_iter().filter(|line| line.contains('=')));
     }
     pairs.extend(flags.iter().cloned());
     Ok(to_map(&pairs))

@@ -4,11 +4,15 @@ use std::net::IpAddr;
 
 use ferry_api::container::{Config, CreateRequest, HostConfig};
 use ferry_api::network::EndpointSettings;
+use ipnet::IpNet;
 
 use crate::error::{Error, Result};
 
+/// Tells the subnets of a network by its name; `None` where there is no such network.
+pub(super) type SubnetsOf<'a> = dyn Fn(&str) -> Option<Vec<IpNet>> + 'a;
+
 /// Docker's checks of a whole request.
-pub(super) fn check(request: &CreateRequest, host: &HostConfig) -> Result<()> {
+pub(super) fn check(request: &CreateRequest, host: &HostConfig, subnets_of: &SubnetsOf<'_>) -> Result<()> {
     network_of_a_container(&request.config, host)?;
     if host.uts_mode == "host" && !request.config.hostname.is_empty() {
         return conflict("hostname and the UTS mode");
@@ -28,7 +32,7 @@ pub(super) fn check(request: &CreateRequest, host: &HostConfig) -> Result<()> {
     for server in host.dns.iter().flatten() {
         address(server)?;
     }
-    endpoints(request)
+    endpoints(request, subnets_of)
 }
 
 /// What Docker finds out while it reads the request.
@@ -130,38 +134,52 @@ fn extra_host(text: &str) -> Result<()> {
     Ok(())
 }
 
-fn endpoints(request: &CreateRequest) -> Result<()> {
+fn endpoints(request: &CreateRequest, subnets_of: &SubnetsOf<'_>) -> Result<()> {
     let asked = request.networking_config.as_ref().and_then(|config| config.endpoints_config.as_ref());
     for (network, settings) in asked.into_iter().flatten() {
         let invalid = |why: &str| Error::invalid(format!("invalid config for network {network}: {why}"));
         let settings = settings.as_ref().ok_or_else(|| invalid("EndpointsConfig is nil"))?;
-        let ipam = settings.ipam_config.iter().flat_map(|ipam| [&ipam.ipv4_address, &ipam.ipv6_address]);
-        for text in ipam.filter(|text| !text.is_empty()) {
-            address(text)?;
+        if let Some(ipam) = &settings.ipam_config {
+            let asked = [&ipam.ipv4_address, &ipam.ipv6_address].into_iter().chain(&ipam.link_local_ips);
+            for text in asked.filter(|text| !text.is_empty()) {
+                address(text)?;
+            }
         }
         let mac = &settings.mac_address;
         if !mac.is_empty() && mac.parse::<ferry_network::MacAddr>().is_err() {
             return Err(unreadable(format!("address {mac}: invalid MAC address")));
         }
-        endpoint(network, settings).map_err(|why| invalid(&format!("invalid endpoint settings:\n{why}")))?;
+        endpoint(network, settings, subnets_of(network).as_deref())
+            .map_err(|why| invalid(&format!("invalid endpoint settings:\n{why}")))?;
     }
     Ok(())
 }
 
-/// Addresses and names of a container's own need a network of a user's own.
-fn endpoint(network: &str, settings: &EndpointSettings) -> Result<(), String> {
+/// Addresses and names of a container's own need a network of a user's own, and addresses one of its subnets.
+fn endpoint(network: &str, settings: &EndpointSettings, subnets: Option<&[IpNet]>) -> Result<(), String> {
     let predefined = matches!(network, "default" | "bridge" | "host" | "none");
     let ipam = settings.ipam_config.as_ref();
-    let mut wrong = Vec::new();
+    let mut wrong: Vec<String> = Vec::new();
     if predefined && ipam.is_some_and(|ipam| !ipam.ipv4_address.is_empty() || !ipam.ipv6_address.is_empty()) {
-        wrong.push("user-specified IP address is supported on user-defined networks only");
+        wrong.push("user-specified IP address is supported on user-defined networks only".to_owned());
     }
     if predefined && some(settings.aliases.as_deref()) {
-        wrong.push("network-scoped aliases are only supported for user-defined networks");
+        wrong.push("network-scoped aliases are only supported for user-defined networks".to_owned());
+    }
+    let parsed = |text: &String| text.parse::<IpAddr>().ok();
+    for address in ipam.iter().flat_map(|ipam| &ipam.link_local_ips).filter_map(parsed) {
+        if address.is_unspecified() {
+            wrong.push(format!("invalid link-local IP address: {address}"));
+        }
+    }
+    for address in ipam.iter().flat_map(|ipam| [&ipam.ipv4_address, &ipam.ipv6_address]).filter_map(parsed) {
+        if subnets.is_some_and(|subnets| !subnets.iter().any(|subnet| subnet.contains(&address))) {
+            wrong.push(format!("no configured subnet contains IP address {address}"));
+        }
     }
     match wrong.as_slice() {
         [] => Ok(()),
-        [one] => Err((*one).to_owned()),
+        [one] => Err(one.clone()),
         several => Err(several.iter().map(|one| format!("* {one}")).collect::<Vec<_>>().join("\n")),
     }
 }
@@ -175,7 +193,11 @@ mod tests {
     use super::*;
 
     fn refusal(config: Config, host: HostConfig) -> String {
-        check(&CreateRequest { config, ..CreateRequest::default() }, &host).unwrap_err().text()
+        check(&CreateRequest { config, ..CreateRequest::default() }, &host, &unknown).unwrap_err().text()
+    }
+
+    fn unknown(_: &str) -> Option<Vec<IpNet>> {
+        None
     }
 
     #[test]
@@ -194,14 +216,14 @@ mod tests {
         assert!(refusal(Config::default(), nobody).starts_with("invalid network mode: "));
         let uts = HostConfig { uts_mode: "host".into(), ..HostConfig::default() };
         assert_eq!(refusal(named, uts), "conflicting options: hostname and the UTS mode");
-        assert!(check(&CreateRequest::default(), &joined()).is_ok());
+        assert!(check(&CreateRequest::default(), &joined(), &unknown).is_ok());
     }
 
     #[test]
     fn extra_hosts_have_two_parts() {
         let host = |extra: &str| HostConfig { extra_hosts: Some(vec![extra.into()]), ..HostConfig::default() };
         for good in ["a:1.2.3.4", "a:::1", "a:[::1]", "a:host-gateway"] {
-            assert!(check(&CreateRequest::default(), &host(good)).is_ok(), "{good}");
+            assert!(check(&CreateRequest::default(), &host(good), &unknown).is_ok(), "{good}");
         }
         assert_eq!(refusal(Config::default(), host("nope")), "bad format for add-host: \"nope\"");
         assert_eq!(refusal(Config::default(), host("a:nope")), "invalid IP address in add-host: \"nope\"");
@@ -218,7 +240,7 @@ mod tests {
         assert_eq!(text("x/tcp", ""), "invalid JSON: invalid port 'x': invalid syntax");
         assert_eq!(text("0/tcp", ""), "invalid port specification: \"0/tcp\"");
         assert_eq!(text("80/tcp", "x"), "invalid JSON: ParseAddr(\"x\"): unable to parse IP");
-        assert!(check(&CreateRequest::default(), &published("80-81/udp", "[::1]")).is_ok());
+        assert!(check(&CreateRequest::default(), &published("80-81/udp", "[::1]"), &unknown).is_ok());
     }
 
     #[test]
@@ -228,7 +250,7 @@ mod tests {
             refusal(Config::default(), isolation("hyperv")),
             "invalid isolation (hyperv): linux only supports 'default'"
         );
-        assert!(check(&CreateRequest::default(), &isolation("default")).is_ok());
+        assert!(check(&CreateRequest::default(), &isolation("default"), &unknown).is_ok());
         let iops = HostConfig { io_maximum_iops: 1, ..HostConfig::default() };
         assert!(refusal(Config::default(), iops).starts_with("invalid option: QoS maximum IOPs"));
     }
@@ -243,12 +265,18 @@ mod tests {
         let with = |network: &str, settings: Option<EndpointSettings>| {
             let endpoints = BTreeMap::from([(network.to_owned(), settings)]);
             let networking_config = Some(NetworkingConfig { endpoints_config: Some(endpoints) });
-            check(&CreateRequest { networking_config, ..CreateRequest::default() }, &HostConfig::default())
+            let request = CreateRequest { networking_config, ..CreateRequest::default() };
+            let subnets = |name: &str| (name == "small").then(|| vec!["1.2.3.0/30".parse().unwrap()]);
+            check(&request, &HostConfig::default(), &subnets)
         };
         assert_eq!(
             with("bridge", Some(settings.clone())).unwrap_err().text(),
             "invalid config for network bridge: invalid endpoint settings:\n* user-specified IP address is supported on \
              user-defined networks only\n* network-scoped aliases are only supported for user-defined networks"
+        );
+        assert_eq!(
+            with("small", Some(settings.clone())).unwrap_err().text(),
+            "invalid config for network small: invalid endpoint settings:\nno configured subnet contains IP address 1.2.3.4"
         );
         assert!(with("own", Some(settings)).is_ok());
         assert_eq!(with("own", None).unwrap_err().text(), "invalid config for network own: EndpointsConfig is nil");

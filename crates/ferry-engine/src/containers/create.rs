@@ -92,7 +92,8 @@ impl Containers {
         if let Some(name) = name {
             validate::name(name.strip_prefix('/').unwrap_or(name))?;
         }
-        validate::request(&request, &host, &self.inner.config)?;
+        let subnets_of = |network: &str| self.inner.networks.look_up(network).ok().map(|found| found.subnets);
+        validate::request(&request, &host, &self.inner.config, &subnets_of)?;
         if !request.config.working_dir.is_empty() {
             request.config.working_dir = mounts::clean(&request.config.working_dir);
         }
@@ -115,6 +116,7 @@ impl Containers {
         }
         defaults::fill_host(&mut host, &self.inner.config);
         logging::validate(&host.log_config.driver, host.log_config.config.get_or_insert_default())?;
+        warnings.extend(self.warn_of_no_limit(&host.storage_opt)?.map(str::to_owned));
         self.adjust_shared_modes(&mut host)?;
         let links = self.links_asked(&host)?;
         if !links.is_empty() {

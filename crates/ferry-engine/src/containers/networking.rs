@@ -96,9 +96,6 @@ impl Containers {
             let text = "network-scoped alias is supported only for containers in user defined networks";
             return Err(Error::invalid(text.to_owned()));
         }
-        if !ipam.link_local_ips.is_empty() {
-            return Err(Error::not_implemented("link-local addresses of an endpoint (`LinkLocalIPs`)"));
-        }
         check_address::<Ipv4Addr>("IPv4", &ipam.ipv4_address)?;
         check_address::<Ipv6Addr>("IPv6", &ipam.ipv6_address)?;
         for alias in &aliases {
@@ -118,6 +115,7 @@ impl Containers {
         }
         endpoint.requested_address = ipam.ipv4_address;
         endpoint.requested_address6 = ipam.ipv6_address;
+        endpoint.link_local = ipam.link_local_ips;
         endpoint.aliases = aliases;
         endpoint.links = settings.links.clone().unwrap_or_default();
         endpoint.gateway_priority = settings.gw_priority;
@@ -142,6 +140,10 @@ impl Containers {
             });
         }
         let (names, wish) = self.wish(record)?;
+        let has_link = !matches!(record.host_config.network_mode.as_str(), "host" | "none");
+        for endpoint in wish.endpoints.iter().filter(|_| has_link) {
+            no_link_local(&endpoint.asked)?;
+        }
         let Connected { sandbox, endpoints, published } =
             self.inner.networks.connect(&wish).map_err(|error| match error.kind() {
                 ErrorKind::NotFound => {
@@ -284,6 +286,7 @@ impl Containers {
                 record.endpoints.insert(name, endpoint);
             });
         }
+        no_link_local(&endpoint)?;
         let mut running = self.running(&record)?;
         running.wish.endpoints.push(EndpointWish { network: found.id, asked: endpoint, names: own_names(&record) });
         let changed = self.inner.networks.join(&running)?;
@@ -403,7 +406,7 @@ pub(super) fn shown(record: &Record) -> BTreeMap<String, EndpointSettings> {
         let asked = EndpointIpamConfig {
             ipv4_address: endpoint.requested_address.clone(),
             ipv6_address: endpoint.requested_address6.clone(),
-            link_local_ips: Vec::new(),
+            link_local_ips: endpoint.link_local.clone(),
         };
         let names = || networks::names(&record.id, &record.name, endpoint, &own_names(record));
         let settings = EndpointSettings {
@@ -421,7 +424,7 @@ pub(super) fn shown(record: &Record) -> BTreeMap<String, EndpointSettings> {
             ipv6_gateway: text(endpoint.gateway6.map(|gateway| gateway.to_string())),
             global_ipv6_address: text(endpoint.address6.map(|address| address.to_string())),
             global_ipv6_prefix_len: if endpoint.address6.is_some() { endpoint.prefix_length6 } else { 0 },
-            mac_address: endpoint.mac_address.clone(),
+            mac_address: if record.has_started { endpoint.mac_address.clone() } else { endpoint.requested_mac.clone() },
             dns_names: endpoint.user_defined.then(names),
         };
         (name.clone(), settings)
@@ -466,6 +469,14 @@ fn no_other_network(mode: &str) -> Error {
         }
     };
     Error::new(ErrorKind::Forbidden, text)
+}
+
+/// A link is not given them yet; where there is none they mean nothing.
+fn no_link_local(endpoint: &EndpointRecord) -> Result<()> {
+    if endpoint.link_local.is_empty() {
+        return Ok(());
+    }
+    Err(Error::not_implemented("link-local addresses of an endpoint (`LinkLocalIPs`)"))
 }
 
 fn check_mac(mac: &str) -> Result<()> {

@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// Below lie projects that people number by hand.
 const FIRST_PROJECT: u32 = 1 << 20;
+/// Of a limit that the file system does not keep.
+const NO_LIMIT: &str = "The data root's file system keeps no project quotas (XFS or ext4 mounted with `prjquota` do). Size of --storage-opt discarded.";
 
 impl Containers {
     /// Limits a new writable layer, when that is asked for.
@@ -21,8 +23,9 @@ impl Containers {
         let Some(bytes) = size(&record.host_config.storage_opt)? else { return Ok(()) };
         let folder = self.data_folder(&record.id);
         let set = || -> std::io::Result<()> {
-            if !quota::is_enforced(File::open(&folder)?)? {
-                return Err(std::io::ErrorKind::Unsupported.into());
+            if !quota::is_enforced(File::open(&folder)?).unwrap_or(false) {
+                // The create has warned.
+                return Ok(());
             }
             let _one_at_a_time = self.inner.projects.lock().expect("no panic while held");
             let project = self.free_project(&folder)?;
@@ -33,9 +36,17 @@ impl Containers {
             Ok(())
         };
         set().map_err(|error| {
-            tracing::debug!(container = %record.name, %error, "no limit on a writable layer");
-            unsupported()
+            Error::internal(format!("cannot limit the writable layer of container {}: {error}", record.name))
         })
+    }
+
+    /// What a client is told whose limit the file system does not keep.
+    pub(super) fn warn_of_no_limit(&self, options: &BTreeMap<String, String>) -> Result<Option<&'static str>> {
+        if size(options)?.is_none() {
+            return Ok(None);
+        }
+        let is_kept = File::open(&self.inner.config.data_root).and_then(quota::is_enforced);
+        Ok((!is_kept.unwrap_or(false)).then_some(NO_LIMIT))
     }
 
     /// Forgets the limit of a layer that is about to go.
@@ -78,10 +89,6 @@ pub(super) fn size(options: &BTreeMap<String, String>) -> Result<Option<u64>> {
 /// Whether a container's writable layer has a limit.
 pub(super) fn is_limited(record: &Record) -> bool {
     !record.host_config.storage_opt.is_empty()
-}
-
-fn unsupported() -> Error {
-    Error::internal("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
 }
 
 /// `10G`, `1.5 GiB`, `512`, in powers of 1024.

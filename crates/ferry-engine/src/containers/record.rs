@@ -195,6 +195,9 @@ pub(crate) struct EndpointRecord {
     /// IPv6 address as asked, or empty.
     #[serde(default)]
     pub(crate) requested_address6: String,
+    /// Further addresses of the link alone, as asked.
+    #[serde(default)]
+    pub(crate) link_local: Vec<String>,
     /// Further names in this network.
     #[serde(default)]
     pub(crate) aliases: Vec<String>,

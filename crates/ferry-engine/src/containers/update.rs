@@ -72,7 +72,7 @@ impl Containers {
         let request = CreateRequest { config: tried.config.clone(), ..CreateRequest::default() };
         let log = &mut tried.host_config.log_config;
         logging::validate(&log.driver, log.config.get_or_insert_default())?;
-        validate::request(&request, &tried.host_config, &self.inner.config)?;
+        validate::request(&request, &tried.host_config, &self.inner.config, &|_| None)?;
         self.check_startable(&tried)?;
         if !record.status.counts_as_running() {
             // Nothing has to be waited for.

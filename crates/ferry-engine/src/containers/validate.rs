@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ferry_api::container::{Config, CreateRequest, HostConfig, RestartPolicy};
 
+use super::combinations::SubnetsOf;
 use super::confinement::SecurityOptions;
 use crate::config::EngineConfig;
 use crate::error::{Error, Result};
@@ -29,8 +30,13 @@ pub(super) fn bad_name(name: &str) -> Error {
 }
 
 /// Checks a request before anything is made.
-pub(super) fn request(request: &CreateRequest, host_config: &HostConfig, engine: &EngineConfig) -> Result<()> {
-    super::combinations::check(request, host_config)?;
+pub(super) fn request(
+    request: &CreateRequest,
+    host_config: &HostConfig,
+    engine: &EngineConfig,
+    subnets_of: &SubnetsOf<'_>,
+) -> Result<()> {
+    super::combinations::check(request, host_config, subnets_of)?;
     portable(&request.config)?;
     values(host_config)?;
     modes(host_config)?;

@@ -169,6 +169,7 @@ impl Networks {
             config_only: record.config_only,
             is_private: matches!(record.driver, Driver::Null),
             is_host: matches!(record.driver, Driver::Host),
+            subnets: record.summary().ipam.config.iter().flatten().filter_map(|one| one.subnet.parse().ok()).collect(),
         })
     }
 }
@@ -190,6 +191,8 @@ pub(crate) struct Found {
     pub(crate) is_private: bool,
     /// `host`.
     pub(crate) is_host: bool,
+    /// Its addresses are of these.
+    pub(crate) subnets: Vec<ipnet::IpNet>,
 }
 
 /// By name, then by id, then by a beginning of an id that only one has.

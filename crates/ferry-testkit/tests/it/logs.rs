@@ -99,7 +99,7 @@ fn log_options_are_checked_before_anything_is_made() {
     let daemon = Daemon::ready();
     let prefix = "failed to create task for container: failed to initialize logging driver: ";
     for (driver, option, expected) in [
-        ("nope", "x=1", "logger: no log driver named 'nope' is registered".to_owned()),
+        ("nope", "x=1", "error looking up logging plugin nope: plugin \"nope\" not found".to_owned()),
         ("json-file", "x=1", "unknown log opt 'x' for json-file log driver".to_owned()),
         ("json-file", "mode=x", "logger: logging mode not supported: x".to_owned()),
         ("json-file", "max-size=x", format!("{prefix}invalid size: 'x'")),

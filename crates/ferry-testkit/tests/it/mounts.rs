@@ -214,5 +214,5 @@ fn a_tmpfs_has_the_options_it_is_given() {
     let long = options(&["--mount", "type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770"]);
     assert!(long.contains("size=1024k,mode=1770"), "{long}");
     let bad = daemon.run(&["run", "--rm", "--tmpfs", "/t:nope=1", "busybox", "true"]);
-    assert!(bad.fails_with(125).contains("invalid tmpfs option [\"nope\" \"1\"]"), "{bad}");
+    assert!(bad.fails_with(125).contains("invalid tmpfs option \"nope\""), "{bad}");
 }

@@ -107,9 +107,13 @@ pub(crate) fn validate(driver: &str, options: &Options) -> Result<()> {
         "syslog" => servers::syslog(&own).map(drop),
         "fluentd" => servers::fluentd(&own).map(drop),
         "gelf" => servers::gelf(&own).map(drop),
-        other => Err(format!("logger: no log driver named '{other}' is registered")),
+        other => Err(unknown_driver(other)),
     };
     checked.map_err(Error::invalid)
+}
+
+fn unknown_driver(name: &str) -> String {
+    format!("error looking up logging plugin {name}: plugin \"{name}\" not found")
 }
 
 fn common_options(options: &Options) -> Checked<()> {
@@ -236,7 +240,7 @@ fn remote(driver: &str, subject: &Subject<'_>, options: &Options) -> Checked<Log
         "fluentd" => (Server::Fluentd(servers::fluentd(options)?), extra_attributes(subject, options, str::to_owned)?),
         "gelf" => (Server::Gelf(servers::gelf(options)?), extra_attributes(subject, options, attributes::for_gelf)?),
         "journald" => (Server::Journald, extra_attributes(subject, options, attributes::for_journal)?),
-        other => return Err(format!("logger: no log driver named '{other}' is registered")),
+        other => return Err(unknown_driver(other)),
     };
     let forward = Forward {
         server,
@@ -328,8 +332,8 @@ mod tests {
             ("syslog", &[("x", "1")], "unknown log opt 'x' for syslog log driver"),
             ("fluentd", &[("x", "1")], "unknown log opt 'x' for fluentd log driver"),
             ("gelf", &[("x", "1"), ("gelf-address", "udp://a:1")], "unknown log opt \"x\" for gelf log driver"),
-            ("nope", &[], "logger: no log driver named 'nope' is registered"),
-            ("etwlogs", &[], "logger: no log driver named 'etwlogs' is registered"),
+            ("nope", &[], "error looking up logging plugin nope: plugin \"nope\" not found"),
+            ("etwlogs", &[], "error looking up logging plugin etwlogs: plugin \"etwlogs\" not found"),
             ("awslogs", &[], "not implemented: log driver awslogs"),
             ("json-file", &[("mode", "x")], "logger: logging mode not supported: x"),
             (
