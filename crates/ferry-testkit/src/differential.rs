@@ -2,8 +2,8 @@
 //! recorded, answered by ferry in every run and compared.
 //!
 //! Owns the table's format ([`table`]), the closed list of normalisers ([`normalise`]), running a
-//! table against any engine ([`run`]) or several at once ([`pool`]), recordings on disk ([`record`])
-//! and the comparison ([`compare`]).
+//! table against any engine ([`run`]) or several at once ([`pool`]), recordings on disk ([`record`]),
+//! the comparison ([`compare`]), and what the lines of a table use ([`words`]).
 //!
 //! Invariants: what a recording says was said by a real engine, never edited by hand; nothing is
 //! forgiven but by a normaliser of the list or by a `known` or `missing` line in the table that tells
@@ -16,3 +16,4 @@ pub mod record;
 pub mod request;
 pub mod run;
 pub mod table;
+pub mod words;

@@ -79,6 +79,21 @@ pub fn need(what: &str, present: bool) -> bool {
     false
 }
 
+/// All that may be skipped where a run promises everything, since no machine can be told to have it, and why.
+pub const MAY_BE_SKIPPED: [(&str, &str); 2] = [
+    ("newer Docker CLI", "its texts depend on its version, and distributions have an older one than the recordings"),
+    ("project quotas on ext4", "many kernels are built without them"),
+];
+
+/// Skips loudly what [`MAY_BE_SKIPPED`] has.
+///
+/// # Panics
+/// When it is not on that list.
+pub fn skip(what: &str, here: &str) {
+    assert!(MAY_BE_SKIPPED.iter().any(|(known, _)| *known == what), "{what} is not on the list of what may be skipped");
+    let _ = writeln!(std::io::stderr(), "SKIPPED {what}: {here}");
+}
+
 /// Says whether this test may make namespaces and cgroups.
 #[must_use]
 #[track_caller]

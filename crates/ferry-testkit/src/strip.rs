@@ -99,6 +99,17 @@ impl Strip {
     }
 }
 
+/// Returns the flags of [`surface::flags`] that a client's arguments use, in every form.
+#[must_use]
+pub fn flags_used(arguments: &[String], known: &[Flag]) -> Vec<Flag> {
+    let is_used = |flag: &&Flag| {
+        let of_command: Vec<&Flag> = known.iter().filter(|one| one.command == flag.command).collect();
+        let start = command_length(arguments, &flag.command);
+        start > 0 && without(&arguments[start..], &flag.flag, &of_command) != arguments[start..]
+    };
+    known.iter().filter(is_used).cloned().collect()
+}
+
 /// Compares a path, with or without an API version before it, with a template.
 fn matches(template: &str, path: &str) -> bool {
     let path = match path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')) {
@@ -245,6 +256,19 @@ mod tests {
         ] {
             assert_eq!(stripped(strip, line), wanted, "{strip}: {line}");
         }
+    }
+
+    #[test]
+    fn flags_are_found_in_every_form() {
+        let known = surface::flags();
+        let found = |line: &str| {
+            let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let flags = flags_used(&arguments, &known);
+            flags.iter().map(|flag| format!("{} {}", flag.command, flag.flag)).collect::<Vec<_>>()
+        };
+        assert_eq!(found("run -dm64m --name=a busybox --rm"), ["run --detach", "run --memory", "run --name"]);
+        assert_eq!(found("ps -aq"), ["ls --all", "ls --quiet"]);
+        assert_eq!(found("volume ls -q"), [""; 0]);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) fn can_start() -> bool {
     } else {
         return true;
     };
-    assert!(std::env::var_os("FERRY_TEST_REQUIRE_ALL").is_none(), "this test needs {missing}");
+    assert!(std::env::var("FERRY_TEST_REQUIRE_ALL").as_deref() != Ok("1"), "this test needs {missing}");
     // To the terminal itself: the harness keeps what a passing test prints.
     let _ = writeln!(std::io::stderr(), "SKIPPED: this test needs {missing}");
     false

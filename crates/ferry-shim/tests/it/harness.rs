@@ -37,7 +37,7 @@ pub(crate) fn ready() -> bool {
     } else {
         return true;
     };
-    assert!(std::env::var_os("FERRY_TEST_ALL").is_none(), "these tests need {missing}");
+    assert!(std::env::var("FERRY_TEST_REQUIRE_ALL").as_deref() != Ok("1"), "these tests need {missing}");
     let _ = writeln!(std::io::stderr(), "SKIPPED: needs {missing}");
     false
 }

@@ -12,10 +12,9 @@ use ferry_testkit::differential::compare::{Verdict, judge};
 use ferry_testkit::differential::pool::{self, Done};
 use ferry_testkit::differential::record::Recording;
 use ferry_testkit::differential::run::Runner;
-use ferry_testkit::differential::table::{self, Case, Extent};
+use ferry_testkit::differential::table::{self, Case};
 use ferry_testkit::material::Material;
 use ferry_testkit::oracle::Engine;
-use ferry_testkit::surface::{self, Cover};
 use ferry_testkit::{Sandbox, programs};
 
 fn folder() -> PathBuf {
@@ -54,19 +53,15 @@ fn replay(replay: &str, start: impl Fn() -> Result<Engine> + Sync, oracle: &str,
     });
     show_times(replay, engines.len(), &cases, &done);
     let mut report = Vec::new();
-    let (mut same, mut known, mut built) = (0, 0, Vec::new());
+    let (mut same, mut known) = (0, 0);
     for ((area, case), done) in cases.iter().zip(done) {
         let name = format!("{area}/{}", case.name);
         match done.value {
             Verdict::Same => same += 1,
             Verdict::Known => known += 1,
-            Verdict::NoLongerKnown if is_missing(case, replay) => built.push(name),
             Verdict::NoLongerKnown => report.push(format!("{name}: agrees now: take its mark off")),
             Verdict::Differs(lines) => report.push(format!("{name}:\n    {}", lines.join("\n    "))),
         }
-    }
-    if !built.is_empty() {
-        say(&format!("{replay}: marked as missing, but agree: {}", built.join(" ")));
     }
     assert!(
         report.is_empty(),
@@ -74,11 +69,6 @@ fn replay(replay: &str, start: impl Fn() -> Result<Engine> + Sync, oracle: &str,
         report.len(),
         report.join("\n")
     );
-}
-
-/// Says whether a case is marked as not built yet.
-fn is_missing(case: &Case, replay: &str) -> bool {
-    case.mark(replay).is_some_and(|mark| mark.extent == Extent::Everything)
 }
 
 /// Tells what no failure would show. Not `eprintln!`: the test harness would keep that to itself.
@@ -111,8 +101,7 @@ fn need_same_docker_cli(oracle: &str) -> bool {
     let here = String::from_utf8_lossy(&said.stdout).trim().to_owned();
     let same = major(&here) == major(&recording.oracle.client);
     if !same {
-        // Not `need`: no distribution has the newer client, so not even a whole run promises it.
-        say(&format!("SKIPPED differential: recorded with Docker CLI {}, here is {here}", recording.oracle.client));
+        programs::skip("newer Docker CLI", &format!("recorded with {}, here is {here}", recording.oracle.client));
     }
     same
 }
@@ -170,36 +159,4 @@ fn planted_differences_are_caught_from_command_line_to_verdict() {
     };
     assert!(verdict(&wrong_code).contains("exit code 1 instead of 125"));
     assert!(verdict(&no_field).contains("field State.Error is missing"));
-}
-
-/// What differs for good is told to users, and hits no flag of every day.
-#[test]
-fn every_known_difference_is_explained() {
-    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/compatibility.md");
-    let document = std::fs::read_to_string(document).unwrap();
-    let map = surface::map().unwrap();
-    let tier = |what: &str| surface::flags().into_iter().find(|flag| format!("{} {}", flag.command, flag.flag) == what);
-    for area in table::read(&folder()).unwrap() {
-        for case in area.cases.iter().filter(|case| case.marks.iter().any(|mark| mark.extent == Extent::Texts)) {
-            let name = format!("{}/{}", area.name, case.name);
-            assert!(document.contains(&format!("`{name}`")), "docs/compatibility.md does not explain {name}");
-            let covered = Cover::Case(area.name.clone(), case.name.clone());
-            for (what, _) in map.iter().filter(|(_, cover)| **cover == covered) {
-                assert!(tier(what).is_none_or(|flag| flag.tier > 1), "{what} is of every day, and {name} differs");
-            }
-        }
-    }
-}
-
-/// The table is wide: lines that use containers, counted once for each client.
-#[test]
-fn the_table_has_hundreds_of_lines_about_containers() {
-    let areas = table::read(&folder()).unwrap();
-    let lines = areas.iter().filter(|area| !matches!(area.name.as_str(), "images" | "system" | "registry"));
-    let count = lines
-        .flat_map(|area| &area.cases)
-        .flat_map(|case| &case.steps)
-        .filter(|step| step.text().contains("docker ") || step.text().starts_with('@'))
-        .count();
-    assert!(count >= 250, "{count} lines");
 }

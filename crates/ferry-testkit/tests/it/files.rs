@@ -393,8 +393,7 @@ fn a_layer_is_limited_where_the_file_system_keeps_limits() {
          mount -o loop,prjquota {root}.img {root}"
     );
     if sandbox.sh(&made).code != 0 {
-        // Many kernels are built without quotas, and none can be told to have them.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: this kernel keeps no project quotas on ext4");
+        programs::skip("project quotas on ext4", "this kernel keeps none");
         return;
     }
     daemon.start().unwrap();

@@ -96,3 +96,14 @@ fn a_quiet_copy_says_nothing_even_on_a_terminal() {
     assert!(code == 0 && shown.contains("Successfully copied"), "{code} {shown:?}");
     assert_eq!(copied(&["cp", "--quiet", "/etc/hostname", "box:/tmp/quiet"]), (0, String::new()));
 }
+
+#[test]
+fn figures_are_shown_once_where_that_is_asked_for() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let _ = daemon.run(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let shown = daemon.spawn(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}"]).finish(LIMIT).unwrap();
+    assert_eq!(shown.ok(), "box 1");
+}

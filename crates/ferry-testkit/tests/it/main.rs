@@ -34,6 +34,7 @@ mod run;
 mod runtimes;
 mod sandbox;
 mod scale;
+mod table;
 mod tls;
 mod tty;
 mod volumes;
