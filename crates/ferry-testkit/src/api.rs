@@ -3,11 +3,12 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::command::LIMIT;
 use crate::strip::Strip;
 
 /// A whole answer.
@@ -71,14 +72,37 @@ pub fn request(socket: &Path, method: &str, path: &str, body: Option<&Value>) ->
     raw(socket, format!("{head}{bytes}").as_bytes())
 }
 
+/// A connection whose answer has to be at its end in time, however often something of it comes.
+struct Bounded {
+    inner: UnixStream,
+    end: Instant,
+}
+
+impl Bounded {
+    fn connect(socket: &Path) -> Result<Self> {
+        let inner = UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
+        Ok(Self { inner, end: Instant::now() + LIMIT })
+    }
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        self.inner.set_read_timeout(Some(left))?;
+        self.inner.read(buffer)
+    }
+}
+
 /// Sends bytes as they are and reads the answer to its end.
 ///
 /// # Errors
 /// When nobody listens or the answer is no HTTP.
 pub fn raw(socket: &Path, bytes: &[u8]) -> Result<Answer> {
-    let mut stream = UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    stream.write_all(bytes)?;
+    let mut stream = Bounded::connect(socket)?;
+    stream.inner.write_all(bytes)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).context("read the answer")?;
     parse(&answer)
@@ -102,9 +126,8 @@ pub fn attach(socket: &Path, target: &str, typed: &[u8]) -> Result<Answer> {
 /// # Errors
 /// When nobody listens or the answer is no HTTP.
 pub fn upgraded(socket: &Path, head: &[u8], typed: &[u8]) -> Result<Answer> {
-    let mut stream = UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    stream.write_all(head)?;
+    let mut stream = Bounded::connect(socket)?;
+    stream.inner.write_all(head)?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     let mut granted = false;
@@ -117,7 +140,7 @@ pub fn upgraded(socket: &Path, head: &[u8], typed: &[u8]) -> Result<Answer> {
         let Ok(parsed) = parse(&answer) else { continue };
         if parsed.status == 101 {
             if !granted {
-                stream.write_all(typed)?;
+                stream.inner.write_all(typed)?;
                 granted = true;
             }
             continue;
