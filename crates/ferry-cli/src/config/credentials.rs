@@ -1,6 +1,6 @@
 //! Credentials of registries: `auths` in `config.json`, a `docker-credential-*` program, or the variable `DOCKER_AUTH_CONFIG`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -102,22 +102,41 @@ pub(crate) fn look_up(config: &Config, key: &str) -> Result<AuthConfig, String> 
     }
 }
 
-/// Finds everything that is stored, by registry: what the file names, whoever holds it.
+/// Everything that is stored, by registry.
+#[derive(Debug, Default)]
+pub(crate) struct Everything {
+    pub(crate) auths: BTreeMap<String, StoredAuth>,
+    /// What helpers of single registries said instead.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Finds everything that is stored, whoever holds it.
 ///
 /// # Errors
-/// What a helper says.
-pub(crate) fn all(config: &Config) -> Result<BTreeMap<String, StoredAuth>, String> {
+/// What the default helper says.
+pub(crate) fn all(config: &Config) -> Result<Everything, String> {
     let from_variable = from_variable()?.unwrap_or_default();
     let file = &config.file;
-    let keys = from_variable.keys().chain(file.auths.keys()).chain(file.cred_helpers.keys());
-    let mut found = BTreeMap::new();
+    let mut keys: BTreeSet<String> = from_variable.into_keys().collect();
+    match file.creds_store.as_str() {
+        "" => keys.extend(file.auths.keys().cloned()),
+        helper => keys.extend(helper_list(helper)?),
+    }
+    keys.extend(file.cred_helpers.keys().cloned());
+    let mut everything = Everything::default();
     for key in keys {
-        let auth = look_up(config, key)?;
-        if !auth.username.is_empty() || !auth.identitytoken.is_empty() || !auth.registrytoken.is_empty() {
-            found.insert(key.clone(), StoredAuth::of(&auth));
+        match look_up(config, &key) {
+            Ok(auth) if auth.username.is_empty() && auth.identitytoken.is_empty() && auth.registrytoken.is_empty() => {}
+            Ok(auth) => {
+                everything.auths.insert(key, StoredAuth::of(&auth));
+            }
+            Err(reason) if file.cred_helpers.contains_key(&key) => {
+                everything.warnings.push(format!("Failed to get credentials for registry: {key}: {reason}"));
+            }
+            Err(reason) => return Err(reason),
         }
     }
-    Ok(found)
+    Ok(everything)
 }
 
 /// Keeps credentials; returns a warning when they lie in a file that anybody with the user's rights reads.
@@ -248,6 +267,15 @@ fn helper_get(helper: &str, key: &str) -> Result<AuthConfig, String> {
         auth.password = answer.secret;
     }
     Ok(auth)
+}
+
+/// Asks a helper for the registries that it knows.
+fn helper_list(helper: &str) -> Result<Vec<String>, String> {
+    // As Docker's client asks: there is nothing to say.
+    let text = run_helper(helper, "list", "unused").map_err(|error| error.of("listing"))?;
+    let known: BTreeMap<String, String> =
+        serde_json::from_str(&text).map_err(|error| format!("error listing credentials - err: {error}, out: ``"))?;
+    Ok(known.into_keys().collect())
 }
 
 /// Why a helper did not do as asked.

@@ -174,7 +174,8 @@ fn helpers_keep_credentials_by_their_protocol() {
         .unwrap();
     let script = format!(
         "#!/bin/sh\ncase $1 in\nstore) cat >{0};;\nget) if test -e {0}; then cat {0}; else echo 'credentials not found in native keychain'; \
-         exit 1; fi;;\nerase) cat >/dev/null; rm -f {0};;\nesac\n",
+         exit 1; fi;;\nerase) cat >/dev/null; rm -f {0};;\n\
+         list) echo '{{\"{ADDRESS}\":\"tester\"}}';;\nesac\n",
         kept.display()
     );
     let helper = bin.join("docker-credential-test");
@@ -192,6 +193,16 @@ fn helpers_keep_credentials_by_their_protocol() {
     assert_eq!(stored, serde_json::json!({"ServerURL": ADDRESS, "Username": "tester", "Secret": "secret"}));
     let config = std::fs::read_to_string(home.join("config.json")).unwrap();
     assert!(config.contains("\"127.0.0.1:5000\": {}") && !config.contains("secret"), "{config}");
+    // One that holds everything is asked what that is.
+    let other = dir.join("other");
+    std::fs::create_dir_all(&other).unwrap();
+    std::fs::write(other.join("config.json"), r#"{"credsStore":"test","credHelpers":{"r.example":"absent"}}"#).unwrap();
+    let socket = line(&format!(
+        "export DOCKER_CONFIG={}; ferry create --network none --use-api-socket --name user busybox && ferry cp -q user:/run/secrets/docker/config.json - | tar -xO",
+        other.display()
+    ));
+    assert!(socket.ok().contains("\"127.0.0.1:5000\"") && socket.out().contains("dGVzdGVyOnNlY3JldA=="), "{socket}");
+    assert!(socket.err().contains("Failed to get credentials for registry: r.example"), "{socket}");
     let _ = line(&format!("docker logout {ADDRESS}")).ok();
     assert!(!kept.exists());
     assert!(line(&format!("docker push -q {ADDRESS}/p:1")).err().contains("no basic auth credentials"));

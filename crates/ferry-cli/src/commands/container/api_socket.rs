@@ -36,8 +36,9 @@ pub(super) fn add(request: &mut CreateRequest, context: &Context) -> Result<Cred
     if environment.iter().any(|variable| variable.starts_with("DOCKER_CONFIG=")) {
         return Ok(Credentials::new());
     }
-    let found = credentials::all(&context.config)
+    let credentials::Everything { auths: found, warnings } = credentials::all(&context.config)
         .map_err(|error| Failure::new(format!("resolving credentials failed: {error}")))?;
+    warnings.iter().for_each(|warning| context.printer.note(&format!("WARNING: {warning}")));
     if !found.is_empty() {
         environment.push(format!("DOCKER_CONFIG={CONFIG_FOLDER}"));
     }
