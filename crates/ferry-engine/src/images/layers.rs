@@ -18,7 +18,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::Inner;
 use super::names::short;
-use super::progress::{Pace, amount, ended, step};
+use super::progress::{Pace, amount, ended, while_extracting};
 use super::transfer::Transfer;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -113,8 +113,7 @@ impl Inner {
             return Ok(());
         }
         if has_blob {
-            out.say(step(layer.id(), "Extracting"));
-            self.unpack_blob(layer.clone(), hold).await?;
+            while_extracting(layer.id(), out, self.unpack_blob(layer.clone(), hold)).await?;
         } else {
             self.download(repository, &layer, hold, out).await?;
         }
@@ -179,13 +178,15 @@ impl Inner {
                 out.hint(&amount(layer.id(), "Downloading", Progress { current, total, ..Progress::default() }));
             }
         }
-        if fetched.is_ok() && sender.send(Piece::End).await.is_ok() {
-            out.say(ended(layer.id(), "Download complete"));
-            out.say(step(layer.id(), "Extracting"));
-        }
+        let is_whole = fetched.is_ok() && sender.send(Piece::End).await.is_ok();
         drop((sender, permit));
-        let received =
-            unpacked.await.unwrap_or_else(|error| Err(Error::internal("unpacking panicked").with_source(error)));
+        let received = if is_whole {
+            out.say(ended(layer.id(), "Download complete"));
+            while_extracting(layer.id(), out, unpacked).await
+        } else {
+            unpacked.await
+        };
+        let received = received.unwrap_or_else(|error| Err(Error::internal("unpacking panicked").with_source(error)));
         fetched.and(received)
     }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use ferry_api::stream::{JsonMessage, Progress};
 use tokio::sync::mpsc;
 
+use super::transfer::Transfer;
+
 /// Progress of a pull, load or import; ends when the work does. A failure is its last message.
 pub type JsonMessageStream = mpsc::Receiver<JsonMessage>;
 
@@ -34,6 +36,25 @@ pub(super) fn ended(id: &str, status: &str) -> JsonMessage {
 /// How much of `id` is there.
 pub(super) fn amount(id: &str, status: &str, progress: Progress) -> JsonMessage {
     JsonMessage { progress_detail: Some(progress), ..line(id, status) }
+}
+
+/// The part `id` is being unpacked, for the n-th second.
+fn extracting(id: &str, second: i64) -> JsonMessage {
+    amount(id, "Extracting", Progress { current: second, units: "s".to_owned(), ..Progress::default() })
+}
+
+/// Waits for a part to be unpacked, and tells every second that it goes on.
+pub(super) async fn while_extracting<T>(id: &str, out: &Transfer, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut second = 1;
+    out.say(extracting(id, second));
+    loop {
+        match tokio::time::timeout(Duration::from_secs(1), &mut work).await {
+            Ok(result) => return result,
+            Err(_) => second += 1,
+        }
+        out.hint(&extracting(id, second));
+    }
 }
 
 /// Tells when it is time for the next amount.

@@ -277,9 +277,6 @@ impl Job {
     }
 
     async fn send(&self, cargo: &Cargo, target: &Descriptor, reference: &Reference) -> Result<()> {
-        for blob in cargo.blobs.iter().filter(|blob| is_shown(blob)) {
-            self.out.say(step(short(blob.digest.as_str()), "Waiting")).await;
-        }
         let uploads: Vec<_> = cargo.blobs.iter().map(|blob| self.send_blob(blob)).collect();
         let mut running = futures_util::stream::iter(uploads)
             .buffer_unordered(self.inner.uploads.load(std::sync::atomic::Ordering::Relaxed));
