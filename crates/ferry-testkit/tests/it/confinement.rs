@@ -60,7 +60,7 @@ fn profiles_that_cannot_be_kept_refuse_the_start() {
     }
     let daemon = Daemon::ready();
     for (text, said) in [
-        (r#"{"defaultAction": 1}"#, "decoding seccomp profile failed: "),
+        (r#"{"defaultAction": 1}"#, "Decoding seccomp profile failed: "),
         (
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]}"#,
             "SCMP_ACT_NOTIFY",

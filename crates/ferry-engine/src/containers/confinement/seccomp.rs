@@ -133,7 +133,7 @@ fn load(text: &str, wanted: Wanted<'_>) -> Result<Option<LinuxSeccomp>> {
 }
 
 fn broken(error: impl std::fmt::Display) -> Error {
-    Error::internal(format!("decoding seccomp profile failed: {error}"))
+    Error::internal(format!("Decoding seccomp profile failed: {error}"))
 }
 
 fn architectures(listed: Option<Vec<String>>, map: Option<Vec<Machine>>) -> Vec<String> {
@@ -272,8 +272,8 @@ mod tests {
     #[test]
     fn profiles_that_cannot_be_meant_are_refused() {
         let text = |profile: &str| of(profile, &SeccompDefault::Builtin, false, &[]).unwrap_err().text();
-        assert!(text("{").starts_with("decoding seccomp profile failed: "));
-        assert!(text(r#"{"defaultAction": "SCMP_ACT_DANCE"}"#).starts_with("decoding seccomp profile failed: "));
+        assert!(text("{").starts_with("Decoding seccomp profile failed: "));
+        assert!(text(r#"{"defaultAction": "SCMP_ACT_DANCE"}"#).starts_with("Decoding seccomp profile failed: "));
         let both = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"name": "a", "names": ["b"], "action": "SCMP_ACT_KILL"}]}"#;
         assert!(text(both).starts_with("both 'name' and 'names'"));
     }
