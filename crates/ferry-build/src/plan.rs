@@ -16,6 +16,7 @@ mod request;
 mod resolve;
 mod stages;
 
+pub use context::{git_source, http_source};
 pub use error::{PlanError, PlanErrorCause};
 pub use observed::{ImageAnswer, ImageNeed, LayoutNeed, Need, Observed, ResolvedImage};
 pub use outline::{Outline, OutlineArg, OutlineSecret, Target, render_targets, targets};
@@ -82,7 +83,8 @@ pub fn checks(source: &str, request: &Request) -> Result<Checks, PlanError> {
 
 /// Plans a build for one platform: adds its operations to the graph, and warnings to `checks`.
 ///
-/// Nothing is added to either before everything is known that must be.
+/// Nothing is added to either before everything is known that must be. Of a build for several platforms the checks of the first are
+/// enough: they are the same for all.
 ///
 /// # Errors
 /// [`PlanError`] with BuildKit's text and the lines to show.

@@ -245,7 +245,10 @@ fn git(graph: &mut Graph, address: &str, request: &Request) -> Result<Output, Pl
 }
 
 /// Returns the source for the address of a repository.
-pub(super) fn git_source(address: &str, keep_git_dir: bool) -> Result<GitSource, PlanError> {
+///
+/// # Errors
+/// [`PlanError`] when the address is none.
+pub fn git_source(address: &str, keep_git_dir: bool) -> Result<GitSource, PlanError> {
     let Some(reference) = GitReference::parse(address) else {
         return Err(PlanError::other(format!("invalid git context {address}")));
     };
@@ -265,7 +268,8 @@ pub(super) fn git_source(address: &str, keep_git_dir: bool) -> Result<GitSource,
 }
 
 /// Returns the source for one file over HTTP.
-pub(super) fn http_source(url: &str, filename: &str) -> HttpSource {
+#[must_use]
+pub fn http_source(url: &str, filename: &str) -> HttpSource {
     HttpSource {
         url: url.to_owned(),
         checksum: None,
