@@ -92,7 +92,7 @@ pub(super) fn prepare<'a>(input: Input<'a>, file: &Dockerfile, checks: &mut Chec
         by_name: BTreeMap::new(),
         target: 0,
         reachable: BTreeSet::new(),
-        ignored: ignored(input)?,
+        ignored: Patterns::default(),
         context_paths: Vec::new(),
         context_tree: None,
     };
@@ -102,7 +102,11 @@ pub(super) fn prepare<'a>(input: Input<'a>, file: &Dockerfile, checks: &mut Chec
     stages.target = stages.find_target()?;
     stages.connect()?;
     let needs = resolve::resolve(&mut stages, checks)?;
-    Ok(if needs.is_empty() { Prepared::Ready(Box::new(stages)) } else { Prepared::Needs(needs) })
+    if !needs.is_empty() {
+        return Ok(Prepared::Needs(needs));
+    }
+    stages.ignored = ignored(input)?;
+    Ok(Prepared::Ready(Box::new(stages)))
 }
 
 fn ignored(input: Input<'_>) -> Result<Patterns, PlanError> {

@@ -57,7 +57,7 @@ fn read(name: &str) -> String {
 }
 
 fn cases(text: &str) -> Vec<Case> {
-    let text = format!("\n{}", text.strip_suffix('\n').unwrap_or(text));
+    let text = format!("\n{text}");
     text.split("\n==== ").skip(1).map(case).collect()
 }
 

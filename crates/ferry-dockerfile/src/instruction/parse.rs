@@ -84,8 +84,8 @@ pub enum InstructionError {
 /// Reads a FROM.
 pub(crate) fn parse_from(line: RawLine, checks: &mut Checks) -> Result<Stage, InstructionError> {
     let words = line.arguments.words();
-    if let [_, keyword, name] = words {
-        check_from_casing(&line, keyword, name, checks);
+    if let [_, keyword, name, more @ ..] = words {
+        check_from_casing(&line, keyword, Some(name).filter(|_| more.is_empty()), checks);
     }
     let name = stage_name(words)?;
     let mut flags = Flags::new();
@@ -106,8 +106,8 @@ pub(crate) fn parse_from(line: RawLine, checks: &mut Checks) -> Result<Stage, In
     })
 }
 
-fn check_from_casing(line: &RawLine, keyword: &str, name: &str, checks: &mut Checks) {
-    if name != name.to_lowercase() {
+fn check_from_casing(line: &RawLine, keyword: &str, name: Option<&String>, checks: &mut Checks) {
+    if let Some(name) = name.filter(|name| **name != name.to_lowercase()) {
         let detail = format!("Stage name '{name}' should be lowercase");
         checks.report(&STAGE_NAME_CASING, line.lines, detail, &line.comments);
     }

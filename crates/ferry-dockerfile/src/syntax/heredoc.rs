@@ -10,10 +10,19 @@ pub(super) fn in_line(line: &str) -> Result<Vec<Heredoc>, SyntaxError> {
     // A line with an open quote is the shell's business: it has no here-documents of ours.
     let words = lexer.words(line, &NoVariables).unwrap_or_default();
     let mut found = Vec::new();
-    for word in words {
-        found.extend(heredoc_word(&word)?);
+    for word in words.iter().filter(|word| !has_modifier(word)) {
+        found.extend(heredoc_word(word)?);
     }
     Ok(found)
+}
+
+/// Tells whether a variable with a modifier is in a word: then it is no here-document, but arithmetic such as `$((1 <<${n:-2}))`.
+fn has_modifier(word: &str) -> bool {
+    let starts = word.match_indices("${").filter(|(place, _)| !word[..*place].ends_with('\\'));
+    starts.into_iter().any(|(place, _)| {
+        let rest = word[place + 2..].trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+        rest.starts_with([':', '+', '-', '?', '#', '%', '/'])
+    })
 }
 
 /// Reads a word such as `3<<-"EOF"`; `None` when it begins no here-document.

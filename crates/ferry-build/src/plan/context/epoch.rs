@@ -64,7 +64,7 @@ fn source(
             MainContext::Http { url, .. } => Some((label, Source::Http(http_source(url, "context")))),
         });
     }
-    if let Ok(Some(context)) = named(input.request, value, None) {
+    if let Some(context) = named(input.request, value, None)? {
         let label = format!("[internal] resolve SOURCE_DATE_EPOCH named context {value}");
         return remote(&context.value, false, label);
     }
