@@ -160,7 +160,11 @@ impl<'a> Scan<'a> {
     /// Everything up to the next `'`.
     fn single_quoted(&mut self) -> Result<String, ExpandError> {
         self.next();
-        let (inner, rest) = self.rest.split_once('\'').ok_or(ExpandError::SingleQuote)?;
+        // Without an end everything is quoted.
+        let Some((inner, rest)) = self.rest.split_once('\'') else {
+            self.rest = "";
+            return Err(ExpandError::SingleQuote);
+        };
         self.rest = rest;
         Ok(if self.lexer.keep_quotes { format!("'{inner}'") } else { inner.to_owned() })
     }

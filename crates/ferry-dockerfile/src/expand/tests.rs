@@ -90,6 +90,7 @@ fn every_error() {
         ("\"a", "unexpected end of statement while looking for matching double-quote"),
         ("${", "syntax error: missing '}'"),
         ("${A:-b", "syntax error: missing '}'"),
+        ("${A:-'b}", "syntax error: missing '}'"),
         ("${A/b", "syntax error: missing '/' in ${}"),
         ("${A/b/c", "syntax error: missing '}'"),
         ("${}", "syntax error: bad substitution"),
