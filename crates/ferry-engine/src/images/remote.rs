@@ -48,6 +48,10 @@ impl Images {
     pub async fn login(&self, credentials: &Credentials) -> Result<AuthResponse> {
         let identity_token = self.inner.client().login(credentials).await.map_err(|error| {
             use ferry_registry::Error as Registry;
+            // Docker asks for a login with another client than for content, which says less.
+            if let Registry::Request { method, url, failure } = &error {
+                return Error::internal(format!("{method} {url:?}: {failure}"));
+            }
             let kind = match &error {
                 Registry::LoginToken { .. } if !error.messages().is_empty() => ErrorKind::Unauthorized,
                 _ => ErrorKind::Internal,
