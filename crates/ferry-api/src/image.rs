@@ -304,6 +304,32 @@ pub struct PruneReport {
     pub space_reclaimed: u64,
 }
 
+/// Answer to `POST /images/collect`, which Docker does not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Collected {
+    /// What went, or would go.
+    pub images: Vec<CollectedImage>,
+    /// Bytes.
+    pub space_reclaimed: u64,
+    /// Nothing was removed.
+    pub dry_run: bool,
+}
+
+/// One image of [`Collected`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct CollectedImage {
+    /// Digest of the target.
+    pub id: String,
+    /// Its names, `name:tag`.
+    pub names: Vec<String>,
+    /// Bytes that nothing else uses.
+    pub unique_size: i64,
+    /// RFC 3339 with nanoseconds.
+    pub last_used: String,
+}
+
 /// Query of `POST /images/create` with `fromSrc`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImportOptions {

@@ -118,7 +118,9 @@ fn run_group(context: &Context, group: &'static grammar::Group, rest: &[String])
     }
     let text = help::group(context.program, group);
     if rest.is_empty() {
-        context.printer.error_bytes(text.as_bytes());
+        // Docker's client sets this one apart.
+        let head = if group.name == "manifest" { "\n" } else { "" };
+        context.printer.error_bytes(format!("{head}{text}").as_bytes());
     } else {
         context.printer.data(text)?;
     }
@@ -128,8 +130,9 @@ fn run_group(context: &Context, group: &'static grammar::Group, rest: &[String])
 fn run_command(context: &Context, command: &'static Command, path: &'static str, words: &[String]) -> Result<u8> {
     let program = context.program;
     let usage = help::usage_line(program, command, path);
-    let parsed = flags::parse(command.flags, command.options_first, words, options::checks::check)
+    let mut parsed = flags::parse(command.flags, command.options_first, words, options::checks::check)
         .map_err(|error| usage_error(program, path, &usage, &error))?;
+    parsed.path = path;
     for note in &parsed.notes {
         context.printer.line(note)?;
     }
@@ -137,7 +140,10 @@ fn run_command(context: &Context, command: &'static Command, path: &'static str,
         context.printer.data(help::command(program, command, path))?;
         return Ok(0);
     }
-    if let Err((text, word)) = flags::check_args(command, parsed.args.len()) {
+    let count = parsed.args.len();
+    if !grammar::takes_more(program, command, count)
+        && let Err((text, word)) = flags::check_args(command, count)
+    {
         return Err(Failure::new(format!(
             "{program}: '{program} {path}' {text}\n\nUsage:  {usage}\n\n{word} '{program} {path} --help' for more information"
         )));
@@ -187,7 +193,7 @@ fn unknown_command(program: &str, path: &str) -> Failure {
     let usage = if group.is_empty() {
         String::new()
     } else {
-        format!("\n\nUsage:  {program} {group}{}", if group == "volume" { " COMMAND" } else { "" })
+        format!("\n\nUsage:  {program} {group}{}", if matches!(group, "manifest" | "volume") { " COMMAND" } else { "" })
     };
     let parent = if group.is_empty() { program.to_owned() } else { format!("{program} {group}") };
     Failure::new(format!(

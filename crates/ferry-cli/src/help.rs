@@ -16,6 +16,7 @@ pub(crate) fn command(program: &str, command: &Command, path: &str) -> String {
 
 fn command_at(program: &str, command: &Command, path: &str, width: usize) -> String {
     let description = if command.long.is_empty() { command.short } else { command.long };
+    let description = description.replace("{program}", program);
     let mut text = format!("Usage:  {}\n\n{description}\n", usage_line(program, command, path));
     if command.paths.len() > 1 {
         let aliases: Vec<String> = listed_paths(command).map(|path| format!("{program} {path}")).collect();
@@ -44,15 +45,14 @@ pub(crate) fn usage_line(program: &str, command: &Command, path: &str) -> String
 /// The help of a group.
 pub(crate) fn group(program: &str, group: &Group) -> String {
     let commands = grammar::in_group(group.name);
-    let is_shown = |word: &str| program != "docker" || !OWN.contains(&word);
     let rows = commands
         .iter()
-        .map(|command| (command.path.split_once(' ').map_or(command.path, |(_, word)| word), command.short))
-        .filter(|(word, _)| is_shown(word));
+        .filter(|command| program != "docker" || !OWN.contains(&command.path))
+        .map(|command| (command.path.split_once(' ').map_or(command.path, |(_, word)| word), command.short));
     format!(
         "Usage:  {program} {name} COMMAND\n\n{}\n\nCommands:\n{}\nRun '{program} {name} COMMAND --help' for more information on a \
          command.\n",
-        group.short,
+        grammar::group_text(group).replace("{program}", program),
         listing(rows),
         name = group.name
     )
@@ -72,7 +72,7 @@ pub(crate) fn root(program: &str, config_folder: &str) -> String {
     };
     let mut top_level = TOP_LEVEL.to_vec();
     if program != "docker" {
-        top_level.extend(OWN);
+        top_level.extend(OWN.iter().filter(|path| !path.contains(' ')));
         top_level.sort_unstable();
     }
     let groups = listing(GROUPS.iter().map(|group| (group.name, group.short)));

@@ -5,10 +5,11 @@ use std::io;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
+use ferry_api::compare::{Comparison, Layers};
 use ferry_api::filters::Filters;
 use ferry_api::image::{
-    AuthConfig, AuthResponse, DeleteItem, DistributionInspect, HistoryItem, ImportOptions, PruneReport, RegistryAccess,
-    SearchResult, Summary,
+    AuthConfig, AuthResponse, Collected, DeleteItem, DistributionInspect, HistoryItem, ImportOptions, PruneReport,
+    RegistryAccess, SearchResult, Summary,
 };
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method};
@@ -163,6 +164,18 @@ impl Client {
         self.get("/images/json", &query).await
     }
 
+    /// As [`Client::image_list`], with what each image is made of.
+    ///
+    /// # Errors
+    /// 400 for an unknown filter.
+    pub async fn image_list_with_manifests(&self, all: bool, filters: &Filters) -> Result<Vec<Summary>> {
+        let query = Query::new()
+            .with_flag("all", all)
+            .with_text("filters", &filters.to_parameter())
+            .with_flag("manifests", true);
+        self.get("/images/json", &query).await
+    }
+
     /// API: `GET /images/{name}/json`, untouched.
     ///
     /// # Errors
@@ -206,6 +219,43 @@ impl Client {
     pub async fn image_prune(&self, filters: &Filters) -> Result<PruneReport> {
         let query = Query::new().with_text("filters", &filters.to_parameter());
         decode(&self.call(Method::POST, "/images/prune", &query, None).await?)
+    }
+
+    /// API: `POST /images/collect`, which only ferry has.
+    ///
+    /// # Errors
+    /// 400 for a value that cannot be read, 404 from another engine.
+    pub async fn image_collect(
+        &self,
+        unused_for: &str,
+        keep_last: &str,
+        budget: &str,
+        dry_run: bool,
+    ) -> Result<Collected> {
+        let query = Query::new()
+            .with_text("unused-for", unused_for)
+            .with_text("keep-last", keep_last)
+            .with_text("budget", budget)
+            .with_flag("dry-run", dry_run);
+        decode(&self.call(Method::POST, "/images/collect", &query, None).await?)
+    }
+
+    /// API: `GET /images/{name}/layers`, which only ferry has.
+    ///
+    /// # Errors
+    /// 404 for an unknown image.
+    pub async fn image_layers(&self, name: &str, platform: &str) -> Result<Layers> {
+        let query = Query::new().with_text("platform", platform);
+        self.get(&format!("/images/{}/layers", segment(name)), &query).await
+    }
+
+    /// API: `GET /compare`, which only ferry has. `auth` is for an image that has to be fetched.
+    ///
+    /// # Errors
+    /// 404 for an unknown image or container.
+    pub async fn compare(&self, from: &str, to: &str, platform: &str, auth: &str) -> Result<Comparison> {
+        let query = Query::new().with("from", from).with("to", to).with_text("platform", platform);
+        self.get_with_headers("/compare", &query, auth_header(auth)?).await
     }
 
     /// API: `POST /images/{name}/tag`

@@ -9,6 +9,8 @@ use ferry_shim::protocol::ForeignRuntime;
 use indexmap::IndexMap;
 use ipnet::IpNet;
 
+pub use ferry_store::Limits as ImageLimits;
+
 /// Validated settings of one engine.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -24,6 +26,8 @@ pub struct EngineConfig {
     pub netd_program: PathBuf,
     /// The default bridge.
     pub bridge: BridgeConfig,
+    /// How images are stored.
+    pub image_store: ImageStoreConfig,
     /// What can change while the engine runs.
     pub live: LiveSettings,
     /// Proxies of the daemon's environment.
@@ -91,6 +95,8 @@ pub struct Live {
     pub runtimes: IndexMap<String, ForeignRuntime>,
     /// `default-shm-size` in bytes.
     pub default_shm_size_bytes: i64,
+    /// `disk-budget`: bytes that images may take up; those that were not used for longest go first. `None` is no bound.
+    pub disk_budget_bytes: Option<u64>,
 }
 
 /// The settings in force, shared by all who read them.
@@ -140,6 +146,15 @@ impl SeccompDefault {
             Self::Custom { path, .. } => path,
         }
     }
+}
+
+/// How images are stored.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageStoreConfig {
+    /// `image-limits`: what one layer may make this host do.
+    pub limits: ImageLimits,
+    /// `keep-blobs`: layers are kept as they came, beside their files.
+    pub keep_blobs: bool,
 }
 
 /// What is configured for one registry.

@@ -12,6 +12,7 @@ use ferry_store::record::{self, Syncer};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use crate::compare::Compare;
 use crate::config::{EngineConfig, Live};
 use crate::containers::{Containers, Parts};
 use crate::error::{Context, Error, Result};
@@ -44,6 +45,8 @@ pub struct Engine {
     pub events: Events,
     /// What is told about the whole.
     pub system: System,
+    /// Comparing images and containers.
+    pub compare: Compare,
     config: Arc<EngineConfig>,
     syncer: Syncer,
     _lock: Arc<File>,
@@ -77,7 +80,8 @@ impl Engine {
         let id = engine_id(&config.data_root)?;
 
         let events = Events::open(&config.exec_root)?;
-        let store = Store::open(&config.data_root).context("cannot open the image store")?;
+        let store =
+            Store::open_with(&config.data_root, config.image_store.limits).context("cannot open the image store")?;
         let images = Images::open(&config, store.clone(), events.clone())?;
         let volumes = Volumes::open(&config.data_root, events.clone(), syncer.clone())?;
         let networks = Networks::open(&config, &instance, events.clone(), &syncer)?;
@@ -92,9 +96,23 @@ impl Engine {
             syncer: syncer.clone(),
         })?;
         containers.recover().await?;
+        images.start_upkeep();
+        let compare = Compare::new(store.clone(), images.clone(), containers.clone());
         let system = System::new(id, Arc::clone(&config), store, containers.clone(), images.clone(), volumes.clone());
         let execs = Execs::new(containers.clone());
-        Ok(Self { containers, execs, images, networks, volumes, events, system, config, syncer, _lock: Arc::new(lock) })
+        Ok(Self {
+            containers,
+            execs,
+            images,
+            networks,
+            volumes,
+            events,
+            system,
+            compare,
+            config,
+            syncer,
+            _lock: Arc::new(lock),
+        })
     }
 
     /// The settings in force.
@@ -120,6 +138,7 @@ impl Engine {
         self.containers.close(nothing_runs);
         let closed = tokio::task::spawn_blocking(move || {
             engine.networks.close(nothing_runs);
+            engine.images.save_last_used();
             if let Err(error) = engine.syncer.flush() {
                 tracing::error!(%error, "records not synced");
             }

@@ -6,6 +6,7 @@
 
 mod cgroups;
 mod clock;
+pub mod compare;
 pub mod config;
 pub mod containers;
 mod devices;

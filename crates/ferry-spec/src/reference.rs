@@ -91,6 +91,12 @@ impl AnyReference {
     }
 }
 
+/// A name as it may be told: nothing in it plays with a terminal.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
 impl Reference {
     /// Parses a name as typed and normalises it: `hello-world` becomes `docker.io/library/hello-world`. No tag is added; see
     /// [`Reference::with_default_tag`].
@@ -104,7 +110,7 @@ impl Reference {
         let (domain, remainder) = split_familiar(text);
         let remote = remainder.split(':').next().unwrap_or_default();
         if remote.to_lowercase() != remote {
-            return Err(ReferenceError::NameUppercase(remote.to_owned()));
+            return Err(ReferenceError::NameUppercase(printable(remote)));
         }
         let whole = format!("{domain}/{remainder}");
         let parts = parse_parts(&whole)?;

@@ -18,7 +18,7 @@ use ferry_spec::tar::Source as _;
 use serde::Deserialize;
 
 use crate::Store;
-use crate::content::Spool;
+use crate::content::{Sealed, Spool};
 use crate::error::{Error, Result};
 use crate::layers::stream::{Decoder, Stream, inflate_unhashed};
 use crate::layers::{EntryKind, LayerError, clean_path, next_entry, skip_padding};
@@ -29,6 +29,8 @@ pub use save::{SaveChoice, SavePlan, SavedImage};
 
 /// The longest `manifest.json` or `index.json`, in bytes.
 const MAX_LIST_BYTES: u64 = 8 << 20;
+/// Indexes inside of indexes that are looked into; nobody makes more than one.
+pub(crate) const MAX_INDEX_DEPTH: usize = 8;
 
 /// Why an archive is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +87,9 @@ pub enum ArchiveError {
     /// A layer in the archive is compressed in a way that no registry takes.
     #[error("layer in the archive is compressed by bzip2 or xz; only gzip and zstd are supported")]
     LayerCompression,
+    /// Indexes in indexes without end.
+    #[error("index {0} lies below more than {MAX_INDEX_DEPTH} other indexes")]
+    IndexDepth(ferry_spec::Digest),
     /// An index that is to be written has nothing for the platforms asked for.
     #[error("no manifest found for platform: not found")]
     NoPlatform,
@@ -139,7 +144,8 @@ impl Store {
         if let Some(error) = failure {
             return Err(error);
         }
-        let keys = keys.map_err(ArchiveError::Read)?;
+        let mut keys = keys.map_err(ArchiveError::Read)?;
+        self.publish_blobs(std::mem::take(&mut keys.sealed))?;
         keys.images(self)
     }
 
@@ -270,6 +276,8 @@ struct Keys {
     aliases: HashMap<Vec<u8>, Vec<u8>>,
     manifest: Option<Vec<u8>>,
     index: Option<Vec<u8>>,
+    /// Content that was read and is not visible yet.
+    sealed: Vec<Sealed>,
 }
 
 fn read_keys(store: &Store, stream: &mut Stream) -> Result<Keys> {
@@ -313,13 +321,41 @@ impl Keys {
             b"index.json" => self.index = Some(read_list(stream, "index.json", size)?),
             _ => {
                 let blob = match digest_in_layout(&name) {
-                    Some(digest) => take_known(store, stream, digest, size)?,
-                    None => take_unknown(store, stream, size)?,
+                    Some(digest) => self.take_known(store, stream, digest, size)?,
+                    None => self.take_unknown(store, stream, size)?,
                 };
                 self.blobs.insert(name, blob);
             }
         }
         Ok(())
+    }
+
+    fn take_known(&mut self, store: &Store, stream: &mut Stream, digest: Digest, size: u64) -> Result<(Digest, u64)> {
+        if let Some(known) = self.sealed.iter().find(|known| known.digest == digest) {
+            let known = (digest, known.size);
+            stream.skip(size).map_err(ArchiveError::Read)?;
+            return Ok(known);
+        }
+        if store.has_blob(&digest) {
+            // What lies here has proved to be what its name says; another copy is not needed, whatever is in it.
+            stream.skip(size).map_err(ArchiveError::Read)?;
+            let size = store.blob_size(&digest)?;
+            return Ok((digest, size));
+        }
+        let mut writer = store.writer(&digest, Some(size))?;
+        writer.restart()?;
+        hand_over(stream, size, |bytes| writer.write(bytes))?;
+        self.sealed.push(writer.seal()?);
+        Ok((digest, size))
+    }
+
+    fn take_unknown(&mut self, store: &Store, stream: &mut Stream, size: u64) -> Result<(Digest, u64)> {
+        let mut spool = Spool::create(store)?;
+        hand_over(stream, size, |bytes| spool.write(bytes))?;
+        let sealed = spool.seal();
+        let blob = (sealed.digest.clone(), sealed.size);
+        self.sealed.push(sealed);
+        Ok(blob)
     }
 
     fn blob(&self, name: &str) -> Result<&(Digest, u64), ArchiveError> {
@@ -406,26 +442,6 @@ fn digest_in_layout(name: &[u8]) -> Option<Digest> {
     Digest::parse(&format!("{algorithm}:{hex}")).ok()
 }
 
-fn take_known(store: &Store, stream: &mut Stream, digest: Digest, size: u64) -> Result<(Digest, u64)> {
-    if store.has_blob(&digest) {
-        // What lies here has proved to be what its name says; another copy is not needed, whatever is in it.
-        stream.skip(size).map_err(ArchiveError::Read)?;
-        let size = store.blob_size(&digest)?;
-        return Ok((digest, size));
-    }
-    let mut writer = store.writer(&digest, Some(size))?;
-    writer.restart()?;
-    hand_over(stream, size, |bytes| writer.write(bytes))?;
-    writer.commit()?;
-    Ok((digest, size))
-}
-
-fn take_unknown(store: &Store, stream: &mut Stream, size: u64) -> Result<(Digest, u64)> {
-    let mut spool = Spool::create(store)?;
-    hand_over(stream, size, |bytes| spool.write(bytes))?;
-    spool.finish()
-}
-
 /// Hands bytes of the stream to a writer of the store, whose errors are not the stream's.
 fn hand_over(stream: &mut Stream, size: u64, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let mut failure = None;
@@ -460,7 +476,7 @@ fn images_of_layout(store: &Store, bytes: &[u8]) -> Result<Vec<LoadedImage>> {
     for mut target in manifests {
         let references: Vec<Reference> = name_in_layout(&target)?.into_iter().collect();
         target.annotations.clear();
-        check_complete(store, &target)?;
+        check_complete(store, &target, 0)?;
         match images.iter_mut().find(|image| image.target.digest == target.digest) {
             // Several names of one image are several entries.
             Some(image) => image.references.extend(references),
@@ -482,7 +498,10 @@ fn name_in_layout(target: &Descriptor) -> Result<Option<Reference>, ArchiveError
 }
 
 /// A manifest must have all it names; an index must have one manifest that does.
-fn check_complete(store: &Store, target: &Descriptor) -> Result<()> {
+fn check_complete(store: &Store, target: &Descriptor, depth: usize) -> Result<()> {
+    if depth > MAX_INDEX_DEPTH {
+        return Err(ArchiveError::IndexDepth(target.digest.clone()).into());
+    }
     let missing = |digest: &Digest| {
         ArchiveError::Missing { name: format!("blobs/{}/{}", digest.algorithm(), digest.hex()) }.into()
     };
@@ -502,7 +521,7 @@ fn check_complete(store: &Store, target: &Descriptor) -> Result<()> {
         Document::Index(index) => {
             let mut first = None;
             for child in index.manifests.iter().filter(|child| !child.is_attestation()) {
-                match check_complete(store, child) {
+                match check_complete(store, child, depth + 1) {
                     Ok(()) => return Ok(()),
                     Err(error) => first = first.or(Some(error)),
                 }

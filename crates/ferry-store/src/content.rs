@@ -76,6 +76,29 @@ impl Store {
         Ok(digest)
     }
 
+    /// Brings closed content to the disk at once, and makes it visible.
+    ///
+    /// # Errors
+    /// When it cannot be synced or renamed; what is not visible then is removed.
+    pub(crate) fn publish_blobs(&self, sealed: Vec<Sealed>) -> Result<()> {
+        if sealed.is_empty() {
+            return Ok(());
+        }
+        let ingest = self.inner.paths.ingest();
+        // One for all: each of its own makes the disk write its journal.
+        let folder = File::open(&ingest).map_err(Error::io("open", &ingest))?;
+        rustix::fs::syncfs(&folder).map_err(Error::errno("sync", &ingest))?;
+        for mut one in sealed {
+            let target = self.inner.paths.blob(&one.digest);
+            fs::rename(&one.path, &target).map_err(Error::io("publish", &target))?;
+            one.done = true;
+        }
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            sync_dir(&self.inner.paths.blobs(algorithm))?;
+        }
+        Ok(())
+    }
+
     /// Begins to write content that must turn out to have this digest and, when given, this size. What a broken transfer left behind is
     /// continued: [`BlobWriter::offset`] tells where.
     ///
@@ -121,6 +144,29 @@ impl Store {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path)(source)),
             _ => Ok(()),
         }
+    }
+
+    /// Removes content unless a lease holds it; tells whether it went.
+    ///
+    /// # Errors
+    /// When it is there and cannot be removed.
+    pub fn drop_blob(&self, digest: &Digest) -> Result<bool> {
+        let path = self.inner.paths.blob(digest);
+        // Held across look and removal, so that nobody can find it in between and rely on it.
+        let notes = self.inner.ledger.lock();
+        if notes.holds_blob(digest) {
+            return Ok(false);
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("remove", &path)(error)),
+        }
+    }
+
+    /// Bytes of content, without holding it for a lease; none when it is not here.
+    pub(crate) fn blob_bytes(&self, digest: &Digest) -> u64 {
+        fs::symlink_metadata(self.inner.paths.blob(digest)).map_or(0, |metadata| metadata.len())
     }
 
     fn stat_blob(&self, digest: &Digest) -> Result<fs::Metadata> {
@@ -206,6 +252,25 @@ impl BlobWriter {
     /// # Errors
     /// [`Error::WrongSize`], [`Error::WrongDigest`]; nothing is left then.
     pub fn commit(mut self) -> Result<()> {
+        self.check()?;
+        self.file.sync_all().map_err(Error::io("sync", &self.path))?;
+        let target = self.inner.paths.blob(&self.expected);
+        fs::rename(&self.path, &target).map_err(Error::io("publish", &target))?;
+        self.done = true;
+        sync_dir(&self.inner.paths.blobs(self.expected.algorithm()))
+    }
+
+    /// Checks size and digest and closes the content, which [`Store::publish_blobs`] makes visible together with more.
+    ///
+    /// # Errors
+    /// As [`BlobWriter::commit`].
+    pub(crate) fn seal(mut self) -> Result<Sealed> {
+        self.check()?;
+        self.done = true;
+        Ok(Sealed { path: self.path.clone(), digest: self.expected.clone(), size: self.offset, done: false })
+    }
+
+    fn check(&self) -> Result<()> {
         if let Some(expected) = self.size
             && self.offset != expected
         {
@@ -215,11 +280,7 @@ impl BlobWriter {
         if actual != self.expected {
             return Err(Error::WrongDigest { expected: self.expected.clone(), actual });
         }
-        self.file.sync_all().map_err(Error::io("sync", &self.path))?;
-        let target = self.inner.paths.blob(&self.expected);
-        fs::rename(&self.path, &target).map_err(Error::io("publish", &target))?;
-        self.done = true;
-        sync_dir(&self.inner.paths.blobs(self.expected.algorithm()))
+        Ok(())
     }
 
     /// Gives up for now but keeps what came, for a later [`Store::writer`] of the same digest.
@@ -264,6 +325,24 @@ impl Drop for BlobWriter {
     }
 }
 
+/// Content that is checked and waits to be brought to the disk with more; removed unless it was published.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    path: PathBuf,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    done: bool,
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        if !self.done {
+            // The next start sweeps what cannot be removed now.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// Content whose digest is known only when all of it has come; SHA-256.
 #[derive(Debug)]
 pub(crate) struct Spool {
@@ -293,6 +372,14 @@ impl Spool {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Closes the content, which [`Store::publish_blobs`] makes visible together with more.
+    pub(crate) fn seal(mut self) -> Sealed {
+        let digest = self.hasher.clone().finish();
+        self.inner.ledger.note_blob(&digest);
+        self.done = true;
+        Sealed { path: self.path.clone(), digest, size: self.size, done: false }
     }
 
     /// Syncs and publishes; returns digest and size.
@@ -333,6 +420,17 @@ impl Drop for Spool {
 /// Makes renames and removals in a folder last.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
+}
+
+/// Returns the bytes of what is on its way in, or was left of that.
+pub(crate) fn ingest_bytes(ingest: &Path) -> Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(ingest).map_err(Error::io("list", ingest))? {
+        let entry = entry.map_err(Error::io("list", ingest))?;
+        // One that was published meanwhile is counted there.
+        total += entry.metadata().map_or(0, |metadata| metadata.len());
+    }
+    Ok(total)
 }
 
 /// Removes what a killed process left half-written; partials of the last week stay, and what says whose beginning it is becomes one.

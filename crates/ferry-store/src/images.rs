@@ -1,6 +1,6 @@
 //! Image names: one record per reference, written last of all when an image comes in.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -35,7 +35,19 @@ pub struct Live {
     pub chains: HashSet<ChainId>,
 }
 
+/// See [`Store::last_used`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct LastUsed {
+    images: HashMap<Digest, i64>,
+}
+
 impl Live {
+    /// Leaves out everything that `other` has as well.
+    pub fn remove_all_of(&mut self, other: &Self) {
+        self.blobs.retain(|digest| !other.blobs.contains(digest));
+        self.chains.retain(|chain| !other.chains.contains(chain));
+    }
+
     /// Adds everything of `other`.
     pub fn extend(&mut self, other: Self) {
         self.blobs.extend(other.blobs);
@@ -88,6 +100,50 @@ impl Store {
     /// When it is there and cannot be removed.
     pub fn remove_image(&self, reference: &Reference) -> Result<bool> {
         Ok(record::remove(&self.inner.paths.image(reference))?)
+    }
+
+    /// Returns when images were last used, by the digests of their targets, Unix time in nanoseconds: as far as that is known. It is a hint,
+    /// not a record of anything, so damage costs no more than the hint.
+    #[must_use]
+    pub fn last_used(&self) -> HashMap<Digest, i64> {
+        match record::read::<LastUsed>(&self.inner.paths.last_used()) {
+            Ok(read) => read.map(|read| read.images).unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, "when images were last used is not known");
+                HashMap::new()
+            }
+        }
+    }
+
+    /// Keeps when images were last used.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_last_used(&self, images: HashMap<Digest, i64>) -> Result<()> {
+        Ok(record::write(&self.inner.paths.last_used(), &LastUsed { images })?)
+    }
+
+    /// Returns the bytes of everything in `live` that is here, each blob and layer once.
+    #[must_use]
+    pub fn bytes_of(&self, live: &Live) -> u64 {
+        let blobs: u64 = live.blobs.iter().map(|digest| self.blob_bytes(digest)).sum();
+        let layers: u64 = self
+            .layers()
+            .iter()
+            .filter(|layer| live.chains.contains(&layer.chain_id))
+            .map(|layer| layer.size_bytes)
+            .sum();
+        blobs + layers
+    }
+
+    /// Returns the bytes of all content and layers, used or not, with what broken transfers left.
+    ///
+    /// # Errors
+    /// When a folder cannot be listed.
+    pub fn bytes_on_disk(&self) -> Result<u64> {
+        let blobs: u64 = self.blobs()?.iter().map(|(_, bytes)| bytes).sum();
+        let layers: u64 = self.layers().iter().map(|layer| layer.size_bytes).sum();
+        Ok(blobs + layers + crate::content::ingest_bytes(&self.inner.paths.ingest())?)
     }
 
     /// Reads an index or manifest that is here.

@@ -29,6 +29,7 @@ use crate::{Inner, Store};
 
 pub(crate) mod copy;
 mod error;
+mod export;
 mod hidden;
 mod limits;
 mod path;
@@ -39,7 +40,7 @@ pub use error::{EntryProblem, LayerError};
 pub(crate) use ferry_spec::tar::{Kind as EntryKind, next_entry, skip_padding};
 pub(crate) use hidden::Hidden;
 pub use limits::Limits;
-pub(crate) use path::clean as clean_path;
+pub(crate) use path::{FOLDER_FLAGS, clean as clean_path};
 use unpack::Unpacked;
 
 /// An unpacked layer.
@@ -387,12 +388,34 @@ impl Store {
         media_type: &str,
         compressed: impl Read,
     ) -> Result<ChainId> {
+        self.apply(parent, diff_id, media_type, compressed, false)
+    }
+
+    /// As [`Store::apply_layer`], from a plain tar that is content of this store under its diff ID, and so has been proved already.
+    ///
+    /// # Errors
+    /// As [`Store::apply_layer`], and [`Error::BlobNotFound`].
+    pub fn apply_plain_layer(&self, parent: Option<&ChainId>, diff_id: &DiffId, media_type: &str) -> Result<ChainId> {
+        let head = stream::Decoder::new(self.open_blob(&diff_id.0)?).map_err(Error::io("read", diff_id.0.as_str()))?;
+        // The digest of compressed bytes says nothing about the tar within.
+        let proved = matches!(head, stream::Decoder::Plain(_));
+        self.apply(parent, diff_id, media_type, self.open_blob(&diff_id.0)?, proved)
+    }
+
+    fn apply(
+        &self,
+        parent: Option<&ChainId>,
+        diff_id: &DiffId,
+        media_type: &str,
+        compressed: impl Read,
+        proved: bool,
+    ) -> Result<ChainId> {
         let chain_id = ChainId::child(parent, diff_id);
         self.inner.ledger.note_chains(parent.into_iter().chain([&chain_id]));
         let Some(_claim) = self.inner.layers.claim(&chain_id) else { return Ok(chain_id) };
         tracing::debug!(%diff_id, media_type, "unpacking layer");
         let staging = Staging::create(&self.inner.paths)?;
-        let unpacked = self.unpack_into(&staging, parent, diff_id, compressed)?;
+        let unpacked = self.unpack_into(&staging, parent, diff_id, compressed, proved)?;
         let layer = Layer {
             chain_id: chain_id.clone(),
             diff_id: diff_id.clone(),
@@ -410,13 +433,18 @@ impl Store {
         parent: Option<&ChainId>,
         diff_id: &DiffId,
         compressed: impl Read,
+        proved: bool,
     ) -> Result<Unpacked> {
         let root = staging.root.as_fd();
         let style = self.inner.driver.whiteout_style();
         let open_lower = || self.open_lower(parent);
-        let unpacked =
-            stream::inflate(compressed, self.inner.limits, |stream| unpack::unpack(stream, root, style, &open_lower));
-        let (unpacked, digest) = unpacked.map_err(|source| Error::Layer { diff_id: diff_id.clone(), source })?;
+        let failed = |source| Error::Layer { diff_id: diff_id.clone(), source };
+        let work = |stream: &mut stream::Stream| unpack::unpack(stream, root, style, &open_lower);
+        if proved {
+            return stream::inflate_unhashed(compressed, self.inner.limits, work).map_err(failed);
+        }
+        let unpacked = stream::inflate(compressed, self.inner.limits, work);
+        let (unpacked, digest) = unpacked.map_err(failed)?;
         let actual = DiffId::from(digest);
         if actual != *diff_id {
             return Err(Error::WrongDiffId { expected: diff_id.clone(), actual });

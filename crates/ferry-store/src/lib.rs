@@ -19,6 +19,7 @@ mod vfs;
 
 pub mod archive;
 pub mod record;
+pub mod tree;
 
 use std::fs;
 use std::os::fd::OwnedFd;

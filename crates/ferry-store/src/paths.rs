@@ -12,6 +12,7 @@
 //!   layers/.new-<random>                   being unpacked; removed at start
 //!   layers/.old-<random>                   being removed; removed at start
 //!   images/<sha256(reference)>.json        image name record
+//!   last-used.json                         when each image was last used; may be thrown away
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -40,6 +41,10 @@ impl Paths {
 
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.blobs(digest.algorithm()).join(digest.hex())
+    }
+
+    pub(crate) fn last_used(&self) -> PathBuf {
+        self.root.join("last-used.json")
     }
 
     pub(crate) fn ingest(&self) -> PathBuf {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use ferry_spec::digest::ChainId;
@@ -71,9 +72,10 @@ fn folder_below(root: &OwnedFd, path: &[u8]) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-/// Kept for callers that report disk use.
+/// Bytes of regular files below a folder; one with several names counts once.
 pub(crate) fn folder_bytes(path: &Path) -> io::Result<u64> {
     let mut total = 0;
+    let mut linked = std::collections::HashSet::new();
     let mut todo = vec![path.to_owned()];
     while let Some(folder) = todo.pop() {
         let entries = match fs::read_dir(&folder) {
@@ -85,7 +87,12 @@ pub(crate) fn folder_bytes(path: &Path) -> io::Result<u64> {
             let entry = entry?;
             match entry.metadata() {
                 Ok(metadata) if metadata.is_dir() => todo.push(entry.path()),
-                Ok(metadata) if metadata.is_file() => total += metadata.len(),
+                Ok(metadata)
+                    if metadata.is_file()
+                        && (metadata.nlink() < 2 || linked.insert((metadata.dev(), metadata.ino()))) =>
+                {
+                    total += metadata.len();
+                }
                 _ => {}
             }
         }

@@ -43,7 +43,10 @@ async fn inspect(kinds: &[&str], parsed: &Parsed, context: &Context) -> Result<u
         return again(kinds, parsed, context).await;
     }
     let mut inspection = Inspection::new(parsed.text_or_empty("format"))?;
-    let platform = lists::platform(parsed)?;
+    let platform = lists::platform(parsed).map_err(|failure| {
+        // This command says it without the word before it.
+        Failure { message: failure.message.replacen("invalid platform: ", "", 1), ..failure }
+    })?;
     let client = context.client().await?;
     if kinds == ["image"] {
         lists::require(client, parsed, "platform", 49).await?;

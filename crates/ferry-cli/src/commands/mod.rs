@@ -5,7 +5,9 @@ mod contexts;
 mod image;
 mod inspect;
 mod lists;
+mod manifest;
 mod network;
+mod prune;
 mod registry;
 mod system;
 pub(crate) mod version;
@@ -50,6 +52,7 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "context show" => contexts::show::run(context),
         "context use" => contexts::make_current::run(parsed, context),
         "debug" => container::debug::run(parsed, context).await,
+        "image explore" => image::explore::run(parsed, context).await,
         "image history" => image::history::run(parsed, context).await,
         "image import" => image::import::run(parsed, context).await,
         "image inspect" => inspect::run_kind("image", parsed, context).await,
@@ -64,6 +67,11 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "inspect" => inspect::run(parsed, context).await,
         "login" => registry::login::run(parsed, context).await,
         "logout" => registry::logout::run(parsed, context),
+        "manifest annotate" => manifest::annotate::run(parsed, context),
+        "manifest create" => manifest::create::run(parsed, context).await,
+        "manifest inspect" => manifest::inspect::run(parsed, context).await,
+        "manifest push" => manifest::push::run(parsed, context).await,
+        "manifest rm" => manifest::remove::run(parsed, context),
         "network connect" => network::connect::run(parsed, context).await,
         "network create" => network::create::run(parsed, context).await,
         "network disconnect" => network::disconnect::run(parsed, context).await,
@@ -71,6 +79,7 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "network ls" => network::list::run(parsed, context).await,
         "network prune" => network::prune::run(parsed, context).await,
         "network rm" => network::remove::run(parsed, context).await,
+        "prune" => prune::run(parsed, context).await,
         "search" => registry::search::run(parsed, context).await,
         "system df" => system::disk_usage::run(parsed, context).await,
         "system events" => system::events::run(parsed, context).await,

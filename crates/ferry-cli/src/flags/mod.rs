@@ -51,6 +51,8 @@ pub(crate) enum FlagError {
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
     values: HashMap<&'static str, Vec<String>>,
+    /// The words that the command was named by.
+    pub(crate) path: &'static str,
     /// Positional arguments.
     pub(crate) args: Vec<String>,
     /// `--help` was asked for.

@@ -3,7 +3,7 @@
 use super::{
     Args, Command,
     Kind::{Bool, List, Text},
-    flag,
+    flag, own,
 };
 
 /// `container cp`
@@ -37,7 +37,11 @@ pub(crate) static CONTAINER_DIFF: Command = Command {
     long: "",
     args: Args::Exactly(1),
     options_first: false,
-    flags: &[],
+    // With a second image or container the two are compared; see `takes_more`.
+    flags: &[
+        own("format", Text, "string", "Print 'json'"),
+        own("platform", Text, "string", "Compare images for this platform. Formatted as \"os[/arch[/variant]]\""),
+    ],
 };
 
 /// `container export`

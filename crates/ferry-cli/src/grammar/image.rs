@@ -243,7 +243,7 @@ pub(crate) static IMAGE_TAG: Command = Command {
     short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
     long: "",
     args: Args::Exactly(2),
-    options_first: false,
+    options_first: true,
     flags: &[],
 };
 

@@ -9,7 +9,9 @@ mod container_files;
 mod container_run;
 mod context;
 mod image;
+mod manifest;
 mod network;
+mod own;
 mod registry;
 mod root;
 mod system;
@@ -22,6 +24,8 @@ pub(crate) use container_files::{CONTAINER_COMMIT, DEBUG};
 pub(crate) use container_run::CONTAINER_RUN;
 #[cfg(test)]
 pub(crate) use image::IMAGE_IMPORT;
+#[cfg(test)]
+pub(crate) use manifest::MANIFEST_ANNOTATE;
 pub(crate) use root::{COMMON, GLOBAL, GROUPS, NOT_BUILT, OWN, TOP_LEVEL};
 
 /// What a flag's value is; decides how it is read and how often it may be given.
@@ -149,11 +153,13 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
         container::ALL,
         container_files::ALL,
         image::ALL,
+        manifest::ALL,
         volume::ALL,
         network::ALL,
         system::ALL,
         context::ALL,
         registry::ALL,
+        own::ALL,
     ]
     .into_iter()
     .flatten()
@@ -190,6 +196,16 @@ fn unknown(path: String) -> Found {
         Some(known) => Found::NotBuilt(known),
         None => Found::Unknown(path),
     }
+}
+
+/// What a group says of itself at length; most say no more than in the listing.
+pub(crate) fn group_text(group: &Group) -> &'static str {
+    if group.name == "manifest" { manifest::MANIFEST_LONG } else { group.short }
+}
+
+/// Whether a command takes more arguments than Docker's: `diff A B`.
+pub(crate) fn takes_more(program: &str, command: &Command, count: usize) -> bool {
+    program != "docker" && command.path == "container diff" && count == 2
 }
 
 /// The commands of a group in the order of its help.

@@ -38,6 +38,7 @@ pub(crate) static GROUPS: &[Group] = &[
     Group { name: "container", short: "Manage containers" },
     Group { name: "context", short: "Manage contexts" },
     Group { name: "image", short: "Manage images" },
+    Group { name: "manifest", short: "Manage Docker image manifests and manifest lists" },
     Group { name: "network", short: "Manage networks" },
     Group { name: "system", short: "Manage Docker" },
     Group { name: "volume", short: "Manage volumes" },
@@ -54,8 +55,8 @@ pub(crate) static TOP_LEVEL: &[&str] = &[
     "unpause", "update", "wait",
 ];
 
-/// Top-level commands that Docker does not have: its client's help does not list them.
-pub(crate) static OWN: &[&str] = &["why"];
+/// Commands that Docker does not have: its client's help does not list them.
+pub(crate) static OWN: &[&str] = &["container why", "image explore", "prune", "why"];
 
 /// Commands of Docker's client that are not built.
 pub(crate) static NOT_BUILT: &[&str] = &[
@@ -83,12 +84,6 @@ pub(crate) static NOT_BUILT: &[&str] = &[
     "context rm",
     "context update",
     "image build",
-    "manifest",
-    "manifest annotate",
-    "manifest create",
-    "manifest inspect",
-    "manifest push",
-    "manifest rm",
     "node",
     "node demote",
     "node inspect",

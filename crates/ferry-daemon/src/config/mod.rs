@@ -8,6 +8,7 @@ mod options;
 mod parse;
 mod registries;
 mod resolve;
+mod storage;
 
 use std::path::PathBuf;
 

@@ -68,6 +68,7 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         netd_program: libexec.join("ferry-netd"),
         logger_program: libexec.join("ferry-logger"),
         bridge: bridge_config(read)?,
+        image_store: super::storage::image_store(read)?,
         live: LiveSettings::new(live_settings(read, debug)?),
         proxies: read.proxies()?,
         log_driver: read.text("log-driver", "json-file"),
@@ -114,6 +115,7 @@ fn live_settings(read: &Reader<'_>, debug: bool) -> Result<Live, ConfigError> {
         default_runtime,
         runtimes,
         default_shm_size_bytes: read.bytes("default-shm-size", 64 << 20)?,
+        disk_budget_bytes: super::storage::disk_budget(read)?,
     })
 }
 
@@ -143,6 +145,7 @@ pub(super) fn reload(before: &Live, merged: &Settings, in_file: &Settings) -> Re
             new.default_shm_size_bytes,
             &before.default_shm_size_bytes,
         ),
+        disk_budget_bytes: pick(says("disk-budget"), new.disk_budget_bytes, &before.disk_budget_bytes),
         max_concurrent_downloads: new.max_concurrent_downloads,
         max_concurrent_uploads: new.max_concurrent_uploads,
         max_download_attempts: new.max_download_attempts,
@@ -180,7 +183,7 @@ fn log_file() -> Option<PathBuf> {
 }
 
 /// Typed access to settings.
-struct Reader<'settings>(&'settings Settings);
+pub(super) struct Reader<'settings>(pub(super) &'settings Settings);
 
 impl Reader<'_> {
     fn optional(&self, name: &str) -> Option<String> {
@@ -194,7 +197,7 @@ impl Reader<'_> {
         self.optional(name).unwrap_or_else(|| default.to_owned())
     }
 
-    fn flag(&self, name: &str, default: bool) -> bool {
+    pub(super) fn flag(&self, name: &str, default: bool) -> bool {
         match self.0.get(name) {
             Some(Setting::Bool(value)) => *value,
             _ => default,
@@ -215,7 +218,7 @@ impl Reader<'_> {
         }
     }
 
-    fn map(&self, name: &str) -> IndexMap<String, String> {
+    pub(super) fn map(&self, name: &str) -> IndexMap<String, String> {
         match self.0.get(name) {
             Some(Setting::Map(values)) => values.clone(),
             _ => IndexMap::new(),
@@ -254,7 +257,7 @@ impl Reader<'_> {
         }
     }
 
-    fn bytes(&self, name: &'static str, default: i64) -> Result<i64, ConfigError> {
+    pub(super) fn bytes(&self, name: &'static str, default: i64) -> Result<i64, ConfigError> {
         let Some(text) = self.optional(name) else { return Ok(default) };
         ram_in_bytes(&text).ok_or_else(|| bad(name, &text, "expected a size such as 64m"))
     }
@@ -419,7 +422,7 @@ impl Reader<'_> {
     }
 }
 
-fn bad(name: &'static str, value: &str, reason: impl std::fmt::Display) -> ConfigError {
+pub(super) fn bad(name: &'static str, value: &str, reason: impl std::fmt::Display) -> ConfigError {
     ConfigError::BadValue { name, value: value.to_owned(), reason: reason.to_string() }
 }
 
@@ -447,7 +450,7 @@ fn ulimit(entry: &str) -> Option<(String, i64, i64)> {
 }
 
 /// Reads `64m`, `1.5g`, `1024`, `64MiB`; units are powers of 1024.
-fn ram_in_bytes(text: &str) -> Option<i64> {
+pub(super) fn ram_in_bytes(text: &str) -> Option<i64> {
     let text = text.trim().to_ascii_lowercase();
     let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

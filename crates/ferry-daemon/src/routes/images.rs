@@ -11,8 +11,10 @@ use ferry_api::image::{AuthConfig, RegistryAccess};
 use ferry_api::json;
 use ferry_api::stream::JsonMessage;
 use ferry_api::version::Reply;
+use ferry_engine::compare::CompareRequest;
 use ferry_engine::images::{
-    Access, AttestationOptions, Credentials, ImportRequest, JsonMessageStream, ListOptions, PullRequest, PushRequest,
+    Access, AttestationOptions, CollectRequest, Credentials, ImportRequest, JsonMessageStream, ListOptions,
+    PullRequest, PushRequest,
 };
 use ferry_spec::Platform;
 use futures_util::{Stream, TryStreamExt};
@@ -42,8 +44,11 @@ pub(super) fn routes() -> Vec<Route> {
         get("/images/get", save),
         post("/images/load", load),
         post("/images/prune", prune),
+        post("/images/collect", collect),
         get("/images/{name:.*}/json", inspect),
         get("/images/{name:.*}/attestations", attestations),
+        get("/images/{name:.*}/layers", layers),
+        get("/compare", compare),
         get("/images/{name:.*}/get", save),
         get("/images/{name:.*}/history", history),
         post("/images/{name:.*}/push", push),
@@ -103,6 +108,10 @@ async fn import(call: Call, platform: Option<Platform>) -> Outcome {
     }
     let request = import_request(&call, "-", platform);
     let Call { app, peer, request: http, .. } = call;
+    if let Err(error) = request.check() {
+        drain(http.into_body()).await;
+        return Err(error.into());
+    }
     let id = app.engine.images.import(body_stream(http.into_body()), request).await?;
     let (sender, receiver) = mpsc::channel(1);
     // There is room for one.
@@ -114,6 +123,22 @@ async fn import_url(call: &Call, url: &str, platform: Option<Platform>) -> Outco
     let request = import_request(call, url, platform);
     let progress = call.app.engine.images.import_url(url, request).await?;
     Ok(streams::stream_body(Arc::clone(&call.peer), reply::JSON, |body| send_progress(body, progress)))
+}
+
+/// Reads what little is left of a body, so that its sender gets to read why it was refused.
+async fn drain(body: RequestBody) {
+    let rest = async {
+        let mut rest = std::pin::pin!(body_stream(body));
+        let mut room: usize = 1 << 20;
+        while let Ok(Some(piece)) = rest.try_next().await {
+            room = room.saturating_sub(piece.len());
+            if room == 0 {
+                return;
+            }
+        }
+    };
+    // One that sends no more has its answer all the same.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), rest).await;
 }
 
 fn import_request(call: &Call, source: &str, platform: Option<Platform>) -> ImportRequest {
@@ -186,6 +211,31 @@ async fn prune(call: Call) -> Outcome {
     reply::json(StatusCode::OK, &call.app.engine.images.prune(call.filters()?).await?)
 }
 
+/// Ferry's own: removes what nobody used for long.
+async fn collect(call: Call) -> Outcome {
+    let query = &call.query;
+    let (unused_for, keep_last) = (query.get("unused-for"), query.get("keep-last"));
+    let request = CollectRequest::parse(unused_for, keep_last, query.get("budget"), query.flag("dry-run"))?;
+    reply::json(StatusCode::OK, &call.app.engine.images.collect_unused(request).await?)
+}
+
+/// Ferry's own: what the layers of an image hold.
+async fn layers(call: Call) -> Outcome {
+    let platform = platform_by_json(call.query.get("platform"))?;
+    reply::json(StatusCode::OK, &call.app.engine.images.explore(call.value("name"), platform).await?)
+}
+
+/// Ferry's own: what is different between two images or containers.
+async fn compare(call: Call) -> Outcome {
+    let request = CompareRequest {
+        from: call.query.get("from").to_owned(),
+        to: call.query.get("to").to_owned(),
+        platform: platform_by_json(call.query.get("platform"))?,
+        auth: credentials(call.header("x-registry-auth")),
+    };
+    reply::json(StatusCode::OK, &call.app.engine.compare.compare(request).await?)
+}
+
 async fn inspect(call: Call) -> Outcome {
     let manifests = call.at_least(48) && call.query.flag("manifests");
     let platform = if call.at_least(49) { platform_by_json(call.query.get("platform"))? } else { None };
@@ -248,9 +298,9 @@ async fn search(call: Call) -> Outcome {
     let filters = call.filters()?;
     let limit = match call.query.non_empty("limit") {
         None => 0,
-        Some(text) => {
-            text.parse().map_err(|_| ApiError::invalid(format!("strconv.Atoi: parsing {text:?}: invalid syntax")))?
-        }
+        Some(text) => text.parse().map_err(|_| {
+            ApiError::invalid(format!("invalid limit specified: strconv.Atoi: parsing {text:?}: invalid syntax"))
+        })?,
     };
     let auth = credentials(call.header("x-registry-auth"));
     reply::json(StatusCode::OK, &call.app.engine.images.search(call.query.get("term"), limit, &filters, auth).await?)

@@ -39,7 +39,7 @@ impl Inner {
     }
 
     /// Returns what every name and every container leads to.
-    fn every_target(&self) -> Vec<Descriptor> {
+    pub(super) fn every_target(&self) -> Vec<Descriptor> {
         let state = self.state();
         let named = state.names.values().map(|record| record.target.clone());
         let used = state.users.values().flatten().map(|user| Descriptor::new("", user.image.clone(), 0));

@@ -38,6 +38,19 @@ pub struct ImportRequest {
     pub platform: Option<Platform>,
 }
 
+impl ImportRequest {
+    /// Checks all but the tar.
+    ///
+    /// # Errors
+    /// InvalidArgument for the name or a change.
+    pub fn check(&self) -> Result<()> {
+        if !self.repository.is_empty() {
+            parse_repo_and_tag(&self.repository, &self.tag)?;
+        }
+        changes::apply(&self.changes).map(drop)
+    }
+}
+
 impl Images {
     /// Makes an image of the tar in `body` and returns its id.
     ///
@@ -67,10 +80,7 @@ impl Images {
     /// # Errors
     /// InvalidArgument for the name, a change or the URL; what the server says.
     pub async fn import_url(&self, url: &str, request: ImportRequest) -> Result<JsonMessageStream> {
-        if !request.repository.is_empty() {
-            parse_repo_and_tag(&request.repository, &request.tag)?;
-        }
-        changes::apply(&request.changes)?;
+        request.check()?;
         let mut download = self.inner.client().download(url).await.map_err(|error| match &error {
             ferry_registry::Error::Configuration(text) => Error::invalid(text.clone()),
             _ => Error::internal(format!("failed to GET {url}")).with_source(error),

@@ -6,8 +6,8 @@ use ferry_spec::image::{ContainerConfig, Healthcheck};
 use ferry_spec::{ImageConfig, Platform};
 use ferry_store::ImageRecord;
 
-use super::list::repo_digests;
-use super::names::{familiar, is_dangling};
+use super::list::{repo_digests, repo_tags};
+use super::names::is_dangling;
 use super::resolve::platform_not_found;
 use super::{Images, Inner};
 use crate::clock;
@@ -44,7 +44,7 @@ impl Inner {
         let config = chosen.as_ref().map(|parsed| &parsed.config);
         let mut inspect = Inspect {
             id: target.digest.to_string(),
-            repo_tags: named.iter().map(|record| familiar(record)).collect(),
+            repo_tags: repo_tags(&named),
             repo_digests: repo_digests(&named),
             size: overview.size_of(chosen.as_deref()),
             metadata: Metadata { last_tag_time: clock::rfc3339(last) },

@@ -55,6 +55,8 @@ impl Drop for Hold {
                 if !kept {
                     inner.collect();
                 }
+                inner.drop_blobs();
+                inner.keep_to_budget();
                 // Buffers of layers are tens of megabytes, which the allocator would keep for the next transfer.
                 ferry_sys::memory::give_back();
             });
@@ -108,7 +110,7 @@ impl Inner {
         // Whoever comes second finds what the first one fetched.
         let _turn = self.turn(&layer.descriptor.digest).await;
         let has_blob = self.store.has_blob(&layer.descriptor.digest);
-        if has_blob && self.store.has_layer(&layer.chain()) {
+        if self.is_here(&layer) {
             out.say(ended(layer.id(), "Already exists"));
             return Ok(());
         }
@@ -119,6 +121,12 @@ impl Inner {
         }
         out.say(ended(layer.id(), "Pull complete"));
         Ok(())
+    }
+
+    /// Tells whether a layer is unpacked and, where that is asked for, kept as it came.
+    pub(super) fn is_here(&self, layer: &Layer) -> bool {
+        let is_kept = self.store.has_blob(&layer.descriptor.digest) || !self.keep_blobs;
+        is_kept && self.store.has_layer(&layer.chain())
     }
 
     /// Unpacks a layer whose blob is here.

@@ -88,12 +88,18 @@ impl Inner {
             parent_id: String::new(),
             descriptor: Some(target.clone()),
             repo_digests: repo_digests(&named),
-            repo_tags: named.iter().map(|record| familiar(record)).collect(),
+            repo_tags: repo_tags(&named),
             shared_size: -1,
             size: overview.total_bytes,
             manifests: overview.manifests,
         }
     }
+}
+
+/// Returns `name:tag` for every name that has a tag.
+pub(super) fn repo_tags(records: &[&ImageRecord]) -> Vec<String> {
+    let tagged = records.iter().filter(|record| record.reference.tag().is_some());
+    tagged.map(|record| familiar(record)).collect()
 }
 
 /// Returns `name@digest` for every repository that names the image.
@@ -171,7 +177,7 @@ impl<'a> Filter<'a> {
         let until = filters.get("until").map(|text| {
             parse_moment(text, now).ok_or_else(|| {
                 Error::invalid(format!(
-                    "invalid value for 'until' filter: failed to parse value as time or duration: {text:?}"
+                    "invalid value for 'until' filter: failed to parse value as time or duration: invalid seconds {text:?}: invalid syntax"
                 ))
             })
         });

@@ -59,6 +59,7 @@ impl Images {
 impl Inner {
     fn load(&self, body: Body, platforms: &[Platform], tell: &dyn Fn(JsonMessage)) -> Result<()> {
         let images = self.store.load_archive(body).context("cannot load the archive")?;
+        let images = choose_platforms(images, platforms)?;
         // All of them are checked before the first gets a name.
         let mut incomplete = Vec::new();
         let mut layers = Vec::new();
@@ -190,7 +191,12 @@ impl Inner {
     }
 
     fn unpack_here(&self, layer: &Layer) -> Result<()> {
-        let file = self.store.open_blob(&layer.descriptor.digest).map_err(layer_failed)?;
+        let descriptor = &layer.descriptor;
+        if descriptor.digest == layer.diff_id.0 {
+            let applied = self.store.apply_plain_layer(layer.parent.as_ref(), &layer.diff_id, &descriptor.media_type);
+            return applied.map(drop).map_err(layer_failed);
+        }
+        let file = self.store.open_blob(&descriptor.digest).map_err(layer_failed)?;
         self.unpack(layer, file).map_err(layer_failed)
     }
 
@@ -205,6 +211,22 @@ impl Inner {
         let others: Vec<Descriptor> = index.manifests.iter().filter(|child| !kept(child)).cloned().collect();
         self.discard_manifests(&others).map(drop)
     }
+}
+
+/// Leaves out what says that it is for another platform.
+fn choose_platforms(images: Vec<LoadedImage>, platforms: &[Platform]) -> Result<Vec<LoadedImage>> {
+    let fits = |image: &LoadedImage| {
+        let own = image.target.platform.as_ref();
+        platforms.is_empty() || own.is_none_or(|own| platforms.iter().any(|wanted| wanted.is_same(own)))
+    };
+    let all = images.len();
+    let images: Vec<LoadedImage> = images.into_iter().filter(fits).collect();
+    if images.is_empty() && all > 0 {
+        let wanted: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        let text = format!("requested platform(s) ([{}]) not found: image might be filtered out", wanted.join(" "));
+        return Err(Error::not_found(text));
+    }
+    Ok(images)
 }
 
 fn shown_name(image: &LoadedImage) -> String {

@@ -15,16 +15,19 @@ mod bundled;
 mod changes;
 mod commit;
 mod discard;
+mod explore;
 mod history;
 mod import;
 mod inspect;
 mod layers;
 mod list;
 mod load;
+mod look;
 mod names;
 mod progress;
 mod pull;
 mod push;
+mod rebuilt;
 mod remote;
 mod remove;
 mod resolve;
@@ -32,6 +35,8 @@ mod save;
 mod summary;
 mod tag;
 mod transfer;
+mod unused;
+mod used;
 mod users;
 
 #[cfg(test)]
@@ -56,15 +61,18 @@ pub use attestations::AttestationOptions;
 pub(crate) use body::Body;
 pub(crate) use changes::apply_to as apply_changes;
 pub(crate) use commit::{Commit, CommitName};
+pub(crate) use explore::absolute as absolute_path;
 pub use ferry_registry::{Access, Credentials};
 pub use import::ImportRequest;
 pub use list::ListOptions;
 pub(crate) use list::parse_moment;
+pub(crate) use look::Look;
 pub use progress::JsonMessageStream;
 pub use pull::PullRequest;
 pub use push::PushRequest;
 pub use resolve::ResolvedImage;
 pub use save::ArchiveStream;
+pub use unused::CollectRequest;
 
 /// The images service; cheap to clone.
 #[derive(Clone)]
@@ -91,6 +99,10 @@ pub(crate) struct Inner {
     /// Blobs that one push sends at a time.
     uploads: AtomicUsize,
     unpacks: Semaphore,
+    used: used::LastUsed,
+    live: config::LiveSettings,
+    /// Layers are kept as they came, beside their files.
+    keep_blobs: bool,
 }
 
 /// Derived from the name records at start; changed only together with them.
@@ -98,6 +110,15 @@ pub(crate) struct Inner {
 struct State {
     names: BTreeMap<Reference, ImageRecord>,
     users: HashMap<String, Vec<users::User>>,
+}
+
+/// What the service stands on.
+struct Parts {
+    store: Store,
+    client: Client,
+    events: Events,
+    live: config::LiveSettings,
+    keep_blobs: bool,
 }
 
 impl Images {
@@ -108,7 +129,9 @@ impl Images {
     pub fn open(config: &EngineConfig, store: Store, events: Events) -> Result<Self> {
         let live = config.live.get();
         let client = client(config, &live);
-        Self::with_client(store, client, events, live.max_concurrent_downloads, live.max_concurrent_uploads)
+        let keep_blobs = config.image_store.keep_blobs;
+        let parts = Parts { store, client, events, live: config.live.clone(), keep_blobs };
+        Self::with_parts(parts, live.max_concurrent_downloads, live.max_concurrent_uploads)
     }
 
     /// Goes on with other registries and other numbers of transfers at a time.
@@ -131,6 +154,7 @@ impl Images {
     }
 
     /// As [`Images::open`], with a client made elsewhere.
+    #[cfg(test)]
     pub(crate) fn with_client(
         store: Store,
         client: Client,
@@ -138,6 +162,13 @@ impl Images {
         downloads: usize,
         uploads: usize,
     ) -> Result<Self> {
+        let live = config::LiveSettings::default();
+        Self::with_parts(Parts { store, client, events, live, keep_blobs: true }, downloads, uploads)
+    }
+
+    fn with_parts(parts: Parts, downloads: usize, uploads: usize) -> Result<Self> {
+        let Parts { store, client, events, live, keep_blobs } = parts;
+        let used = used::LastUsed::read(&store);
         let records = store.images().context("cannot read image names")?;
         let names = records.into_iter().map(|record| (record.reference.clone(), record)).collect();
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -154,6 +185,9 @@ impl Images {
             downloads: Arc::new(Semaphore::new(downloads.max(1))),
             uploads: AtomicUsize::new(uploads.max(1)),
             unpacks: Semaphore::new(cores.max(2)),
+            used,
+            live,
+            keep_blobs,
         };
         Ok(Self { inner: Arc::new(inner) })
     }

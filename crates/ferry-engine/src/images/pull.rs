@@ -47,6 +47,14 @@ pub(crate) struct TransferKey {
     access: Access,
 }
 
+impl TransferKey {
+    /// Reads what a name stands for.
+    pub(super) fn of(name: &str, platform: Option<Platform>, auth: Option<Credentials>) -> Result<Self> {
+        let auth = auth.filter(|auth| !auth.is_empty());
+        Ok(Self { reference: wanted(name, None)?, platform, auth, access: Access::default() })
+    }
+}
+
 impl Images {
     /// Pulls an image and tells how it goes. The same pull by several clients is one transfer; it ends early when all have left.
     ///
@@ -66,7 +74,14 @@ impl Images {
         let failed = |error| resolve_failed(&repository, error);
         let client = self.inner.client_with(&request.access)?;
         let remote = client.repository(&repository, request.auth.clone()).map_err(failed)?;
-        let tags = remote.tags().await.map_err(failed)?;
+        let tags = remote.tags().await.map_err(|error| match error {
+            // Tags are asked for in another way than content, and what is not there is told in its words.
+            ferry_registry::Error::NotFound { .. } => Error::not_found(format!(
+                "repository {} not found: name unknown: repository name not known to registry",
+                repository.name()
+            )),
+            error => failed(error),
+        })?;
         let (sender, receiver) = mpsc::channel(ALL_TAGS_QUEUE);
         let images = self.clone();
         tokio::spawn(async move {
@@ -186,6 +201,20 @@ impl Inner {
         Ok(())
     }
 
+    /// Brings here what a name stands for, without writing the name.
+    pub(super) async fn fetch_unnamed(
+        self: &Arc<Self>,
+        key: &TransferKey,
+        hold: &Arc<Hold>,
+    ) -> Result<(Reference, Descriptor)> {
+        let client = self.client_with(&key.access)?;
+        let resolved = resolve_remote(&client, key).await;
+        let (repository, target) = resolved.map_err(|error| resolve_failed(&key.reference, error))?;
+        // Nobody follows how it goes.
+        self.fetch(&repository, &target, key, hold, &Transfer::new()).await?;
+        Ok((key.reference.clone(), target))
+    }
+
     /// Brings everything here that `target` needs on the wanted platform.
     async fn fetch(
         self: &Arc<Self>,
@@ -207,9 +236,7 @@ impl Inner {
         check_platform(&chosen, &config, key.platform.as_ref())?;
         out.say(line(&tag, format!("Pulling from {}", key.reference.path())));
         let layers = Layer::all(&manifest.layers, &config.rootfs.diff_ids);
-        let is_here =
-            |layer: &Layer| self.store.has_blob(&layer.descriptor.digest) && self.store.has_layer(&layer.chain());
-        if layers.iter().all(is_here) {
+        if layers.iter().all(|layer| self.is_here(layer)) {
             return Ok(());
         }
         self.fetch_layers(repository, layers, hold, out).await

@@ -130,6 +130,7 @@ impl Inner {
             Some(platform) => self.present_manifest(&record, platform)?,
             None => record.target.clone(),
         };
+        let target = self.say_if_rebuilt(target, out).await?;
         let sources = self.mount_sources(reference);
         let mut readable: Vec<String> = sources.values().cloned().collect();
         readable.sort();
@@ -145,6 +146,19 @@ impl Inner {
             out.say(line("", status)).await;
         }
         Ok(())
+    }
+
+    /// Takes an image that is whole in place of one whose layers were not kept, and says so.
+    async fn say_if_rebuilt(self: &Arc<Self>, target: Descriptor, out: &Out) -> Result<Descriptor> {
+        let (inner, before) = (Arc::clone(self), target.clone());
+        let rebuilt = super::layers::blocking(move || inner.with_blobs(&before)).await?;
+        let Some(rebuilt) = rebuilt else { return Ok(target) };
+        let text = format!(
+            "The layers of this image are not kept as they came (keep-blobs is off): they are compressed anew, and its digest changes from {} to {}",
+            target.digest, rebuilt.digest
+        );
+        out.say(line("", text)).await;
+        Ok(rebuilt)
     }
 
     /// Returns for every blob of other repositories in the same registry, as far as their names are here, a repository that should have it.

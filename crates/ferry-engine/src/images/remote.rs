@@ -56,10 +56,13 @@ impl Images {
                 Registry::LoginToken { .. } if !error.messages().is_empty() => ErrorKind::Unauthorized,
                 _ => ErrorKind::Internal,
             };
-            if kind == ErrorKind::Unauthorized {
-                return Error::new(kind, error.to_string());
+            match &error {
+                error if kind == ErrorKind::Unauthorized => Error::new(kind, error.to_string()),
+                Registry::Request { method, url, failure } => {
+                    Error::new(kind, format!("{method} \"{url}\": {failure}"))
+                }
+                error => Error::new(kind, chain(error)),
             }
-            Error::new(kind, chain(&error))
         })?;
         Ok(AuthResponse { identity_token, status: "Login Succeeded".to_owned() })
     }

@@ -56,6 +56,7 @@ impl Inner {
                     })?,
                     _ => record.target.clone(),
                 };
+                let target = self.with_blobs(&target)?.unwrap_or(target);
                 let id = target.digest.to_string();
                 self.publish("save", &id, &id, Some(&record.target.digest));
                 images.push(SavedImage { target, name: reference });

@@ -109,8 +109,14 @@ impl Inner {
         self.store.layer_chain(chain).ok()?.first().map(|layer| layer.size_bytes)
     }
 
+    /// Tells whether everything of a manifest is here: its layers as they came, or unpacked where the first are not kept.
     pub(super) fn has_all(&self, parsed: &Parsed) -> bool {
-        parsed.manifest.layers.iter().all(|layer| self.store.has_blob(&layer.digest))
+        let has_blob = |layer: &Descriptor| self.store.has_blob(&layer.digest);
+        let chains = ChainId::each_of(&parsed.config.rootfs.diff_ids);
+        let mut layers = parsed.manifest.layers.iter().enumerate();
+        layers.all(|(at, layer)| {
+            has_blob(layer) || (!self.keep_blobs && chains.get(at).is_some_and(|chain| self.store.has_layer(chain)))
+        })
     }
 }
 

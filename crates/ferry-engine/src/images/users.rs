@@ -14,6 +14,7 @@ pub(super) struct User {
 impl Images {
     /// Notes that a container was made of an image, or mounts one: its content stays, and removing the image is refused.
     pub fn acquire(&self, image: &Digest, container_id: &str) {
+        self.inner.used.touch(image);
         let mut state = self.inner.state();
         let used = state.users.entry(container_id.to_owned()).or_default();
         if !used.iter().any(|user| user.image == *image) {
@@ -23,14 +24,19 @@ impl Images {
 
     /// Notes that a container is gone. Content that only it kept goes with the next removal of an image.
     pub fn release(&self, container_id: &str) {
-        self.inner.state().users.remove(container_id);
+        let released = self.inner.state().users.remove(container_id);
+        // It was in use until now.
+        released.into_iter().flatten().for_each(|user| self.inner.used.touch(&user.image));
     }
 
     /// Notes whether a container runs: the image of a running one cannot be removed even by force.
     pub fn set_running(&self, container_id: &str, running: bool) {
+        let mut used = Vec::new();
         for user in self.inner.state().users.get_mut(container_id).into_iter().flatten() {
             user.running = running;
+            used.push(user.image.clone());
         }
+        used.iter().for_each(|image| self.inner.used.touch(image));
     }
 }
 

@@ -6,7 +6,7 @@ use ferry_api::system::{DiskUsage, Usage};
 
 use super::{System, as_i64};
 use crate::containers::ListOptions as ContainerOptions;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::images::ListOptions as ImageOptions;
 
 /// Which kinds of objects are measured.
@@ -74,19 +74,12 @@ impl System {
     async fn image_usage(&self) -> Result<Usage<ferry_api::image::Summary>> {
         let options = ImageOptions { shared_size: true, filters: Filters::default(), ..ImageOptions::default() };
         let items = self.images.list(options).await?;
-        let store = self.store.clone();
-        let on_disk = tokio::task::spawn_blocking(move || {
-            let blobs: u64 = store.blobs()?.iter().map(|(_, bytes)| bytes).sum();
-            let layers: u64 = store.layers().iter().map(|layer| layer.size_bytes).sum();
-            Ok::<u64, ferry_store::Error>(blobs + layers)
-        });
-        let total = on_disk.await.context("measuring panicked")?.context("cannot measure image content")?;
-        let unused = items.iter().filter(|image| image.containers == 0);
+        let (total, reclaimable) = self.images.measure().await?;
         Ok(Usage {
             total_count: as_i64(items.len()),
             active_count: as_i64(items.iter().filter(|image| image.containers > 0).count()),
             total_size: i64::try_from(total).unwrap_or(i64::MAX),
-            reclaimable: unused.map(|image| image.size - image.shared_size.max(0)).sum(),
+            reclaimable: i64::try_from(reclaimable).unwrap_or(i64::MAX),
             items,
         })
     }

@@ -94,7 +94,7 @@ impl Store {
         let mut entries = Vec::with_capacity(images.len());
         let mut listed: Vec<Listed> = Vec::new();
         for image in images {
-            if let Some(shown) = plan.add(self, &image.target, choice)? {
+            if let Some(shown) = plan.add(self, &image.target, choice, 0)? {
                 let tag = image.name.as_ref().map(Reference::familiar);
                 let known = listed.iter_mut().find(|one| one.manifest == shown.0);
                 match known {
@@ -193,7 +193,11 @@ impl SavePlan {
         store: &Store,
         target: &Descriptor,
         choice: &SaveChoice,
+        depth: usize,
     ) -> Result<Option<(Digest, Box<Manifest>)>> {
+        if depth > super::MAX_INDEX_DEPTH {
+            return Err(super::ArchiveError::IndexDepth(target.digest.clone()).into());
+        }
         let index = match store.document(target)? {
             Document::Manifest(manifest) => {
                 self.add_manifest(store, target, &manifest);
@@ -217,7 +221,7 @@ impl SavePlan {
                     }
                 }
                 Ok(Document::Index(_)) => {
-                    self.add(store, child, choice)?;
+                    self.add(store, child, choice, depth + 1)?;
                 }
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),

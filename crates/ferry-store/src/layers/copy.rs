@@ -63,6 +63,20 @@ fn times_of(stat: &Stat) -> Timestamps {
     Timestamps { last_access: modified, last_modification: modified }
 }
 
+/// The name and the value of an extended attribute.
+type Xattr = (Vec<u8>, Vec<u8>);
+
+/// Returns the attributes that a layer may bring.
+pub(crate) fn xattrs(source: BorrowedFd<'_>) -> Result<Vec<Xattr>, Errno> {
+    let names = match sized(|buffer| rustix::fs::flistxattr(source, buffer)) {
+        Ok(names) => names,
+        Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        Err(errno) => return Err(errno),
+    };
+    let allowed = names.split(|byte| *byte == 0).filter(|name| is_allowed_xattr(name));
+    allowed.map(|name| Ok((name.to_vec(), sized(|buffer| rustix::fs::fgetxattr(source, name, buffer))?))).collect()
+}
+
 fn copy_xattrs(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
     let names = match sized(|buffer| rustix::fs::flistxattr(source, buffer)) {
         Ok(names) => names,
@@ -239,7 +253,7 @@ fn dress(target: &OwnedFd, name: &[u8], stat: &Stat) -> Result<(), Errno> {
     rustix::fs::utimensat(target, name, &times_of(stat), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-fn is_opaque(folder: &OwnedFd) -> bool {
+pub(crate) fn is_opaque(folder: &OwnedFd) -> bool {
     ["trusted.overlay.opaque", "user.overlay.opaque"].iter().any(|name| {
         let mut value = [0; 1];
         rustix::fs::fgetxattr(folder, *name, &mut value[..]).is_ok_and(|length| value[..length] == *b"y")

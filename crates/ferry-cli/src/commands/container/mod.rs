@@ -3,6 +3,7 @@
 mod api_socket;
 pub(super) mod attach;
 pub(super) mod commit;
+mod compare;
 pub(super) mod cp;
 pub(super) mod create;
 pub(super) mod debug;

@@ -27,7 +27,7 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let words = parsed.on_or("human", true);
     let created = if words { "CreatedSince" } else { "CreatedAt" };
     let table = format!("{{{{.ID}}}}\t{{{{.{created}}}}}\t{{{{.CreatedBy}}}}\t{{{{.Size}}}}\t{{{{.Comment}}}}");
-    let listing = Listing { type_name: "formatter.historyContext", headers: HEADERS, table: &table, raw: "" };
+    let listing = Listing { type_name: "image.historyContext", headers: HEADERS, table: &table, raw: "" };
     let format = match (quiet, parsed.text_or_empty("format")) {
         (true, "" | "table") => "{{.ID}}",
         (_, format) => format,

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::Parsed;
 use crate::format::{Listing, human};
+use crate::output::{stdout_is_terminal, stdout_size};
 
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const DIGEST_TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
@@ -30,10 +31,15 @@ pub(crate) const HEADERS: &[(&str, &str)] = &[
     ("UniqueSize", "UNIQUE SIZE"),
 ];
 
+/// Words that belong behind `image`, and are easily put behind `images`.
+const VERBS: &[&str] =
+    &["build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"];
+
 /// Runs `images`.
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
-    if parsed.on("tree") {
-        return Err(Failure::not_implemented("the flag `--tree`"));
+    let tree = parsed.on("tree");
+    if let Some(flag) = beside_tree(parsed).filter(|_| tree) {
+        return Err(Failure::new(format!("{flag} is not yet supported with --tree")));
     }
     let mut filters = lists::filters(parsed);
     if let Some(name) = parsed.args.first() {
@@ -45,6 +51,13 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
         given => given.to_owned(),
     };
     let client = context.client().await?;
+    if tree {
+        lists::require(client, parsed, "tree", 47).await?;
+        let images = client.image_list_with_manifests(parsed.on("all"), &filters).await?;
+        let width = stdout_is_terminal().then(|| stdout_size().map_or(0, |(_, columns)| usize::from(columns)));
+        context.printer.data(super::tree::render(&images, parsed.on("all"), width))?;
+        return Ok(0);
+    }
     let images = client.image_list(parsed.on("all"), &filters).await?;
     let digests = parsed.on("digests");
     let needs_digest = digests || (!quiet && format.contains("{{.Digest}}"));
@@ -61,7 +74,27 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
         (_, format) => format,
     };
     context.printer.data(listing.render(format, rows)?)?;
+    if images.is_empty()
+        && parsed.path == "images"
+        && let Some(name) = parsed.args.first().filter(|name| VERBS.contains(&name.as_str()))
+    {
+        // Not what was looked for, most likely.
+        context.printer.note(&format!("\nNo images found matching \"{name}\": did you mean \"docker image {name}\"?"));
+    }
     Ok(0)
+}
+
+/// The first flag that a tree cannot be shown with.
+fn beside_tree(parsed: &Parsed) -> Option<&'static str> {
+    let format = !parsed.text_or_empty("format").is_empty();
+    [
+        (parsed.on("quiet"), "--quiet"),
+        (parsed.on("no-trunc"), "--no-trunc"),
+        (parsed.on("digests"), "--show-digest"),
+        (format, "--format"),
+    ]
+    .into_iter()
+    .find_map(|(given, flag)| given.then_some(flag))
 }
 
 /// One row per name, or one without a name.

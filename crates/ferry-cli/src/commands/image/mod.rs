@@ -1,5 +1,6 @@
 //! Commands on images.
 
+pub(super) mod explore;
 pub(super) mod history;
 pub(super) mod import;
 pub(in crate::commands) mod list;
@@ -10,6 +11,7 @@ pub(super) mod push;
 pub(super) mod remove;
 pub(super) mod save;
 pub(super) mod tag;
+mod tree;
 
 use std::io;
 

@@ -63,7 +63,7 @@ fn summary(usage: &DiskUsage, format: &str) -> Result<String> {
         line("Local Volumes", usage.volume_usage.as_ref(), true),
         line("Build Cache", usage.build_cache_usage.as_ref(), false),
     ];
-    let listing = Listing { type_name: "formatter.diskUsageContext", headers: HEADERS, table: TABLE, raw: RAW };
+    let listing = Listing { type_name: "formatter.diskUsageImagesContext", headers: HEADERS, table: TABLE, raw: RAW };
     listing.render(format, rows)
 }
 
@@ -103,6 +103,8 @@ fn details(usage: &DiskUsage) -> Result<String> {
 
 /// Renders a template over the four lists at once.
 fn by_template(usage: &DiskUsage, template: &str) -> Result<String> {
+    // As it stands there: only JSON gets a line of its own.
+    let end = if template == "json" { "\n" } else { "" };
     let template = if template == "json" { "{{json .}}" } else { template };
     let parsed = Template::parse("", template)
         .map_err(|error| Failure::with_code(64, format!("failed to parse template: {error}")))?;
@@ -121,7 +123,7 @@ fn by_template(usage: &DiskUsage, template: &str) -> Result<String> {
     let text = parsed
         .execute(&Value::Struct(Rc::new(whole)), Options::default())
         .map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
-    Ok(text + "\n")
+    Ok(text + end)
 }
 
 fn structure(type_name: &str, row: Row) -> Struct {
