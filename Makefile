@@ -6,7 +6,7 @@ PROGRAMS := $(addprefix -p ,ferry-cli ferry-daemon ferry-shim ferry-network ferr
 # Extra arguments for the test programs, such as a name: make test ARGS=leak
 ARGS ?=
 
-.PHONY: hello build test test-map test-vm record-oracle bench clean
+.PHONY: hello build test torture test-map test-vm record-oracle bench clean
 
 ## hello: install what apt must give, build the release and say hello
 hello: build
@@ -29,6 +29,12 @@ test:
 	cargo build --workspace --bins
 	FERRY_TEST_REQUIRE_ALL=$${FERRY_TEST_REQUIRE_ALL-$$([[ $$EUID == 0 ]] && echo 1)} \
 	    cargo test --workspace --no-fail-fast -- $(ARGS)
+
+## torture: what takes minutes; 500 rounds unless ROUNDS says otherwise
+torture:
+	@scripts/packages build test
+	cargo build --workspace --bins
+	FERRY_TEST_TORTURE=$(or $(ROUNDS),500) cargo test --workspace --test it -- torture:: --nocapture
 
 ## test-map: proves for every flag, endpoint and query parameter that a test fails when it is ignored
 test-map:

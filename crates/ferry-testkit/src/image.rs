@@ -236,6 +236,23 @@ impl Image {
         Ok(Self { config, layers, manifest, tars, architecture: architecture.to_owned() })
     }
 
+    /// Puts an image together of a configuration and of layers as they travel, which need not fit each other.
+    #[must_use]
+    pub fn of_parts(config: Vec<u8>, layers: Vec<Vec<u8>>, compression: Compression, dialect: Dialect) -> Self {
+        let config = Blob { media_type: dialect.config(), bytes: config };
+        let tars = layers.clone();
+        let blob = |bytes| Blob { media_type: dialect.layer(compression), bytes };
+        let layers: Vec<Blob> = layers.into_iter().map(blob).collect();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": dialect.manifest(),
+            "config": config.descriptor(),
+            "layers": layers.iter().map(Blob::descriptor).collect::<Vec<_>>(),
+        });
+        let manifest = Blob { media_type: dialect.manifest(), bytes: manifest.to_string().into_bytes() };
+        Self { config, layers, manifest, tars, architecture: "amd64".to_owned() }
+    }
+
     /// Returns the archive that `load` reads, in the form of `docker save` before version 25.
     ///
     /// # Panics

@@ -16,6 +16,7 @@ pub mod bad_values;
 pub mod command;
 pub mod daemon;
 pub mod differential;
+pub mod hostile;
 pub mod image;
 pub mod leak;
 pub mod material;

@@ -84,6 +84,14 @@ impl Material {
         Storage::new(&self.dir.join("registry"))
     }
 
+    /// Puts `library/multi` and `library/foreign` into a storage, as they are in the one of [`Material::storage`].
+    ///
+    /// # Errors
+    /// When the disk does not take them.
+    pub fn fill(&self, storage: &Storage) -> Result<()> {
+        put_multi(storage, &std::fs::read(self.rootfs()).context("read rootfs.tar")?)
+    }
+
     fn make(&self) -> Result<()> {
         let storage = self.storage();
         let base = busybox_layer()?;
@@ -99,12 +107,7 @@ impl Material {
         std::fs::write(self.full(), full.archive(&["full:latest"])).context("write full.tar")?;
         storage.put_image("library/full", Some("latest"), &full)?;
 
-        let arm = Layer::default().dir("bin/", 0o755).file("bin/sh", 0o755, &foreign_program()).into_tar();
-        let arm = Image::build("arm64", &plain, vec![arm], Compression::Gzip, Dialect::Oci)?;
-        let native = Image::build("amd64", &plain, vec![base.clone()], Compression::Gzip, Dialect::Oci)?;
-        let both = [&native, &arm];
-        storage.put_index("library/multi", "latest", &index(&both, Dialect::Oci), &both)?;
-        storage.put_index("library/foreign", "latest", &index(&[&arm], Dialect::Docker), &[&arm])?;
+        put_multi(&storage, &base)?;
 
         let hello = json!({"Env": [PATH], "Cmd": ["echo", "hello from the registry"]});
         let hello = Image::build("amd64", &hello, vec![base], Compression::Gzip, Dialect::Oci)?;
@@ -117,6 +120,17 @@ impl Material {
         let zstd = Image::build("amd64", &web, debian, Compression::Zstd, Dialect::Oci)?;
         storage.put_image("library/debian", Some("12-zstd"), &zstd)
     }
+}
+
+/// Images of two platforms, and of a foreign one.
+fn put_multi(storage: &Storage, base: &[u8]) -> Result<()> {
+    let plain = json!({"Env": [PATH], "Cmd": ["sh"]});
+    let arm = Layer::default().dir("bin/", 0o755).file("bin/sh", 0o755, &foreign_program()).into_tar();
+    let arm = Image::build("arm64", &plain, vec![arm], Compression::Gzip, Dialect::Oci)?;
+    let native = Image::build("amd64", &plain, vec![base.to_vec()], Compression::Gzip, Dialect::Oci)?;
+    let both = [&native, &arm];
+    storage.put_index("library/multi", "latest", &index(&both, Dialect::Oci), &both)?;
+    storage.put_index("library/foreign", "latest", &index(&[&arm], Dialect::Docker), &[&arm])
 }
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -13,6 +13,7 @@ use crate::differential::record::Oracle;
 use crate::differential::request::Api;
 use crate::differential::run::Runner;
 use crate::material::Material;
+use crate::registry::{Auth, Registry, Storage};
 use crate::strip::{self, Strip};
 use crate::{Sandbox, command, programs, wait};
 
@@ -32,6 +33,8 @@ pub struct Engine {
     says_ferry: bool,
     older: bool,
     companion: Option<Child>,
+    /// Where cases push to and pull from.
+    registry: Option<Registry>,
 }
 
 impl Engine {
@@ -75,16 +78,29 @@ impl Engine {
         let sandbox = Sandbox::new()?;
         let ferry = programs::binary("ferry")?;
         let daemon = Daemon::ferry(&sandbox, "f");
-        Self { daemon, client: client(&ferry), program: ferry, says_ferry: true, older: false, companion: None }
-            .started(material)
+        Self {
+            daemon,
+            client: client(&ferry),
+            program: ferry,
+            says_ferry: true,
+            older: false,
+            companion: None,
+            registry: None,
+        }
+        .started(material)
     }
 
     fn with_docker_cli(daemon: Daemon, older: bool, companion: Option<Child>, material: &Material) -> Result<Self> {
         let docker = programs::docker().context("there is no Docker CLI")?;
-        Self { daemon, client: client(&docker), program: docker, says_ferry: false, older, companion }.started(material)
+        Self { daemon, client: client(&docker), program: docker, says_ferry: false, older, companion, registry: None }
+            .started(material)
     }
 
-    fn started(self, material: &Material) -> Result<Self> {
+    fn started(mut self, material: &Material) -> Result<Self> {
+        let sandbox = self.daemon.sandbox();
+        let storage = Storage::new(&sandbox.dir().join("registry"));
+        material.fill(&storage)?;
+        self.registry = Some(Registry::writable(sandbox, &storage, Auth::None)?);
         self.daemon.start()?;
         for archive in [material.busybox(), material.full()] {
             let line = format!("{}\ndocker load -q -i {}", self.client, archive.display());

@@ -126,8 +126,32 @@ fn matches(template: &str, path: &str) -> bool {
     }
 }
 
+/// Groups whose commands the map writes as `group-verb`.
+const GROUPS: [&str; 3] = ["image", "manifest", "system"];
+
+/// As [`command_length`], for a command of a group: `image ls`, and `images`, which is the same.
+fn length_in_group(arguments: &[String], group: &str, verb: &str) -> usize {
+    let alone = match (group, verb) {
+        ("image", "ls") => "images",
+        ("image", "rm") => "rmi",
+        ("image", "history" | "import" | "load" | "pull" | "push" | "save" | "tag") | ("system", "events" | "info") => {
+            verb
+        }
+        _ => "",
+    };
+    let names = |word: &str| word == verb || matches!((verb, word), ("ls", "list") | ("rm", "remove" | "rmi"));
+    match arguments {
+        [first, second, ..] if first == group && names(second) => 2,
+        [first, ..] if first == alone => 1,
+        _ => 0,
+    }
+}
+
 /// Returns how many arguments name the command: `run`, `container run`, `ps` for `ls`; 0 for another command.
 fn command_length(arguments: &[String], command: &str) -> usize {
+    if let Some((group, verb)) = command.split_once('-').filter(|(group, _)| GROUPS.contains(group)) {
+        return length_in_group(arguments, group, verb);
+    }
     let names = |word: &str| match command {
         "ls" => matches!(word, "ls" | "list" | "ps"),
         "rm" => matches!(word, "rm" | "remove"),
@@ -253,6 +277,12 @@ mod tests {
             ("run --cpus", "create --cpus 2 busybox", "create --cpus 2 busybox"),
             ("prune --force", "system prune --force", "system prune --force"),
             ("prune --force", "container prune -f", "container prune"),
+            ("image-ls --quiet", "images -q --no-trunc busybox", "images --no-trunc busybox"),
+            ("image-ls --filter", "image list -f a=b", "image list"),
+            ("image-rm --force", "rmi -f x", "rmi x"),
+            ("image-prune --all", "image prune -af", "image prune -f"),
+            ("image-prune --all", "container prune -af", "container prune -af"),
+            ("manifest-create --amend", "manifest create -a x y", "manifest create x y"),
         ] {
             assert_eq!(stripped(strip, line), wanted, "{strip}: {line}");
         }

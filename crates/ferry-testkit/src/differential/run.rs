@@ -16,8 +16,10 @@ use crate::strip::Strip;
 /// Takes away what earlier cases left; `docker` is the client under test.
 const CLEAN: &str = "docker ps -aq | xargs -r docker rm -f -v >/dev/null 2>&1
 docker volume ls -q 2>/dev/null | xargs -r docker volume rm -f >/dev/null 2>&1
-docker images --format '{{.Repository}}:{{.Tag}}' | grep -v -e '^busybox:latest$' -e '^full:latest$' -e '<none>' |
-    xargs -r docker rmi -f >/dev/null 2>&1
+images=$(docker images -a --format '{{.Repository}}:{{.Tag}}')
+echo \"$images\" | grep -v -e '^busybox:latest$' -e '^full:latest$' -e '<none>' | xargs -r docker rmi -f >/dev/null 2>&1
+case \"$images\" in *'<none>'*) docker images --digests --format '{{.Repository}}@{{.Digest}}' | grep sha256: |
+    grep -v -e ^busybox@ -e ^full@ -e '<none>' | xargs -r docker rmi -f >/dev/null 2>&1; docker image prune -f >/dev/null 2>&1;; esac
 true";
 
 /// How cases are run: gives a shell for a line, ready in every way but for `-c LINE`.
