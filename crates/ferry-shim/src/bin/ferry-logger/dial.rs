@@ -34,7 +34,9 @@ pub(crate) fn dial(address: &Address) -> Result<Connection, String> {
         Address::Udp(host) => udp(host),
         Address::Tcp(host) => tcp(host).map(Connection::Tcp),
         Address::Tls(host, files) => {
-            tls::connect(tcp(host)?, host, files).map(|stream| Connection::Tls(Box::new(stream)))
+            // What is wrong with the files is told before the server is asked.
+            let config = tls::config(files)?;
+            tls::connect(tcp(host)?, host, config).map(|stream| Connection::Tls(Box::new(stream)))
         }
         Address::Unix(path) => {
             UnixStream::connect(path).map(Connection::Unix).map_err(|error| failed("unix", path.display(), &error))

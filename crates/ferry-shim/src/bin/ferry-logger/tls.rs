@@ -1,5 +1,6 @@
 //! TLS to a server.
 
+use std::fs::File;
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,10 +20,10 @@ pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 const HANDSHAKE: Duration = Duration::from_millis(1600);
 
 /// Shakes hands; `host` is `host:port`.
-pub(crate) fn connect(mut stream: TcpStream, host: &str, files: &TlsFiles) -> Result<TlsStream, String> {
+pub(crate) fn connect(mut stream: TcpStream, host: &str, config: ClientConfig) -> Result<TlsStream, String> {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
     let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
-    let mut connection = ClientConnection::new(Arc::new(config(files)?), name).map_err(|error| error.to_string())?;
+    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
     let bound = |stream: &TcpStream, time| stream.set_read_timeout(time).and_then(|()| stream.set_write_timeout(time));
     bound(&stream, Some(HANDSHAKE)).map_err(|error| go_text(&error))?;
     while connection.is_handshaking() {
@@ -32,12 +33,16 @@ pub(crate) fn connect(mut stream: TcpStream, host: &str, files: &TlsFiles) -> Re
     Ok(StreamOwned::new(connection, stream))
 }
 
-fn config(files: &TlsFiles) -> Result<ClientConfig, String> {
+/// Reads whom to trust and who to be.
+pub(crate) fn config(files: &TlsFiles) -> Result<ClientConfig, String> {
     let trust = match &files.authorities {
         _ if files.skip_verify => Trust::Anybody,
         Some(path) => {
-            let authorities = certificates(path)?.authorities();
-            Trust::Only(authorities.map_err(|error| unusable("CA certificate", path, &error))?)
+            let what = "CA certificate";
+            File::open(path)
+                .map_err(|error| unusable(what, path, &format!("open {}: {}", path.display(), go_text(&error))))?;
+            let read = Certificates::read(path).and_then(|certificates| certificates.authorities());
+            Trust::Only(read.map_err(|error| unusable(what, path, &error))?)
         }
         // A host without a bundle of authorities trusts nobody, and says so at the handshake.
         None => Trust::Host,
@@ -97,7 +102,8 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
             let server = serve(listener);
-            let connected = connect(TcpStream::connect(address).unwrap(), &address.to_string(), &files);
+            let connected = config(&files)
+                .and_then(|config| connect(TcpStream::connect(address).unwrap(), &address.to_string(), config));
             assert_eq!(connected.is_ok(), accepted, "{files:?}: {:?}", connected.err());
             if let Ok(mut stream) = connected {
                 stream.write_all(b"line").unwrap();
@@ -108,6 +114,6 @@ mod tests {
             }
         }
         let missing = TlsFiles { authorities: Some("/nonexistent".into()), ..TlsFiles::default() };
-        assert!(config(&missing).unwrap_err().starts_with("could not read certificate \"/nonexistent\""));
+        assert!(config(&missing).unwrap_err().starts_with("could not read CA certificate \"/nonexistent\": open "));
     }
 }
