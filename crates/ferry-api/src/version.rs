@@ -1,6 +1,6 @@
 //! API versions, and the one place where an answer is shaped for an older one.
 //!
-//! Handlers read and make the newest shape. [`adapt_create`] brings requests of older versions to it. [`shape`] applies the converters of
+//! Handlers read and make the newest shape, with what it has dropped. [`adapt_create`] brings requests of older versions to it. [`shape`] applies the converters of
 //! its table, newest first, down to the version of the request; nothing else looks at a version to shape a reply.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 mod down;
 mod up;
 
-pub use down::{Reply, shape};
+pub use down::{Reply, drops, shape};
 pub use up::{adapt_create, adapt_update};
 
 /// An API version such as 1.44.

@@ -142,6 +142,25 @@ impl Context {
         }
     }
 
+    /// The name of the context in force; what it holds is not looked at.
+    pub(crate) fn current_name(&self) -> String {
+        if !self.global.hosts.is_empty() {
+            return "default".to_owned();
+        }
+        let named = self.global.context.clone().filter(|name| !name.is_empty());
+        let from_environment = || match variable("DOCKER_HOST") {
+            Some(_) => Some("default".to_owned()),
+            None => variable("DOCKER_CONTEXT"),
+        };
+        let from_file = || Some(self.config.file.current_context.clone()).filter(|name| !name.is_empty());
+        named.or_else(from_environment).or_else(from_file).unwrap_or_else(|| "default".to_owned())
+    }
+
+    /// The daemon of the built-in context.
+    pub(crate) fn default_target(&self) -> Result<Target> {
+        self.context_target("default")
+    }
+
     fn context_target(&self, name: &str) -> Result<Target> {
         if name == "default" || name.is_empty() {
             let host = variable("DOCKER_HOST");

@@ -87,8 +87,11 @@ fn irregular(metadata: &Metadata) -> Option<&'static str> {
     }
 }
 
-fn reason(error: &io::Error) -> String {
+/// Go's text for the usual causes.
+pub(crate) fn reason(error: &io::Error) -> String {
     match error.kind() {
+        io::ErrorKind::AlreadyExists => "file exists".to_owned(),
+        io::ErrorKind::IsADirectory => "is a directory".to_owned(),
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::NotADirectory => "not a directory".to_owned(),

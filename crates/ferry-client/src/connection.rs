@@ -266,6 +266,7 @@ impl Client {
         headers: HeaderMap,
         payload: Payload,
     ) -> Result<(Sender, Response<Incoming>)> {
+        check_named(path)?;
         self.settle_version(&payload).await?;
         let bytes = match payload {
             Payload::Streamed(body) => return self.send_once(method, path, query, headers, body).await,
@@ -384,6 +385,16 @@ impl Client {
         let (_, response) = self.send(Method::POST, path, query, headers, payload).await?;
         Hijacked::take(response).await
     }
+}
+
+/// Refuses paths that name nothing where a name belongs.
+fn check_named(path: &str) -> Result<()> {
+    for (folder, what) in [("/containers/", "container"), ("/networks/", "network"), ("/volumes/", "volume")] {
+        if path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return Err(Error::NoName(what));
+        }
+    }
+    Ok(())
 }
 
 /// What an error comes from.

@@ -132,8 +132,12 @@ impl Client {
     /// # Errors
     /// The daemon's reason.
     pub async fn container_stop(&self, id: &str, options: &StopOptions) -> Result<Option<String>> {
+        self.end_run(&format!("/containers/{}/stop", segment(id)), options).await
+    }
+
+    async fn end_run(&self, path: &str, options: &StopOptions) -> Result<Option<String>> {
         let query = stop_query(options).with_flag("kill-deaf", options.kill_deaf);
-        let answer = self.call(Method::POST, &format!("/containers/{}/stop", segment(id)), &query, None).await?;
+        let answer = self.call(Method::POST, path, &query, None).await?;
         if answer.is_empty() {
             return Ok(None);
         }
@@ -148,12 +152,12 @@ impl Client {
         self.get(&format!("/containers/{}/why", segment(id)), &Query::new()).await
     }
 
-    /// API: `POST /containers/{id}/restart`
+    /// API: `POST /containers/{id}/restart`. Tells why the container was killed without waiting, if it was.
     ///
     /// # Errors
     /// The daemon's reason.
-    pub async fn container_restart(&self, id: &str, options: &StopOptions) -> Result<()> {
-        self.post_empty(&format!("/containers/{}/restart", segment(id)), &stop_query(options)).await
+    pub async fn container_restart(&self, id: &str, options: &StopOptions) -> Result<Option<String>> {
+        self.end_run(&format!("/containers/{}/restart", segment(id)), options).await
     }
 
     /// API: `POST /containers/{id}/kill`

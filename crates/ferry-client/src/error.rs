@@ -45,6 +45,9 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// Nothing was named; without a name a path means something else.
+    #[error("invalid {0} name or ID: value is empty")]
+    NoName(&'static str),
     /// A stream ended in the middle.
     #[error("unexpected EOF")]
     UnexpectedEof,

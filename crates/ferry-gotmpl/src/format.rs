@@ -42,6 +42,7 @@ fn write_plain(out: &mut String, value: &Value, names: bool) {
             }
             out.push(']');
         }
+        Value::Struct(record) if record.text.is_some() => out.push_str(record.text.as_deref().unwrap_or_default()),
         Value::Struct(record) => {
             out.push('{');
             for (index, (name, item)) in record.fields.iter().enumerate() {
@@ -277,6 +278,7 @@ fn verb_text(spec: &Spec, verb: char, value: &Value) -> String {
                 .collect();
             return format!("map[{}]", items.join(" "));
         }
+        ('s', Value::Struct(record)) if record.text.is_some() => (record.text.clone().unwrap_or_default(), false),
         (_, Value::Struct(record)) => {
             let items: Vec<String> = record.fields.iter().map(|(_, item)| verb_text(spec, verb, item)).collect();
             return format!("{{{}}}", items.join(" "));

@@ -70,6 +70,8 @@ pub struct Struct {
     pub json: Option<serde_json::Value>,
     /// Reached through a pointer.
     pub pointer: bool,
+    /// What its `String` method says, where it has one.
+    pub text: Option<String>,
 }
 
 impl Struct {
@@ -135,6 +137,12 @@ impl Value {
             Self::Text(text) => !text.is_empty(),
             Self::List(items) => !items.is_empty(),
             Self::Map(map) => !map.entries.is_empty(),
+            // A number that is shown in words.
+            Self::Struct(record)
+                if record.fields.is_empty() && record.json.as_ref().is_some_and(serde_json::Value::is_number) =>
+            {
+                record.json.as_ref().and_then(serde_json::Value::as_i64) != Some(0)
+            }
             Self::Struct(_) | Self::Lookup(_) | Self::KeyTitle => true,
         }
     }

@@ -41,10 +41,12 @@ pub enum View {
     },
     /// Its root file system alone. Descriptor: a pidfd of its process.
     RunningRoot,
-    /// Those of a container that does not run. Descriptor: its root file system, a detached mount.
+    /// Those of a container that does not run. Descriptors: its root file system, a detached mount; one detached tree per entry of `given`.
     Stopped {
         /// Its mounts; those that are not bind mounts have nothing in them.
         mounts: Vec<Mount>,
+        /// Which of them come as descriptors, by their places in `mounts`.
+        given: Vec<usize>,
     },
     /// A writable layer and what lies below it. Descriptors: the layer's folder, then, if there is something below, a mount of that.
     Layers {

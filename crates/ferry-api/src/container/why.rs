@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Answer to `POST /containers/{id}/stop?kill-deaf=1` where the container was killed without waiting.
+/// Answer to `POST /containers/{id}/stop?kill-deaf=1` and `…/restart?kill-deaf=1` where the container was killed without waiting.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct StopReport {

@@ -94,6 +94,19 @@ const CHANGES: &[Change] = &[
     change(Reply::ImageSummary, 43, none_names),
 ];
 
+/// What handlers give for older versions alone, with the first version that is without it.
+const DROPPED: &[Change] = &[change(Reply::ContainerInspect, 52, |container| {
+    if let Some(Value::Object(config)) = container.get_mut("Config") {
+        remove(config, "MacAddress");
+    }
+})];
+
+/// Whether even the newest shape of an answer lacks something that handlers give.
+#[must_use]
+pub fn drops(reply: Reply) -> bool {
+    DROPPED.iter().any(|dropped| dropped.reply == reply)
+}
+
 /// Shapes an answer for a version; lists are shaped item by item.
 pub fn shape(reply: Reply, version: ApiVersion, value: &mut Value) {
     if let Value::Array(items) = value {
@@ -103,6 +116,9 @@ pub fn shape(reply: Reply, version: ApiVersion, value: &mut Value) {
     let Value::Object(map) = value else { return };
     for change in CHANGES.iter().filter(|change| change.reply == reply && version < change.since) {
         (change.undo)(map);
+    }
+    for dropped in DROPPED.iter().filter(|dropped| dropped.reply == reply && version >= dropped.since) {
+        (dropped.undo)(map);
     }
 }
 

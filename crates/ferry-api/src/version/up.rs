@@ -167,7 +167,8 @@ fn adapt_mac_address(
     mac_address: String,
 ) -> Result<Option<String>, String> {
     let is_old = version < ApiVersion::new(1, 44);
-    if mac_address.is_empty() {
+    // From 1.52 on the field is none of Docker's, and before that what is no address is none.
+    if version >= ApiVersion::new(1, 52) || !is_mac_address(&mac_address) {
         for endpoint in networking.endpoints_config.iter_mut().flatten().filter_map(|(_, endpoint)| endpoint.as_mut()) {
             if is_old {
                 // That version did not have it here.
@@ -175,11 +176,6 @@ fn adapt_mac_address(
             }
         }
         return Ok(None);
-    }
-    if version >= ApiVersion::new(1, 52) {
-        return Err(
-            "container-wide MAC address no longer supported; use endpoint-specific MAC address instead".to_owned()
-        );
     }
     let mode = host_config.network_mode.as_str();
     let has_own_network = mode != "host" && mode != "none" && !mode.starts_with("container:");
@@ -204,6 +200,16 @@ fn adapt_mac_address(
     }
     endpoint.mac_address = mac_address;
     Ok(Some(MAC_ADDRESS_DEPRECATED.to_owned()))
+}
+
+/// Whether Go's `net.ParseMAC` reads it: 6, 8 or 20 bytes with colons or dashes, or groups of two bytes with dots.
+fn is_mac_address(text: &str) -> bool {
+    let hex = |part: &&str, digits: usize| part.len() == digits && part.chars().all(|digit| digit.is_ascii_hexdigit());
+    let groups = |separator: char, digits: usize| {
+        let parts: Vec<&str> = text.split(separator).collect();
+        parts.iter().all(|part| hex(part, digits)) && matches!(parts.len() * digits / 2, 6 | 8 | 20)
+    };
+    groups(':', 2) || groups('-', 2) || groups('.', 4)
 }
 
 fn main_endpoint<'config>(
@@ -300,7 +306,18 @@ mod tests {
         let endpoint = old.networking_config.unwrap().endpoints_config.unwrap()["bridge"].clone().unwrap();
         assert_eq!((endpoint.mac_address.as_str(), warnings.len()), ("02:42:ac:11:00:09", 0));
         assert_eq!(adapted(44, request.clone()).unwrap().1, [MAC_ADDRESS_DEPRECATED]);
-        assert!(adapted(52, request).unwrap_err().starts_with("container-wide MAC address no longer supported"));
+        let (newest, warnings) = adapted(52, request).unwrap();
+        assert!(warnings.is_empty() && newest.networking_config.is_none_or(|config| config.endpoints_config.is_none()));
+        let (ignored, warnings) = adapted(44, json!({"MacAddress": "nonsense"})).unwrap();
+        assert!(
+            warnings.is_empty() && ignored.networking_config.is_none_or(|config| config.endpoints_config.is_none())
+        );
+        for (text, is_one) in [("02:42:ac:11:00:09", true), ("02-42-AC-11-00-09", true), ("0242.ac11.0009", true)]
+            .into_iter()
+            .chain([("", false), ("02:42", false), ("02:42:ac:11:00:0x", false), ("02:42-ac:11:00:09", false)])
+        {
+            assert_eq!(is_mac_address(text), is_one, "{text}");
+        }
     }
 
     #[test]

@@ -132,6 +132,7 @@ fn typed(whole: &Json) -> Value {
             fields: fields(object),
             json: Some(Json::Object(object.clone())),
             pointer: false,
+            text: None,
         })),
         _ => Value::Nil,
     };
@@ -140,6 +141,7 @@ fn typed(whole: &Json) -> Value {
         fields: ["Client", "Server"].map(|name| (name.to_owned(), part(name))).to_vec(),
         json: Some(whole.clone()),
         pointer: false,
+        text: None,
     }))
 }
 

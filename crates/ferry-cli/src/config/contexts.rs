@@ -7,6 +7,10 @@ use ferry_client::TlsMaterial;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+mod stored;
+
+pub(crate) use stored::{Whole, check_name, exists, remove};
+
 /// A stored context.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
@@ -54,18 +58,21 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
-/// All stored contexts, sorted by name.
+/// Where the TLS files of a context lie, by where its metadata does.
+fn tls_beside(metadata: &Path) -> PathBuf {
+    PathBuf::from(metadata.to_string_lossy().replace("/contexts/meta/", "/contexts/tls/"))
+}
+
+/// All stored contexts.
 pub(crate) fn list(folder: &Path) -> Vec<Stored> {
     let Ok(entries) = fs::read_dir(folder.join("contexts/meta")) else { return Vec::new() };
-    let mut contexts: Vec<Stored> = entries
+    entries
         .flatten()
         .filter_map(|entry| {
             let bytes = fs::read(entry.path().join("meta.json")).ok()?;
             Some(Stored { metadata: serde_json::from_slice(&bytes).ok()?, folder: entry.path() })
         })
-        .collect();
-    contexts.sort_by(|left, right| left.name().cmp(right.name()));
-    contexts
+        .collect()
 }
 
 impl Stored {
@@ -86,7 +93,22 @@ impl Stored {
 
     /// Where its TLS files are.
     fn tls_folder(&self) -> PathBuf {
-        PathBuf::from(self.folder.to_string_lossy().replace("/contexts/meta/", "/contexts/tls/"))
+        tls_beside(&self.folder)
+    }
+
+    /// Its TLS files: endpoint, name and content, sorted.
+    fn read_tls(&self) -> std::io::Result<Vec<(String, String, Vec<u8>)>> {
+        let mut files = Vec::new();
+        for endpoint in fs::read_dir(self.tls_folder()).into_iter().flatten() {
+            let endpoint = endpoint?;
+            for file in fs::read_dir(endpoint.path())? {
+                let file = file?;
+                let name = |name: std::ffi::OsString| name.to_string_lossy().into_owned();
+                files.push((name(endpoint.file_name()), name(file.file_name()), fs::read(file.path())?));
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 
     /// Its TLS files by the endpoint they are for.

@@ -170,6 +170,39 @@ pub(crate) fn short_id(id: &str) -> &str {
     digits.get(..12).unwrap_or(digits)
 }
 
+/// A span of time as Go writes it: `1h2m3.5s`, `100ms`, `0s`.
+pub(crate) fn go_duration(nanoseconds: i64) -> String {
+    let sign = if nanoseconds < 0 { "-" } else { "" };
+    let total = nanoseconds.unsigned_abs();
+    let decimal = |unit: u64, name: &str| {
+        let fraction = format!("{:0width$}", total % unit, width = unit.ilog10() as usize);
+        let fraction = fraction.trim_end_matches('0');
+        let point = if fraction.is_empty() { "" } else { "." };
+        format!("{}{point}{fraction}{name}", total / unit)
+    };
+    let text = match total {
+        0 => return "0s".to_owned(),
+        1..1_000 => format!("{total}ns"),
+        1_000..1_000_000 => decimal(1_000, "µs"),
+        1_000_000..1_000_000_000 => decimal(1_000_000, "ms"),
+        _ => {
+            let minutes = total / 60_000_000_000;
+            let (hours, minutes) = (minutes / 60, minutes % 60);
+            let whole = total % 60_000_000_000;
+            let fraction = format!("{:09}", whole % 1_000_000_000);
+            let fraction = fraction.trim_end_matches('0');
+            let point = if fraction.is_empty() { "" } else { "." };
+            let seconds = format!("{}{point}{fraction}s", whole / 1_000_000_000);
+            match (hours, minutes) {
+                (0, 0) => seconds,
+                (0, minutes) => format!("{minutes}m{seconds}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+            }
+        }
+    };
+    format!("{sign}{text}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +222,23 @@ mod tests {
         }
         assert_eq!(size_short(13256), "13.3kB");
         assert_eq!(bytes_size(25_165_824_000), "23.44GiB");
+    }
+
+    #[test]
+    fn spans_are_written_as_go_does() {
+        for (nanoseconds, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5µs"),
+            (100_000_000, "100ms"),
+            (1_000_000_000, "1s"),
+            (30_500_000_000, "30.5s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (-1_500_000, "-1.5ms"),
+        ] {
+            assert_eq!(go_duration(nanoseconds), text);
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Listing<'_> {
         let mut body = String::new();
         for row in rows {
             let fields = row.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-            let row = Struct { type_name: self.type_name.to_owned(), fields, json: None, pointer: true };
+            let row = Struct { type_name: self.type_name.to_owned(), fields, json: None, pointer: true, text: None };
             body.push_str(&parsed.execute(&Value::Struct(Rc::new(row)), Options::default()).map_err(failed)?);
             body.push('\n');
         }

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use ferry_gotmpl::{Map, NilPointer, Struct, Value};
 use serde_json::Value as Json;
 
-/// The types, one per line: `name = field:type ..`. A type is `s` text, `i` number, `b` truth, `?` anything, `[T]` a list,
+use super::human;
+
+/// The types, one per line: `name = field:type ..`. A type is `s` text, `i` number, `d` nanoseconds, `e` nothing, `b` truth, `?` anything, `[T]` a list,
 /// `{T}` a map, `*T` a pointer, or the name of a struct; `Go=json:T` names a field that the document calls otherwise.
 const SCHEMA: &str = include_str!("schema.txt");
 
@@ -90,7 +92,15 @@ impl Schema {
         match kind {
             "s" => Value::text(json.and_then(Json::as_str).unwrap_or_default()),
             "i" => json.map_or(Value::Int(0), Value::from_json),
+            "d" => duration(json.and_then(Json::as_i64).unwrap_or_default()),
             "b" => Value::Bool(json.and_then(Json::as_bool).unwrap_or_default()),
+            "e" => Value::Struct(Rc::new(Struct {
+                type_name: "struct {}".to_owned(),
+                fields: Vec::new(),
+                json: None,
+                pointer: false,
+                text: None,
+            })),
             "?" => json.map_or(Value::Nil, Value::from_json),
             name => self.structure(name, json, pointer),
         }
@@ -118,8 +128,19 @@ impl Schema {
             .iter()
             .map(|(go, key, kind)| ((*go).to_owned(), self.value(kind, json.and_then(|json| json.get(key)), false)))
             .collect();
-        Value::Struct(Rc::new(Struct { type_name: name.to_owned(), fields, json: json.cloned(), pointer }))
+        Value::Struct(Rc::new(Struct { type_name: name.to_owned(), fields, json: json.cloned(), pointer, text: None }))
     }
+}
+
+/// A span of time: a number in documents, and Go's words in text.
+fn duration(nanoseconds: i64) -> Value {
+    Value::Struct(Rc::new(Struct {
+        type_name: "time.Duration".to_owned(),
+        fields: Vec::new(),
+        json: Some(nanoseconds.into()),
+        pointer: false,
+        text: Some(human::go_duration(nanoseconds)),
+    }))
 }
 
 #[cfg(test)]
@@ -139,7 +160,7 @@ mod tests {
         for (name, fields) in &schema.types {
             for (field, _, kind) in fields {
                 let inner = kind.trim_matches(['*', '[', ']', '{', '}']);
-                let known = matches!(inner, "s" | "i" | "b" | "?") || schema.types.contains_key(inner);
+                let known = matches!(inner, "s" | "i" | "d" | "e" | "b" | "?") || schema.types.contains_key(inner);
                 assert!(known, "{name}.{field}: {kind}");
             }
         }
@@ -154,6 +175,14 @@ mod tests {
         assert_eq!(shown(Kind::Container, &document, "{{index .Config.Labels \"x\"}}|").unwrap(), "|");
         assert_eq!(shown(Kind::Container, &document, "{{if .State.Health}}x{{else}}none{{end}}").unwrap(), "none");
         assert_eq!(shown(Kind::Container, &document, "{{json .State}}").unwrap(), r#"{"ExitCode":3,"Running":true}"#);
+        let checked = json!({"Config": {"Healthcheck": {"Test": ["CMD", "x"], "Interval": 100_000_000, "Retries": 2}}});
+        let check = |template: &str| shown(Kind::Container, &checked, template).unwrap();
+        assert_eq!(check("{{.Config.Healthcheck}}"), "{[CMD x] 100ms 0s 0s 0s 2}");
+        assert_eq!(check("{{.Config.Healthcheck.Interval}} {{json .Config.Healthcheck.Interval}}"), "100ms 100000000");
+        assert_eq!(check("{{if .Config.Healthcheck.Timeout}}set{{end}}"), "");
+        let ports = json!({"Config": {"ExposedPorts": {"80/tcp": {}}}});
+        assert_eq!(shown(Kind::Container, &ports, "{{.Config.ExposedPorts}}").unwrap(), "map[80/tcp:{}]");
+        assert_eq!(shown(Kind::Container, &ports, "{{json .Config.ExposedPorts}}").unwrap(), r#"{"80/tcp":{}}"#);
         assert!(shown(Kind::Container, &document, "{{.Nope}}").unwrap_err().contains("can't evaluate field Nope"));
     }
 }

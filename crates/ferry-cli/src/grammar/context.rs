@@ -4,7 +4,7 @@
 
 use super::{
     Args, Command,
-    Kind::{Bool, Text},
+    Kind::{Bool, Map, Text},
     flag,
 };
 
@@ -71,5 +71,82 @@ pub(crate) static CONTEXT_INSPECT: Command = Command {
     )],
 };
 
+/// `context create`
+pub(crate) static CONTEXT_CREATE: Command = Command {
+    path: "context create",
+    paths: &["context create"],
+    tail: "[OPTIONS] CONTEXT",
+    short: "Create a context",
+    long: "Create a context\n\nDocker endpoint config:\n\nNAME                DESCRIPTION\nfrom                Copy named context's Docker endpoint configuration\nhost                Docker endpoint on which to connect\nca                  Trust certs signed only by this CA\ncert                Path to TLS certificate file\nkey                 Path to TLS key file\nskip-tls-verify     Skip TLS certificate validation\n\nExample:\n\n$ docker context create my-context --description \"some description\" --docker \"host=tcp://myserver:2376,ca=~/ca-file,cert=~/cert-file,key=~/key-file\"",
+    args: Args::Exactly(1),
+    options_first: false,
+    flags: &[
+        flag("description", '\0', Text, "string", "Description of the context"),
+        flag("docker", '\0', Map, "stringToString", "set the docker endpoint (default [])"),
+        flag("from", '\0', Text, "string", "create context from a named context"),
+    ],
+};
+
+/// `context update`
+pub(crate) static CONTEXT_UPDATE: Command = Command {
+    path: "context update",
+    paths: &["context update"],
+    tail: "[OPTIONS] CONTEXT",
+    short: "Update a context",
+    long: "Update a context\n\nDocker endpoint config:\n\nNAME                DESCRIPTION\nfrom                Copy named context's Docker endpoint configuration\nhost                Docker endpoint on which to connect\nca                  Trust certs signed only by this CA\ncert                Path to TLS certificate file\nkey                 Path to TLS key file\nskip-tls-verify     Skip TLS certificate validation\n\nExample:\n\n$ docker context update my-context --description \"some description\" --docker \"host=tcp://myserver:2376,ca=~/ca-file,cert=~/cert-file,key=~/key-file\"",
+    args: Args::Exactly(1),
+    options_first: false,
+    flags: &[
+        flag("description", '\0', Text, "string", "Description of the context"),
+        flag("docker", '\0', Map, "stringToString", "set the docker endpoint (default [])"),
+    ],
+};
+
+/// `context export`
+pub(crate) static CONTEXT_EXPORT: Command = Command {
+    path: "context export",
+    paths: &["context export"],
+    tail: "[OPTIONS] CONTEXT [FILE|-]",
+    short: "Export a context to a tar archive FILE or a tar stream on STDOUT.",
+    long: "",
+    args: Args::Between(1, 2),
+    options_first: false,
+    flags: &[],
+};
+
+/// `context import`
+pub(crate) static CONTEXT_IMPORT: Command = Command {
+    path: "context import",
+    paths: &["context import"],
+    tail: "CONTEXT FILE|-",
+    short: "Import a context from a tar or zip file",
+    long: "",
+    args: Args::Exactly(2),
+    options_first: false,
+    flags: &[],
+};
+
+/// `context rm`
+pub(crate) static CONTEXT_RM: Command = Command {
+    path: "context rm",
+    paths: &["context rm", "context remove"],
+    tail: "CONTEXT [CONTEXT...]",
+    short: "Remove one or more contexts",
+    long: "",
+    args: Args::AtLeast(1),
+    options_first: false,
+    flags: &[flag("force", 'f', Bool, "", "Force the removal of a context in use")],
+};
+
 /// Everything in this file.
-pub(super) static ALL: &[&Command] = &[&CONTEXT_LS, &CONTEXT_USE, &CONTEXT_SHOW, &CONTEXT_INSPECT];
+pub(super) static ALL: &[&Command] = &[
+    &CONTEXT_LS,
+    &CONTEXT_USE,
+    &CONTEXT_SHOW,
+    &CONTEXT_INSPECT,
+    &CONTEXT_CREATE,
+    &CONTEXT_UPDATE,
+    &CONTEXT_EXPORT,
+    &CONTEXT_IMPORT,
+    &CONTEXT_RM,
+];

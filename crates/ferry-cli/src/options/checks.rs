@@ -13,8 +13,17 @@ pub(crate) fn check(flag: &Flag, value: &str) -> Result<(), String> {
         ("gpus", Kind::Text) => devices::parse_gpus(value).map(drop),
         // Only swap can be had without end.
         (name, Kind::Bytes) if name != "memory-swap" && value == "-1" => Err(format!("invalid size: '{value}'")),
+        ("docker", Kind::Map) => check_pairs(value),
         (name, Kind::List | Kind::Map) => check_list(name, value),
         _ => Ok(()),
+    }
+}
+
+/// A value of Go's `stringToString` flags.
+fn check_pairs(value: &str) -> Result<(), String> {
+    match super::pairs(value)?.into_iter().find(|pair| !pair.contains('=')) {
+        Some(pair) => Err(format!("{pair} must be formatted as key=value")),
+        None => Ok(()),
     }
 }
 

@@ -371,6 +371,15 @@ fn ulimits(values: &[String]) -> Result<Vec<Ulimit>, String> {
     Ok(by_name.into_values().collect())
 }
 
+/// Takes one value of the flag apart as Go's flags do: one pair is taken as it is, several are a row of CSV.
+pub(crate) fn pairs(value: &str) -> Result<Vec<String>, String> {
+    match value.matches('=').count() {
+        0 => Err(format!("{value} must be formatted as key=value")),
+        1 => Ok(vec![value.trim_matches('"').to_owned()]),
+        _ => csv::fields(value),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

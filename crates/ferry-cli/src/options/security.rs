@@ -27,6 +27,7 @@ pub(super) fn parse(values: &[String]) -> Result<Security, String> {
             None => value.split_once(':').ok_or_else(|| format!("Invalid --security-opt: {}", go_quote(value)))?,
         };
         let option = match (key, argument) {
+            ("seccomp", "") => return Err(format!("Invalid --security-opt: {}", go_quote(value))),
             ("seccomp", "builtin" | "unconfined") => value.clone(),
             ("seccomp", path) => format!("seccomp={}", profile(path)?),
             _ => value.clone(),

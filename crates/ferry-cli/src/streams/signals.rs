@@ -49,6 +49,19 @@ pub(crate) fn catch_all() -> mpsc::UnboundedReceiver<&'static str> {
     receiver
 }
 
+/// Waits for a signal that asks the program to end; returns the exit code that a shell shows for it.
+pub(crate) async fn asked_to_end() -> u8 {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        // What cannot be caught keeps its own effect.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => 130,
+        _ = terminate.recv() => 143,
+    }
+}
+
 /// Sends every caught signal to a container, until dropped.
 pub(crate) async fn forward(
     client: &ferry_client::Client,

@@ -4,6 +4,7 @@
 
 pub(crate) mod body;
 pub(crate) mod call;
+pub(crate) mod encoding;
 pub(crate) mod error;
 pub(crate) mod framing;
 pub(crate) mod guard;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ferry_api::container::{CreateRequest, StopReport, UpdateRequest};
 use ferry_api::version::{Reply, adapt_create, adapt_update};
-use ferry_engine::containers::{AttachOptions, ListOptions, RemoveOptions, StopOptions, WaitCondition};
+use ferry_engine::containers::{AttachOptions, ListOptions, RemoveOptions, StopOptions, Stopped, WaitCondition};
 use hyper::StatusCode;
 
 use crate::http::call::Call;
@@ -121,11 +121,13 @@ async fn start(call: Call) -> Outcome {
 }
 
 async fn stop(call: Call) -> Outcome {
-    let mut options = stop_options(&call)?;
-    // Of our own: Docker's clients never ask for it, and get Docker's behaviour.
-    options.kill_deaf = call.query.flag("kill-deaf");
+    let options = stop_options(&call)?;
     let (app, name) = (Arc::clone(&call.app), call.value("name").to_owned());
-    let stopped = finish(async move { app.engine.containers.stop(&name, options).await }).await?;
+    stopped(finish(async move { app.engine.containers.stop(&name, options).await }).await?)
+}
+
+/// Docker's answer, but where the client asked for more and there is more to tell.
+fn stopped(stopped: Stopped) -> Outcome {
     match stopped.killed_at_once {
         Some(reason) => reply::json(StatusCode::OK, &StopReport { killed_at_once: reason }),
         None => reply::no_content(),
@@ -135,8 +137,7 @@ async fn stop(call: Call) -> Outcome {
 async fn restart(call: Call) -> Outcome {
     let options = stop_options(&call)?;
     let (app, name) = (Arc::clone(&call.app), call.value("name").to_owned());
-    finish(async move { app.engine.containers.restart(&name, options).await }).await?;
-    reply::no_content()
+    stopped(finish(async move { app.engine.containers.restart(&name, options).await }).await?)
 }
 
 fn stop_options(call: &Call) -> Result<StopOptions, ApiError> {
@@ -144,7 +145,8 @@ fn stop_options(call: &Call) -> Result<StopOptions, ApiError> {
     Ok(StopOptions {
         signal: signal.map(str::to_owned),
         timeout_s: call.query.integer("t")?,
-        kill_deaf: false,
+        // Of our own: Docker's clients never ask for it, and get Docker's behaviour.
+        kill_deaf: call.query.flag("kill-deaf"),
         by: call.peer.describe(),
     })
 }

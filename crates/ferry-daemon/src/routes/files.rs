@@ -5,13 +5,14 @@ use base64::engine::general_purpose::STANDARD;
 use ferry_api::container::{Config, PathStat};
 use ferry_api::json;
 use ferry_engine::containers::{ArchiveStream, CommitOptions, UnpackOptions};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde::Deserialize;
 
 use super::images::body_stream;
-use crate::http::body::{Body, BodySender, Gone};
+use crate::http::body::{Body, Gone};
 use crate::http::call::Call;
+use crate::http::encoding::{Encoding, Packer};
 use crate::http::error::ApiError;
 use crate::http::reply::{self, Outcome};
 use crate::http::router::{Route, get, post, route};
@@ -45,7 +46,11 @@ async fn stat(call: Call) -> Outcome {
 
 async fn read(call: Call) -> Outcome {
     let (stat, archive) = call.app.engine.containers.read_archive(call.value("name"), path(&call)?).await?;
-    let mut response = archive_body(call, archive, HeaderValue::from_static("application/x-tar"));
+    let encoding = Encoding::accepted(call.header("accept-encoding"));
+    let mut response = archive_body(call, archive, HeaderValue::from_static("application/x-tar"), encoding);
+    if let Some(encoding) = encoding {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+    }
     tell(&mut response, &stat)?;
     Ok(response)
 }
@@ -81,23 +86,29 @@ async fn export(call: Call) -> Outcome {
             _ => error,
         }
     })?;
-    Ok(archive_body(call, archive, HeaderValue::from_static("application/octet-stream")))
+    Ok(archive_body(call, archive, HeaderValue::from_static("application/octet-stream"), None))
 }
 
-fn archive_body(call: Call, archive: ArchiveStream, content_type: HeaderValue) -> Response<Body> {
-    let mut response = streams::stream_body(call.peer, content_type.clone(), |body| send(body, archive));
+fn archive_body(
+    call: Call,
+    archive: ArchiveStream,
+    content_type: HeaderValue,
+    encoding: Option<Encoding>,
+) -> Response<Body> {
+    let mut response =
+        streams::stream_body(call.peer, content_type.clone(), |body| send(Packer::new(body, encoding), archive));
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
-async fn send(body: BodySender, mut archive: ArchiveStream) -> Result<(), Gone> {
+async fn send(mut body: Packer, mut archive: ArchiveStream) -> Result<(), Gone> {
     while let Some(piece) = archive.next().await {
         tokio::select! {
             sent = body.send(piece) => sent?,
             () = archive.until_removed() => return Err(Gone),
         }
     }
-    Ok(())
+    body.finish().await
 }
 
 async fn changes(call: Call) -> Outcome {

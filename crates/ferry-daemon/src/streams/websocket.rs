@@ -3,7 +3,12 @@
 //! Everything the process writes is sent in binary messages, both outputs alike and without frames of their own, as the
 //! protocol has messages already. Everything the client sends is input, whatever type its messages have.
 //!
+//! One writer owns what goes to the client, and only its own end stops it: whatever ends a session, each message is whole and a
+//! close comes last, unless the client has gone.
+//!
 //! Spec: RFC 6455.
+
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,13 +17,14 @@ use hyper::header::{CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, S
 use hyper_util::rt::TokioIo;
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{CHUNK, Session, run};
 use crate::http::body::Body;
 use crate::http::call::Call;
 use crate::http::error::ApiError;
 use crate::http::reply::{self, Outcome};
+use crate::server::socket::Peer;
 
 /// Follows the client's key in what is hashed.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -33,6 +39,21 @@ const PONG: u8 = 0xa;
 const FINAL: u8 = 0x80;
 /// A close that says that all went well.
 const CLOSE_NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
+/// A close that says that the client did not keep to the protocol.
+const CLOSE_PROTOCOL: [u8; 2] = 1002_u16.to_be_bytes();
+/// Most bytes that a control message holds.
+const CONTROL_LIMIT: u64 = 125;
+/// How long a client may take to close its side after ours: a connection that is dropped with bytes unread may take with it what
+/// was sent last.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A control message that the reader asks the writer for.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Pong(Vec<u8>),
+    /// The last of all.
+    Close(Vec<u8>),
+}
 
 /// Checks that a request opens a WebSocket, before anything is done for it, and returns its answer's key.
 pub(crate) fn accept(call: &Call) -> Result<HeaderValue, ApiError> {
@@ -77,47 +98,66 @@ pub(crate) fn respond(mut call: Call, accepted: HeaderValue, session: Session) -
             }
         };
         call.peer.has_read().await;
-        let framed = !session.tty;
-        let (ours, theirs) = tokio::io::duplex(CHUNK);
-        let (input, output) = tokio::io::split(theirs);
-        let (from_process, to_process) = tokio::io::split(ours);
-        let (from_client, to_client) = tokio::io::split(connection);
-        let (replies, asked) = mpsc::channel(8);
-        tokio::select! {
-            // The output is read to its end after the session has ended.
-            () = async {
-                tokio::join!(run(&call.peer, input, output, session), carry_output(from_process, to_client, framed, asked));
-            } => {}
-            () = carry_input(from_client, to_process, replies) => {}
-        }
+        carry(&call.peer, connection, session).await;
     });
     Ok(response)
 }
 
-/// Sends what the process writes, and what answers the client's own control messages.
+/// Carries a session over a connection to its end.
+async fn carry(peer: &Peer, connection: impl AsyncRead + AsyncWrite, session: Session) {
+    let framed = !session.tty;
+    let (ours, theirs) = tokio::io::duplex(CHUNK);
+    let (input, output) = tokio::io::split(theirs);
+    let (from_process, to_process) = tokio::io::split(ours);
+    let (from_client, to_client) = tokio::io::split(connection);
+    let (answers, asked) = mpsc::channel(8);
+    let all_said = Notify::new();
+    let speaking = async {
+        tokio::select! {
+            () = carry_output(from_process, to_client, framed, asked) => {}
+            // Its end reaches the client as the end of its output.
+            () = async { run(peer, input, output, session).await; std::future::pending().await } => {}
+        }
+        all_said.notify_one();
+    };
+    let hearing = carry_input(from_client, to_process, answers);
+    let patience = async {
+        all_said.notified().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        _ = async { tokio::join!(speaking, hearing) } => {}
+        () = patience => {}
+    }
+}
+
+/// Sends what the process writes, and what answers the client's own control messages; a close is the last.
 async fn carry_output(
     mut from: impl AsyncRead + Unpin,
     mut into: impl AsyncWrite + Unpin,
     framed: bool,
-    mut asked: mpsc::Receiver<(u8, Vec<u8>)>,
+    mut asked: mpsc::Receiver<Answer>,
 ) {
     let mut buffer = vec![0; CHUNK];
     let mut frames = framed.then(Frames::default);
-    loop {
+    let close = loop {
         let (kind, payload) = tokio::select! {
             read = from.read(&mut buffer) => match read {
                 Ok(read @ 1..) => (BINARY, frames.as_mut().map_or_else(|| buffer[..read].to_vec(), |frames| frames.open(&buffer[..read]))),
-                _ => break,
+                _ => break CLOSE_NORMAL.to_vec(),
             },
-            Some(answer) = asked.recv() => answer,
+            Some(answer) = asked.recv() => match answer {
+                Answer::Pong(payload) => (PONG, payload),
+                Answer::Close(status) => break status,
+            },
         };
         let nothing = kind == BINARY && payload.is_empty();
         if !nothing && send(&mut into, kind, &payload).await.is_err() {
             return;
         }
-    }
+    };
     // The client may be gone already.
-    let _ = send(&mut into, CLOSE, &CLOSE_NORMAL).await;
+    let _ = send(&mut into, CLOSE, &close).await;
     let _ = into.shutdown().await;
 }
 
@@ -136,29 +176,33 @@ async fn send(into: &mut (impl AsyncWrite + Unpin), kind: u8, payload: &[u8]) ->
             }
         },
     }
-    // In one piece: a session that ends between two would leave a message without its end.
     head.extend_from_slice(payload);
     into.write_all(&head).await?;
     into.flush().await
 }
 
-/// Carries what the client sends to the process; returns only when the client has left.
+/// Carries what the client sends to the process; returns only when the client has closed its side.
 async fn carry_input(
     mut from: impl AsyncRead + Unpin,
     mut into: impl AsyncWrite + Unpin,
-    replies: mpsc::Sender<(u8, Vec<u8>)>,
+    answers: mpsc::Sender<Answer>,
 ) {
     let mut open = true;
-    while let Ok(Some((kind, payload))) = receive(&mut from).await {
-        match kind {
-            CLOSE => return,
-            PING => drop(replies.send((PONG, payload)).await),
-            PONG => {}
+    let status = loop {
+        match receive(&mut from).await {
+            Ok(Some((CLOSE, payload))) => break payload.get(..2).unwrap_or_default().to_vec(),
+            // Nobody to answer when all is said; what the client still sends is read all the same.
+            Ok(Some((PING, payload))) => drop(answers.send(Answer::Pong(payload)).await),
+            Ok(Some((PONG, _))) => {}
             // The process may have closed its stdin; its output goes on.
-            _ if open => open = into.write_all(&payload).await.is_ok(),
-            _ => {}
+            Ok(Some((_, payload))) if open => open = into.write_all(&payload).await.is_ok(),
+            Ok(Some(_)) => {}
+            Ok(None) => break CLOSE_PROTOCOL.to_vec(),
+            Err(_) => break CLOSE_NORMAL.to_vec(),
         }
-    }
+    };
+    drop(answers.send(Answer::Close(status)).await);
+    drop(tokio::io::copy(&mut from, &mut tokio::io::sink()).await);
 }
 
 /// Reads one frame; none when it is none that a client may send.
@@ -171,7 +215,8 @@ async fn receive(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Option<
         short => u64::from(short),
     };
     let masked = head[1] & 0x80 != 0;
-    if !masked || length > FRAME_LIMIT {
+    let kind = head[0] & 0x0f;
+    if !masked || length > FRAME_LIMIT || (kind >= CLOSE && length > CONTROL_LIMIT) {
         return Ok(None);
     }
     let mut mask = [0; 4];
@@ -181,7 +226,7 @@ async fn receive(from: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Option<
     for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
         *byte ^= mask;
     }
-    Ok(Some((head[0] & 0x0f, payload)))
+    Ok(Some((kind, payload)))
 }
 
 /// Takes Docker's own frames off a stream that arrives in pieces.
@@ -218,7 +263,113 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::net::UnixStream;
+    use tokio::task::JoinHandle;
+
     use super::*;
+    use crate::server::socket::{Socket, Transport};
+    use crate::streams::DetachKeys;
+
+    /// A client and a process with a terminal, with a session between them.
+    struct Fixture {
+        client: UnixStream,
+        process: UnixStream,
+        session: JoinHandle<()>,
+    }
+
+    fn fixture() -> Fixture {
+        let (client, server) = UnixStream::pair().unwrap();
+        let (process, stream) = UnixStream::pair().unwrap();
+        let peer = Peer::new(Socket::Unix(server));
+        peer.guard.over();
+        let session = Session {
+            tty: true,
+            replay: None,
+            stream: Some(stream),
+            keys: DetachKeys::parse(""),
+            on_detach: Box::new(|| {}),
+        };
+        let session = tokio::spawn(async move { carry(&peer, Transport::new(Arc::clone(&peer)), session).await });
+        Fixture { client, process, session }
+    }
+
+    /// What a client sends, masked with zeros.
+    fn masked(kind: u8, payload: &[u8]) -> Vec<u8> {
+        [&[FINAL | kind, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0], payload].concat()
+    }
+
+    /// Reads one message of the daemon's: its kind and what it holds.
+    async fn message(client: &mut UnixStream) -> (u8, Vec<u8>) {
+        let mut head = [0; 2];
+        client.read_exact(&mut head).await.unwrap();
+        let length = match head[1] {
+            126 => usize::from(client.read_u16().await.unwrap()),
+            short => usize::from(short),
+        };
+        let mut payload = vec![0; length];
+        client.read_exact(&mut payload).await.unwrap();
+        (head[0] & 0x0f, payload)
+    }
+
+    #[tokio::test]
+    async fn a_detach_in_the_middle_of_output_closes_after_a_whole_message() {
+        for round in 0..50_usize {
+            let Fixture { mut client, mut process, session } = fixture();
+            let writer = tokio::spawn(async move {
+                let line = vec![b'y'; 1000 + round * 37];
+                while process.write_all(&line).await.is_ok() {}
+            });
+            for _ in 0..round % 5 {
+                assert_eq!(message(&mut client).await.0, BINARY);
+            }
+            client.write_all(&masked(0x1, b"\x10\x11")).await.unwrap();
+            let status = loop {
+                match message(&mut client).await {
+                    (BINARY, payload) => assert!(payload.iter().all(|byte| *byte == b'y')),
+                    (kind, payload) => break (kind, payload),
+                }
+            };
+            assert_eq!(status, (CLOSE, CLOSE_NORMAL.to_vec()), "round {round}");
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "nothing follows a close");
+            drop(client);
+            session.await.unwrap();
+            writer.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_close_is_answered_and_ends_the_session() {
+        let Fixture { mut client, mut process, session } = fixture();
+        client.write_all(&masked(PING, b"there?")).await.unwrap();
+        assert_eq!(message(&mut client).await, (PONG, b"there?".to_vec()));
+        client.write_all(&masked(CLOSE, &[&1001_u16.to_be_bytes()[..], b"leaving"].concat())).await.unwrap();
+        assert_eq!(message(&mut client).await, (CLOSE, 1001_u16.to_be_bytes().to_vec()));
+        let mut typed = Vec::new();
+        process.read_to_end(&mut typed).await.unwrap();
+        assert_eq!(typed, b"");
+        drop(client);
+        session.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_is_refused_by_a_close() {
+        let Fixture { mut client, process, session } = fixture();
+        client.write_all(&[FINAL | BINARY, 1, b'a']).await.unwrap();
+        assert_eq!(message(&mut client).await, (CLOSE, CLOSE_PROTOCOL.to_vec()));
+        drop((client, process));
+        session.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_close_is_not_waited_for() {
+        let Fixture { mut client, process, session } = fixture();
+        drop(process);
+        assert_eq!(message(&mut client).await, (CLOSE, CLOSE_NORMAL.to_vec()));
+        session.await.unwrap();
+        drop(client);
+    }
 
     #[test]
     fn the_answer_to_the_example_of_the_standard() {
@@ -252,6 +403,8 @@ mod tests {
     #[tokio::test]
     async fn a_frame_that_is_not_masked_or_too_long_is_refused() {
         assert_eq!(receive(&mut &[FINAL | BINARY, 1, b'a'][..]).await.unwrap(), None);
+        let ping = [&[FINAL | PING, 0x80 | 126, 0, 126, 0, 0, 0, 0][..], &[0; 126]].concat();
+        assert_eq!(receive(&mut ping.as_slice()).await.unwrap(), None);
         let mut long = vec![FINAL | BINARY, 0x80 | 127];
         long.extend((FRAME_LIMIT + 1).to_be_bytes());
         assert_eq!(receive(&mut long.as_slice()).await.unwrap(), None);

@@ -265,34 +265,46 @@ fn mounts(record: &Record, host: &Host, security: &SecurityOptions) -> Vec<Mount
     if host_config.ipc_mode == "none" {
         mounts.retain(|mount| mount.destination != "/dev/shm");
     }
+    if has_own_init(host_config) {
+        mounts.push(bind("/sbin/docker-init", &host.init_program, &["bind", "ro", "rprivate"]));
+    }
+    let mut ours = Vec::new();
     for (source, destination) in [
         (&host.resolv_conf_path, "/etc/resolv.conf"),
         (&host.hostname_path, "/etc/hostname"),
         (&host.hosts_path, "/etc/hosts"),
     ] {
         if !own.contains(&destination) && !source.is_empty() {
-            mounts.push(bind(destination, source, &["rbind", "rprivate"]));
+            ours.push(bind(destination, source, &["rbind", "rprivate"]));
         }
     }
-    if has_own_init(host_config) {
-        mounts.push(bind("/sbin/docker-init", &host.init_program, &["bind", "ro", "rprivate"]));
-    }
-    mounts.extend(record.mounts.iter().map(own_mount));
+    ours.extend(record.mounts.iter().map(own_mount));
+    ours.sort_by_key(depth);
+    mounts.extend(ours);
     mounts
 }
 
+/// What lies higher up is mounted first, or it would hide what lies in it.
+fn depth(mount: &Mount) -> usize {
+    mount.destination.matches('/').count()
+}
+
 /// The mounts with files of the host in them, for a container that does not run: those of `etc` that were written, volumes and binds.
-pub(super) fn file_mounts(record: &Record, etc: &std::path::Path) -> Vec<Mount> {
+///
+/// With each volume and bind comes its place among the container's mounts.
+pub(super) fn file_mounts(record: &Record, etc: &std::path::Path) -> Vec<(Option<usize>, Mount)> {
     let own = |destination: &str| record.mounts.iter().any(|mount| mount.destination == destination);
     let mut mounts = Vec::new();
     for name in ["resolv.conf", "hostname", "hosts"] {
         let (source, destination) = (etc.join(name), format!("/etc/{name}"));
         if !own(&destination) && source.exists() {
-            mounts.push(bind(&destination, &source.display().to_string(), &["rbind", "rprivate"]));
+            mounts.push((None, bind(&destination, &source.display().to_string(), &["rbind", "rprivate"])));
         }
     }
-    let bound = record.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Tmpfs { .. }));
-    mounts.extend(bound.map(own_mount));
+    let all = record.mounts.iter().enumerate();
+    let bound = all.filter(|(_, mount)| !matches!(mount.kind, MountKind::Tmpfs { .. }));
+    mounts.extend(bound.map(|(index, mount)| (Some(index), own_mount(mount))));
+    mounts.sort_by_key(|(_, mount)| depth(mount));
     mounts
 }
 
@@ -343,6 +355,12 @@ fn own_mount(mount: &MountRecord) -> Mount {
     }
 }
 
+/// Paths as the process finds them, which begins at the root: Docker takes those that say so only by the way.
+fn from_root(paths: Option<&[String]>) -> Vec<String> {
+    let absolute = |path: &String| if path.starts_with('/') { path.clone() } else { format!("/{path}") };
+    paths.into_iter().flatten().map(absolute).collect()
+}
+
 fn linux(record: &Record, host: &Host, security: &SecurityOptions, capabilities: &[String]) -> Result<Linux> {
     let host_config = &record.host_config;
     let seccomp = confinement::profile(Wanted {
@@ -352,7 +370,7 @@ fn linux(record: &Record, host: &Host, security: &SecurityOptions, capabilities:
         capabilities,
         kernel: host.kernel,
     })?;
-    let mut masked_paths = host_config.masked_paths.clone().unwrap_or_default();
+    let mut masked_paths = from_root(host_config.masked_paths.as_deref());
     if !masked_paths.is_empty() {
         masked_paths.extend(defaults::thermal_throttle_paths(host.possible_cpus));
     }
@@ -367,7 +385,7 @@ fn linux(record: &Record, host: &Host, security: &SecurityOptions, capabilities:
         seccomp,
         rootfs_propagation: root_propagation(&record.mounts),
         masked_paths,
-        readonly_paths: host_config.readonly_paths.clone().unwrap_or_default(),
+        readonly_paths: from_root(host_config.readonly_paths.as_deref()),
         ..Linux::default()
     })
 }

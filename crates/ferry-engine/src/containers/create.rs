@@ -90,7 +90,7 @@ impl Containers {
     fn prepare(&self, name: Option<&str>, platform: Option<&str>, mut request: CreateRequest) -> Result<Prepared> {
         let mut host = request.host_config.take().unwrap_or_default();
         if let Some(name) = name {
-            validate::name(name.strip_prefix('/').unwrap_or(name))?;
+            validate::name(name.strip_prefix('/').unwrap_or(name)).map_err(|_| validate::bad_name(name))?;
         }
         let subnets_of = |network: &str| self.inner.networks.look_up(network).ok().map(|found| found.subnets);
         validate::request(&request, &host, &self.inner.config, &subnets_of)?;
@@ -342,13 +342,15 @@ fn new_record(
     image: ResolvedImage,
     endpoints: BTreeMap<String, EndpointRecord>,
 ) -> Record {
+    let mut manifest = image.descriptor;
+    manifest.platform.get_or_insert_with(|| image.platform.clone());
     Record {
         id: id.to_owned(),
         name: name.to_owned(),
         created_ns: clock::now_ns(),
         image_reference: request.config.image.clone(),
         image_id: image.id,
-        image_manifest: Some(image.descriptor),
+        image_manifest: Some(manifest),
         chain_id: image.chain_id,
         platform: image.platform,
         config: request.config,

@@ -25,9 +25,10 @@ use ferry_spec::runtime::Mount;
 use ferry_store::MountOptions;
 use rustix::process::{Pid, PidfdFlags};
 
-use self::process::FilesProcess;
+use self::process::{FilesProcess, Held};
 use super::quota::is_limited;
 use super::record::{MountKind, Record};
+use super::sources::LentVolumes;
 use super::state::Intent;
 use super::{Container, Containers, Live, bundle};
 use crate::blocking;
@@ -68,17 +69,15 @@ impl Containers {
             }
             let containers = self.clone();
             let record = container.snapshot();
-            let (rootfs, mounts) = blocking(move || containers.stopped_files(&record, scope)).await?;
-            let work = Work { view: View::Stopped { mounts }, action };
-            return FilesProcess::start(&self.inner.shims, work, vec![rootfs], Some(lock));
+            let stopped = blocking(move || containers.stopped_files(&record, scope)).await?;
+            let view = View::Stopped { mounts: stopped.mounts, given: stopped.given };
+            let held = Held { volumes: stopped.volumes, lock };
+            return FilesProcess::start(&self.inner.shims, Work { view, action }, stopped.fds, Some(held));
         }
     }
 
-    /// The root file system of a container that does not run, and what is mounted in it.
-    fn stopped_files(&self, record: &Record, scope: Scope) -> Result<(OwnedFd, Vec<Mount>)> {
-        if scope == Scope::Everything {
-            self.refuse_unnamed_sources(record)?;
-        }
+    /// The root file system of a container that does not run, and what is mounted in it. Blocks.
+    fn stopped_files(&self, record: &Record, scope: Scope) -> Result<StoppedFiles> {
         let folder = self.data_folder(&record.id);
         let options = MountOptions { limited: is_limited(record), ..MountOptions::default() };
         let mounted = self.inner.store.mount_rootfs(
@@ -88,30 +87,31 @@ impl Containers {
             options,
         );
         let rootfs = mounted.context("cannot mount the root file system")?;
-        let mounts = match scope {
-            Scope::Everything => bundle::file_mounts(record, &folder.join("etc")),
-            Scope::RootAlone => Vec::new(),
-        };
-        Ok((rootfs, mounts))
+        let mut files = StoppedFiles { fds: vec![rootfs], mounts: Vec::new(), given: Vec::new(), volumes: None };
+        if scope == Scope::RootAlone {
+            return Ok(files);
+        }
+        files.volumes = Some(self.lend_volumes(record)?);
+        for (place, mount) in bundle::file_mounts(record, &folder.join("etc")) {
+            let own = place.map(|index| (index, &record.mounts[index]));
+            let tree = own.map(|(index, own)| self.unnamed_source(record, index, own)).transpose()?.flatten();
+            if let Some(tree) = tree {
+                files.given.push(files.mounts.len());
+                files.fds.push(tree);
+            }
+            files.mounts.push(mount);
+        }
+        Ok(files)
     }
 }
 
-impl Containers {
-    /// Sources that have no path of their own are known to running containers alone.
-    fn refuse_unnamed_sources(&self, record: &Record) -> Result<()> {
-        let unnamed = |mount: &&super::record::MountRecord| match &mount.kind {
-            MountKind::Image { .. } => true,
-            MountKind::Volume { name, subpath, .. } => !subpath.is_empty() || self.inner.volumes.needs_mount(name),
-            MountKind::Bind { .. } | MountKind::Tmpfs { .. } => false,
-        };
-        match record.mounts.iter().find(unnamed) {
-            Some(mount) => Err(Error::not_implemented(format!(
-                "copying while the container does not run, with what is mounted at {}",
-                mount.destination
-            ))),
-            None => Ok(()),
-        }
-    }
+/// What the view of a container that does not run is made from.
+struct StoppedFiles {
+    /// The root file system, then one tree for each of `given`.
+    fds: Vec<OwnedFd>,
+    mounts: Vec<Mount>,
+    given: Vec<usize>,
+    volumes: Option<LentVolumes>,
 }
 
 /// The process of a container that runs, by a descriptor that is certain to mean it; `None` when it has just ended.

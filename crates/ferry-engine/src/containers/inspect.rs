@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ferry_api::container::{
-    HostConfig, Inspect, MountPoint, NetworkSettings, RootFsStorage, RootFsStorageSnapshot, State, Storage,
+    Config, HostConfig, Inspect, MountPoint, NetworkSettings, RootFsStorage, RootFsStorageSnapshot, State, Storage,
 };
 
 use super::bundle::security_option;
@@ -33,9 +33,14 @@ impl Containers {
     /// Everything about a container, as its record has it.
     pub(super) fn describe(&self, record: Record, sizes: Option<(i64, i64)>) -> Inspect {
         let folder = self.data_folder(&record.id);
-        let etc = |name: &str| folder.join("etc").join(name).display().to_string();
+        // As in Docker, known from the first start on.
+        let etc = |name: &str| match record.has_started {
+            true => folder.join("etc").join(name).display().to_string(),
+            false => String::new(),
+        };
         let argv = record.argv();
-        let exec_ids = self.inner.execs.running_of(&record.id);
+        // An exec that was never started goes with its container.
+        let exec_ids = if record.status.is_live() { self.inner.execs.running_of(&record.id) } else { Vec::new() };
         Inspect {
             created: clock::rfc3339(record.created_ns),
             path: argv.first().cloned().unwrap_or_default(),
@@ -57,7 +62,7 @@ impl Containers {
             size_root_fs: sizes.map(|(_, whole)| whole),
             app_armor_profile: apparmor_profile(&record),
             mounts: mount_points(&record),
-            config: record.config.clone(),
+            config: Config { mac_address: networking::requested_mac(&record), ..record.config.clone() },
             network_settings: network_settings(&record),
             image_manifest_descriptor: record.image_manifest.clone(),
             id: record.id,

@@ -245,6 +245,19 @@ impl Container {
     }
 }
 
+/// A path from the root without `.`, `..` and doubled slashes; nothing leads above the root.
+fn clean_path(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.iter().map(|part| format!("/{part}")).collect()
+}
+
 impl Containers {
     /// Opens the service over its folders; containers come with `recover`.
     pub(crate) fn open(parts: Parts) -> Result<Self> {
@@ -286,7 +299,7 @@ impl Containers {
         let asked = record.host_config.cgroup_parent.as_str();
         let parent = match (asked, self.inner.config.cgroup_parent.as_deref()) {
             ("", None) => format!("/ferry-{}", self.inner.instance),
-            ("", Some(parent)) | (parent, _) => format!("/{}", parent.trim_matches('/')),
+            ("", Some(parent)) | (parent, _) => clean_path(parent),
         };
         format!("{parent}/{}", record.id)
     }

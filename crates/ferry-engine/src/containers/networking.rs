@@ -432,6 +432,15 @@ pub(super) fn shown(record: &Record) -> BTreeMap<String, EndpointSettings> {
     settings.collect()
 }
 
+/// The address asked for in the network that the container is made for, which older versions show as its own.
+pub(super) fn requested_mac(record: &Record) -> String {
+    let mode = match record.host_config.network_mode.as_str() {
+        "default" => "bridge",
+        mode => mode,
+    };
+    record.endpoints.get(mode).map(|endpoint| endpoint.requested_mac.clone()).unwrap_or_default()
+}
+
 /// `--add-host` lines; `host-gateway` is the gateway of the container's first network.
 fn extra_hosts(record: &Record, endpoints: &BTreeMap<String, EndpointRecord>) -> Result<Vec<(String, IpAddr)>> {
     let mut lines = Vec::new();

@@ -9,7 +9,7 @@ use ferry_shim::protocol::Exit;
 use super::ending::{EndVerb, EndedBy};
 use super::record::Record;
 use super::state::Status;
-use super::stop::StopOptions;
+use super::stop::{StopOptions, Stopped};
 use super::{Container, Containers};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -89,7 +89,7 @@ impl Containers {
     ///
     /// # Errors
     /// NotFound; what stop and start fail with.
-    pub async fn restart(&self, reference: &str, options: StopOptions) -> Result<()> {
+    pub async fn restart(&self, reference: &str, options: StopOptions) -> Result<Stopped> {
         let container = self.find(reference)?;
         let by = EndedBy::new(EndVerb::Restart, 0, options.by.clone());
         let containers = self.clone();
@@ -105,22 +105,24 @@ impl Containers {
         container: &Arc<Container>,
         options: StopOptions,
         by: EndedBy,
-    ) -> Result<()> {
+    ) -> Result<Stopped> {
         container.restarting_by_hand.store(true, Ordering::Relaxed);
         let restarted = self.stop_and_start(container, options, by).await;
         container.restarting_by_hand.store(false, Ordering::Relaxed);
-        restarted?;
+        let stopped = restarted?;
         self.publish(&container.snapshot(), "restart", &[]);
-        Ok(())
+        Ok(stopped)
     }
 
-    async fn stop_and_start(&self, container: &Arc<Container>, options: StopOptions, by: EndedBy) -> Result<()> {
-        if container.status().counts_as_running() {
-            self.stop_found(container, options, by).await?;
-        }
+    async fn stop_and_start(&self, container: &Arc<Container>, options: StopOptions, by: EndedBy) -> Result<Stopped> {
+        let stopped = if container.status().counts_as_running() {
+            self.stop_found(container, options, by).await?
+        } else {
+            Stopped::default()
+        };
         match self.start_found(container).await {
-            Err(error) if error.kind() == ErrorKind::NotModified => Ok(()),
-            started => started,
+            Err(error) if error.kind() == ErrorKind::NotModified => Ok(stopped),
+            started => started.map(|()| stopped),
         }
     }
 }

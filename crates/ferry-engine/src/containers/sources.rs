@@ -22,6 +22,21 @@ use crate::error::{Context, Error, Result, os_text};
 /// A detached tree of mounts, and which mount of the configuration it is for.
 pub(super) type Given = (usize, OwnedFd);
 
+/// Volumes that are mounted for work in files; dropping it lets go of them, which blocks.
+pub(super) struct LentVolumes {
+    containers: Containers,
+    names: Vec<String>,
+    user: String,
+}
+
+impl Drop for LentVolumes {
+    fn drop(&mut self) {
+        for name in &self.names {
+            self.containers.inner.volumes.unmount(name, &self.user);
+        }
+    }
+}
+
 impl Containers {
     /// Mounts the volumes that something has to be mounted for. Blocks; on failure none of them is.
     pub(super) fn mount_volumes(&self, record: &Record) -> Result<()> {
@@ -34,6 +49,17 @@ impl Containers {
         Ok(())
     }
 
+    /// Mounts the volumes of a container that does not run, for work in its files. Blocks; on failure none of them is.
+    pub(super) fn lend_volumes(&self, record: &Record) -> Result<LentVolumes> {
+        let mut lent =
+            LentVolumes { containers: self.clone(), names: Vec::new(), user: format!("{}/files", record.id) };
+        for name in volumes(record) {
+            self.inner.volumes.mount(name, &lent.user)?;
+            lent.names.push(name.to_owned());
+        }
+        Ok(lent)
+    }
+
     /// Ends a container's use of its volumes' files. Blocks.
     pub(super) fn unmount_volumes(&self, record: &Record) {
         for name in volumes(record) {
@@ -43,25 +69,29 @@ impl Containers {
 
     /// Opens what cannot be named by a path. `shm_of` is the process whose `/dev/shm` is shared. Blocks.
     pub(super) fn open_sources(&self, record: &Record, spec: &Spec, shm_of: Option<u32>) -> Result<Vec<Given>> {
-        // The container's own mounts are the last ones of the configuration.
-        let first = spec.mounts.len() - record.mounts.len();
+        let place = |destination: &str| spec.mounts.iter().rposition(|mount| mount.destination == destination);
         let mut given = Vec::new();
         for (index, mount) in record.mounts.iter().enumerate() {
-            let tree = match &mount.kind {
-                MountKind::Volume { source, subpath, .. } if !subpath.is_empty() => {
-                    let root = open_folder(Path::new(source))?;
-                    Some(tree_below(root.as_fd(), source, subpath)?)
-                }
-                MountKind::Image { subpath, .. } => Some(self.image_tree(record, index, mount, subpath)?),
-                _ => None,
-            };
-            given.extend(tree.map(|tree| (first + index, tree)));
+            let Some(tree) = self.unnamed_source(record, index, mount)? else { continue };
+            given.extend(place(&mount.destination).map(|place| (place, tree)));
         }
-        let shm = spec.mounts.iter().position(|mount| mount.destination == "/dev/shm");
-        if let (Some(pid), Some(index)) = (shm_of, shm.filter(|index| *index < first)) {
+        let own_shm = record.mounts.iter().any(|mount| mount.destination == "/dev/shm");
+        if let (Some(pid), Some(index)) = (shm_of, place("/dev/shm").filter(|_| !own_shm)) {
             given.push((index, shared_memory_of(pid)?));
         }
         Ok(given)
+    }
+
+    /// The tree of a mount that no path can name; its volume is mounted already. Blocks.
+    pub(super) fn unnamed_source(&self, record: &Record, index: usize, mount: &MountRecord) -> Result<Option<OwnedFd>> {
+        match &mount.kind {
+            MountKind::Volume { source, subpath, .. } if !subpath.is_empty() => {
+                let root = open_folder(Path::new(source))?;
+                tree_below(root.as_fd(), source, subpath).map(Some)
+            }
+            MountKind::Image { subpath, .. } => self.image_tree(record, index, mount, subpath).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn image_tree(&self, record: &Record, index: usize, mount: &MountRecord, subpath: &str) -> Result<OwnedFd> {
@@ -95,8 +125,10 @@ impl Containers {
                 fs::create_dir_all(source).context(format!("error while creating mount source path '{source}'"))?;
             }
             check_flags(mount)?;
-            // What is around the data root spreads where it can, since nobody asked for it.
-            if !super::mounts::is_near(source, &self.inner.config.data_root) {
+            // What is around the data root follows the host where it can, since nobody asked for it.
+            let is_own_choice =
+                mount.propagation == "rslave" && super::mounts::is_near(source, &self.inner.config.data_root);
+            if !is_own_choice {
                 check_propagation(source, &mount.propagation)?;
             }
         }

@@ -47,6 +47,14 @@ fn read(root: &OwnedFd, path: &str) -> Option<String> {
         statat(fd, "", AtFlags::EMPTY_PATH)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     };
+    let is_masked = statat(&location, "", AtFlags::EMPTY_PATH).is_ok_and(|stat| {
+        let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && device == (1, 3)
+    });
+    if is_masked {
+        // The null device stands where a file is masked; it need not be opened to be empty.
+        return Some(String::new());
+    }
     if !is_regular(&location) {
         return None;
     }
@@ -57,7 +65,9 @@ fn read(root: &OwnedFd, path: &str) -> Option<String> {
 }
 
 fn look_up(text: &str, passwd: &str, group: &str) -> Result<(), String> {
-    let (user, group_text) = text.split_once(':').unwrap_or((text, ""));
+    // What follows the group is not looked at.
+    let mut parts = text.split(':');
+    let (user, group_text) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     exists(user, passwd, "user", "passwd")?;
     exists(group_text, group, "group", "group")
 }

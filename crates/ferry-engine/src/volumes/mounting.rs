@@ -62,11 +62,6 @@ impl Volumes {
         }
     }
 
-    /// Whether a volume's files are there only while it is mounted.
-    pub(crate) fn needs_mount(&self, name: &str) -> bool {
-        self.mount_of(name).is_ok_and(|mount| mount.is_some())
-    }
-
     fn mount_of(&self, name: &str) -> Result<Option<(LocalMount, MountedBy)>> {
         let table = self.table();
         let entry = table.get(name).ok_or_else(|| no_such_volume(name))?;

@@ -46,6 +46,7 @@ fn volume(json: &Json) -> Value {
         fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         json: Some(json.clone()),
         pointer: false,
+        text: None,
     }))
 }
 

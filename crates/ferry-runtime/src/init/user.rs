@@ -1,7 +1,7 @@
 //! Who the process runs as: Docker's user text against the container's own `/etc/passwd` and `/etc/group`.
 //!
 //! Runs inside the new root. The files are the image's, so they are read as hostile: regular files only, opened without waiting, at most
-//! [`MAX_FILE`] bytes. Ids are numbers in 0..2^31; nothing wraps. The texts of errors are Docker's to the letter.
+//! [`MAX_FILE`] bytes. The null device, which stands where a file is masked, is an empty file without being opened. Ids are numbers in 0..2^31; nothing wraps. The texts of errors are Docker's to the letter.
 
 use ferry_spec::runtime::User;
 use rustix::fs::{FileType, OFlags};
@@ -62,6 +62,9 @@ fn read(path: &str) -> Result<String, Failure> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(error) => return Err(fail(cause_text(&error.into()))),
     };
+    if is_masked(&location) {
+        return Ok(String::new());
+    }
     require_regular(&location).map_err(fail)?;
     let file = root.open(path, flags, Links::Follow).map_err(|error| fail(cause_text(&error.into())))?;
     require_regular(&file).map_err(fail)?;
@@ -80,6 +83,13 @@ fn read(path: &str) -> Result<String, Failure> {
     }
     content.truncate(length);
     Ok(String::from_utf8_lossy(&content).into_owned())
+}
+
+fn is_masked(fd: &std::os::fd::OwnedFd) -> bool {
+    rustix::fs::statat(fd, "", rustix::fs::AtFlags::EMPTY_PATH).is_ok_and(|stat| {
+        let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && device == (1, 3)
+    })
 }
 
 fn require_regular(fd: &std::os::fd::OwnedFd) -> Result<(), String> {
@@ -119,7 +129,9 @@ fn look_up(user: &User, passwd: &str, group: &str) -> Result<Identity, String> {
 
 /// Docker's `[name|uid][:[group|gid]]`.
 fn look_up_text(text: &str, passwd: &str, group: &str) -> Result<Identity, String> {
-    let (user_text, group_text) = text.split_once(':').unwrap_or((text, ""));
+    // As in Docker, what follows the group is not looked at.
+    let mut parts = text.split(':');
+    let (user_text, group_text) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let number = number(user_text);
     let entry = passwd.lines().filter_map(PasswdEntry::parse).find(|entry| {
         if user_text.is_empty() { entry.uid == 0 } else { entry.name == user_text || number == Some(Ok(entry.uid)) }

@@ -52,28 +52,30 @@ pub fn join(pidfd: BorrowedFd<'_>, shown: Shown<'_>) -> Result<(), Error> {
 }
 
 /// Puts the view of a container together that does not run: its root file system, a detached mount, with the bind mounts of `mounts` in it;
-/// others have nothing in them while nobody runs.
+/// others have nothing in them while nobody runs. Sources that have no path come as trees, each with the place of its mount.
 ///
 /// # Errors
 /// When a source is not there, or the kernel refuses.
-pub fn build(rootfs: OwnedFd, mounts: &[Mount]) -> Result<(), Error> {
+pub fn build(rootfs: OwnedFd, mounts: &[Mount], mut given: Vec<(usize, OwnedFd)>) -> Result<(), Error> {
     super::become_separate(None)?;
     let mut plans = Vec::new();
-    for mount in mounts {
+    for (index, mount) in mounts.iter().enumerate() {
         let plan = MountPlan::new(mount, None)?;
         if matches!(plan.source, MountSource::Bind { .. }) {
-            plans.push(plan);
+            let tree = given.iter().position(|(at, _)| *at == index).map(|found| given.swap_remove(found).1);
+            plans.push((plan, tree));
         }
     }
     own_mounts()?;
-    let trees = plans.iter().map(|plan| mounts::bind_tree(plan, None)).collect::<Result<Vec<_>, Error>>()?;
+    let trees = plans.into_iter().map(|(plan, tree)| mounts::bind_tree(&plan, tree).map(|tree| (plan, tree)));
+    let trees = trees.collect::<Result<Vec<_>, Error>>()?;
     mounts::change(&rootfs, c"", Propagation::Private, true)
         .map_err(|error| Error::step("make the root file system private", error))?;
     move_mount(&rootfs, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(|error| Error::step("attach the root file system", error))?;
     let root = Root::new(&rootfs);
     prepare(root)?;
-    for (plan, tree) in plans.iter().zip(&trees) {
+    for (plan, tree) in &trees {
         let Some(tree) = tree else { continue };
         mounts::bind(root, plan, tree)
             .map_err(|mounts::Failed(cause)| mounts::mounting("bind", &plan.destination, &cause))?;

@@ -54,7 +54,10 @@ fn two_attached_clients_see_the_same_and_one_may_leave() {
     attach.args(["attach", "box"]);
     let mut first = Terminal::start(&attach).unwrap();
     let mut second = Terminal::start(&attach).unwrap();
-    until("both to be connected", || connections(&daemon) >= 2);
+    until("both to be attached", || {
+        let told = daemon.run(&["events", "--since", "1h", "--until", "0s", "--filter", "event=attach"]);
+        told.out().lines().count() >= 2
+    });
     first.keys("echo to-$((40+2))\n").unwrap();
     first.expect("to-42").unwrap();
     second.expect("to-42").unwrap();
@@ -112,16 +115,17 @@ impl WebSocket {
         }
     }
 
-    /// Reads on to the end of the connection, wherever that falls: whoever has detached is told nothing more.
-    fn wait_end(&mut self) {
-        std::io::copy(&mut self.stream, &mut std::io::sink()).unwrap();
-    }
-
     /// One message: its first byte and what it holds.
     fn message(&mut self) -> (u8, Vec<u8>) {
         let mut head = [0; 2];
         self.stream.read_exact(&mut head).unwrap();
-        let mut payload = vec![0; usize::from(head[1])];
+        let mut length = usize::from(head[1]);
+        if length == 126 {
+            let mut long = [0; 2];
+            self.stream.read_exact(&mut long).unwrap();
+            length = usize::from(u16::from_be_bytes(long));
+        }
+        let mut payload = vec![0; length];
         self.stream.read_exact(&mut payload).unwrap();
         (head[0], payload)
     }
@@ -158,6 +162,9 @@ fn a_web_page_attaches_by_websocket() {
     let _ = daemon.run(&["run", "-dit", "--name", "box", "busybox", "sh"]).ok();
     let mut socket = WebSocket::open(&daemon, "stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,x");
     socket.send("\u{1}x");
-    socket.wait_end();
+    let _ = socket.rest();
+    let mut rest = Vec::new();
+    socket.stream.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"", "nothing follows a close");
     assert_eq!(daemon.inspect("box", "{{.State.Status}}"), "running");
 }

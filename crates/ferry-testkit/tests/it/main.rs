@@ -4,6 +4,7 @@ mod attach;
 mod bad_input;
 mod clients;
 mod confinement;
+mod contexts;
 mod crash;
 mod daemon;
 mod differential;
@@ -36,6 +37,7 @@ mod run;
 mod runtimes;
 mod sandbox;
 mod scale;
+mod shapes;
 mod table;
 mod tls;
 mod torture;
@@ -44,7 +46,9 @@ mod volumes;
 mod why;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use ferry_testkit::command::Outcome;
 use ferry_testkit::material::Material;
 use ferry_testkit::registry::Registry;
 use ferry_testkit::{Daemon, Sandbox};
@@ -53,8 +57,31 @@ use ferry_testkit::{Daemon, Sandbox};
 #[track_caller]
 fn until(what: &str, condition: impl FnMut() -> bool) {
     let mut condition = condition;
-    let limit = std::time::Duration::from_secs(10);
+    let limit = Duration::from_secs(10);
     ferry_testkit::wait::until(what, limit, || condition().then_some(())).unwrap();
+}
+
+/// Runs a command line that must be answered within two seconds, whatever hangs. A loaded machine gets ten times more of what a
+/// request takes at that moment which can meet nothing that hangs.
+#[track_caller]
+fn promptly(daemon: &Daemon, args: &[&str]) -> Outcome {
+    let begun = Instant::now();
+    let _ = daemon.run(&["version"]).ok();
+    let limit = Duration::from_secs(2) + 10 * begun.elapsed();
+    let begun = Instant::now();
+    let outcome = daemon.run(args);
+    let took = begun.elapsed();
+    assert!(took < limit, "{args:?} took {took:?}, and may take {limit:?}: {outcome}");
+    outcome
+}
+
+/// The verbs that must always answer, the last of which ends the container.
+#[track_caller]
+fn verbs_answer(daemon: &Daemon, name: &str) {
+    assert!(promptly(daemon, &["ps", "-a"]).ok().contains(name));
+    let _ = promptly(daemon, &["inspect", name]).ok();
+    let _ = promptly(daemon, &["kill", name]);
+    let _ = promptly(daemon, &["rm", "-f", name]).ok();
 }
 
 /// A sandbox with a registry in it and a daemon that has it as its mirror.

@@ -96,8 +96,47 @@ fn parts_of_volumes_and_images_are_mounted_and_nothing_beside_them() {
         daemon.inspect("user", "{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}}{{end}}"),
         "image parts /x false"
     );
+    // What lies higher up is mounted first, whatever the order on the command line; the engine's own files lie in it.
+    let nested = ["run", "--rm", "-v", "inner:/o/i", "-v", "outer:/o", "-v", "etc:/etc:nocopy", "busybox"];
+    let seen = daemon.run(&[&nested[..], &["sh", "-c", "touch /o/i/f /o/g; ls /o /etc; test -s /etc/hosts"]].concat());
+    assert_eq!(seen.ok(), "/etc:\nhostname\nhosts\nresolv.conf\n\n/o:\ng\ni", "{seen}");
+    let _ = daemon.run(&["volume", "rm", "inner", "outer", "etc"]).ok();
     let _ = daemon.run(&["rm", "user"]).ok();
+    copies_reach_what_has_no_path(&daemon, &outside);
     watch.end().unwrap();
+}
+
+/// Copies with a container that does not run: an image, a part of a volume, and a volume that has to be mounted first.
+fn copies_reach_what_has_no_path(daemon: &Daemon, outside: &std::path::Path) {
+    std::fs::write(outside.join("f"), "of the host\n").unwrap();
+    let device = format!("device={}", outside.display());
+    let volume = ["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &device, "served"];
+    let _ = daemon.run(&volume).ok();
+    let mounts = [
+        "type=image,source=parts,target=/image,image-subpath=part",
+        "type=volume,source=data,target=/deep,volume-subpath=a/b",
+        "type=volume,source=served,target=/served",
+    ];
+    let flags: Vec<&str> = mounts.iter().flat_map(|mount| ["--mount", *mount]).collect();
+    let _ = daemon.run(&[&["create", "--name", "still"], &flags[..], &["busybox", "true"]].concat()).ok();
+    let out = daemon.sandbox().dir().join("out");
+    let copied = |from: &str| {
+        let _ = daemon.run(&["cp", &format!("still:{from}"), &out.display().to_string()]).ok();
+        std::fs::read_to_string(&out).unwrap()
+    };
+    assert_eq!(copied("/image/f"), "of the image\n");
+    assert_eq!(copied("/deep/f"), "deep\n");
+    assert_eq!(copied("/served/f"), "of the host\n");
+    let from = out.display().to_string();
+    let refused = daemon.run(&["cp", &from, "still:/image/new"]);
+    assert!(refused.err().contains("read-only"), "{refused}");
+    let _ = daemon.run(&["cp", &from, "still:/served/new"]).ok();
+    let _ = daemon.run(&["cp", &from, "still:/deep/new"]).ok();
+    assert_eq!(std::fs::read_to_string(outside.join("new")).unwrap(), "of the host\n");
+    let new = daemon.run(&["run", "--rm", "-v", "data:/v", "busybox", "sh", "-c", "cat /v/a/b/new; rm /v/a/b/new"]);
+    assert_eq!(new.ok(), "of the host");
+    let _ = daemon.run(&["rm", "still"]).ok();
+    let _ = daemon.run(&["volume", "rm", "served"]).ok();
 }
 
 #[test]

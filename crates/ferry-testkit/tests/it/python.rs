@@ -35,6 +35,11 @@ fn docker_py_drives_a_containers_whole_life() {
 }
 
 #[test]
+fn docker_py_reads_figures_and_changes_limits() {
+    drives("docker", include_str!("../python/docker_py_figures.py"));
+}
+
+#[test]
 fn testcontainers_drive_a_containers_whole_life() {
     drives("testcontainers", include_str!("../python/testcontainers_life.py"));
 }

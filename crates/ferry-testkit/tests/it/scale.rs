@@ -9,6 +9,7 @@ use ferry_testkit::{Daemon, programs};
 
 const MANY: usize = 200;
 const AT_ONCE: usize = 8;
+const LISTS: u32 = 9;
 /// A loaded machine may be slow; it may not be stuck.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -41,23 +42,37 @@ fn two_hundred_containers_start_eight_at_a_time_and_go_at_once() {
     let listed = daemon.api("GET", "/containers/json?all=1", None).json();
     assert_eq!(listed.as_array().map(Vec::len), Some(MANY));
     assert!(listed.as_array().into_iter().flatten().all(|one| one["State"] == "running"), "{listed}");
-    let mut times: Vec<Duration> = (0..9).map(|_| list(&daemon)).collect();
+    let begin = cpu_time(&daemon);
+    let mut times: Vec<Duration> = (0..LISTS).map(|_| list(&daemon)).collect();
     times.sort();
+    let work = (cpu_time(&daemon) - begin) / LISTS;
     let begin = Instant::now();
     many(&daemon, &["stop"], &names);
     let stop = begin.elapsed();
     let begin = Instant::now();
     many(&daemon, &["rm"], &names);
     say(&format!(
-        "{MANY} containers: started in {start:.1?}, `ps -a` over the API in {:.1?} (median of {}), stopped in {stop:.1?}, \
-         removed in {:.1?}",
+        "{MANY} containers: started in {start:.1?}, `ps -a` over the API in {:.1?} (median of {LISTS}, {work:.1?} of a \
+         processor), stopped in {stop:.1?}, removed in {:.1?}",
         times[times.len() / 2],
-        times.len(),
         begin.elapsed()
     ));
-    // The target is 30 ms on a machine at rest; ten times that is a fault and not load.
-    assert!(times[0] < Duration::from_millis(300), "a list of {MANY} containers takes {times:?}");
+    // What the daemon works for it is the same on a machine that does ten other things.
+    assert!(
+        work < Duration::from_millis(30),
+        "a list of {MANY} containers takes {work:?} of a processor, {times:?} in all"
+    );
     watch.end_within(Duration::from_secs(20)).unwrap();
+}
+
+/// What all threads of the daemon have run until now.
+fn cpu_time(daemon: &Daemon) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+    let of_task = |task: std::io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(tasks.filter_map(of_task).sum())
 }
 
 fn list(daemon: &Daemon) -> Duration {

@@ -41,6 +41,14 @@ fn a_process_that_cannot_hear_is_killed_at_once() {
     assert_eq!(cause, "stop-deaf");
     assert!(text.contains("ferry (pid ") && text.contains("--init"), "{text}");
 
+    let _ = daemon.run(&["start", "deaf"]).ok();
+    let (first, begun) = (daemon.inspect("deaf", "{{.State.Pid}}"), Instant::now());
+    let restarted = daemon.run(&["restart", "deaf"]);
+    assert_eq!((restarted.code, restarted.out().as_str()), (0, "deaf\n"), "{restarted}");
+    assert!(restarted.err().contains("deaf: process 1 (sh) cannot receive SIGTERM"), "{restarted}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "nobody waited for the ten seconds to pass");
+    assert_ne!(daemon.inspect("deaf", "{{.State.Pid}}"), first);
+
     until("the trap to be set", || daemon.run(&["logs", "polite"]).out().contains("ready"));
     let stopped = daemon.run(&["stop", "polite"]);
     assert_eq!((stopped.code, stopped.err().as_str()), (0, ""), "{stopped}");

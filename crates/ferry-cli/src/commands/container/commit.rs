@@ -24,6 +24,9 @@ fn to_options(parsed: &Parsed) -> Result<CommitOptions> {
     if parsed.changed("pause") && parsed.changed("no-pause") {
         return Err(Failure::new("conflicting options: --no-pause and --pause cannot be used together"));
     }
+    if parsed.args.first().is_some_and(String::is_empty) {
+        return Err(Failure::new("invalid container name or ID: value is empty"));
+    }
     let mut options = CommitOptions {
         comment: parsed.text_or_empty("message").to_owned(),
         author: parsed.text_or_empty("author").to_owned(),

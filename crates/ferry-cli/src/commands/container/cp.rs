@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::Parsed;
 use crate::output::stdout_is_terminal;
+use crate::streams::signals;
 
 /// Bits of Go's `os.FileMode`.
 const FOLDER: u32 = 1 << 31;
@@ -48,13 +49,19 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
         keep_owners: parsed.on("archive"),
         quiet: parsed.on_or("quiet", !stdout_is_terminal()),
     };
-    match (from, to) {
-        ("", "") => Err(Failure::new("must specify at least one container source")),
-        (from, "") => copy.copy_out(from, source, target).await,
-        ("", to) => copy.copy_in(source, to, target).await,
-        (from, to) => copy.copy_between(from, source, to, target).await,
-    }?;
-    Ok(0)
+    let copying = async {
+        match (from, to) {
+            ("", "") => Err(Failure::new("must specify at least one container source")),
+            (from, "") => copy.copy_out(from, source, target).await,
+            ("", to) => copy.copy_in(source, to, target).await,
+            (from, to) => copy.copy_between(from, source, to, target).await,
+        }
+    };
+    // A copy that is let go of here takes its line off the terminal; a signal's own effect would leave the cursor hidden.
+    tokio::select! {
+        copied = copying => copied.map(|()| 0),
+        code = signals::asked_to_end() => Ok(code),
+    }
 }
 
 struct Copy<'a> {

@@ -9,6 +9,9 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     if parsed.args.len() == 2 {
         return super::compare::run(parsed, context).await;
     }
+    if parsed.args[0].is_empty() {
+        return Err(Failure::new("Container name cannot be empty"));
+    }
     let changes = context.client().await?.container_changes(&parsed.args[0]).await?;
     match parsed.text_or_empty("format") {
         "" => {}

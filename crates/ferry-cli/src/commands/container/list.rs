@@ -50,7 +50,8 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     };
     check_template(&format)?;
     // A template that shows sizes needs them computed.
-    let size = parsed.on("size") || (format.contains(".Size") && !parsed.changed("size"));
+    let shows_size = format.contains(".Size") || is_whole_json(&format);
+    let size = parsed.on("size") || (shows_size && !parsed.changed("size"));
     let last = if parsed.on("latest") && !parsed.changed("last") { 1 } else { parsed.int("last").unwrap_or(-1) };
     let client = context.client().await?;
     let containers = client.container_list(parsed.on("all"), last, size, &lists::filters(parsed)).await?;
@@ -72,6 +73,11 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     Ok(0)
 }
 
+/// Whether a template prints every field. The word `json` alone asks for no sizes.
+fn is_whole_json(format: &str) -> bool {
+    format.replace(' ', "").contains("{{json.}}")
+}
+
 /// Finds mistakes before the daemon is asked, on a container of which nothing is known.
 fn check_template(format: &str) -> Result<()> {
     if matches!(format, "" | "table" | "json" | "raw") {
@@ -88,6 +94,7 @@ fn check_template(format: &str) -> Result<()> {
         fields: fields.collect(),
         json: None,
         pointer: true,
+        text: None,
     };
     template
         .execute(&Value::Struct(Rc::new(nothing)), Options::default())
@@ -125,7 +132,17 @@ pub(crate) fn row(container: &Summary, truncate: bool) -> Vec<(&'static str, Val
 fn platform(container: &Summary) -> Value {
     let descriptor = container.image_manifest_descriptor.as_ref();
     match descriptor.and_then(|descriptor| descriptor.platform.as_ref()) {
-        Some(platform) => platform.to_string().as_str().into(),
+        Some(platform) => Value::Struct(Rc::new(Struct {
+            type_name: "v1.Platform".to_owned(),
+            fields: vec![
+                ("Architecture".to_owned(), platform.architecture.as_str().into()),
+                ("OS".to_owned(), platform.os.as_str().into()),
+                ("Variant".to_owned(), platform.variant.as_deref().unwrap_or_default().into()),
+            ],
+            json: serde_json::to_value(platform).ok(),
+            pointer: true,
+            text: Some(platform.to_string()),
+        })),
         None => Value::NilPointer(Rc::new(NilPointer { type_name: "v1.Platform".to_owned(), fields: Vec::new() })),
     }
 }

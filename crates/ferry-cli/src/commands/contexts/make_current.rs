@@ -1,5 +1,6 @@
 //! `context use`
 
+use super::check_name;
 use crate::config::contexts;
 use crate::context::{Context, variable};
 use crate::failure::{Failure, Result};
@@ -7,11 +8,12 @@ use crate::flags::Parsed;
 
 /// Runs `context use`.
 pub(crate) fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
-    let Some(name) = parsed.args.first() else {
-        return Err(Failure::new("a context is required"));
+    let [name] = parsed.args.as_slice() else {
+        return Err(Failure::new(format!("accepts 1 arg(s), received {}", parsed.args.len())));
     };
     let folder = &context.config.folder;
     if name != "default" {
+        check_name(name)?;
         contexts::load(folder, name).map_err(|error| Failure::new(error.to_string()))?;
     }
     contexts::make_current(folder, name)?;

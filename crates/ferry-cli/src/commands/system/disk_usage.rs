@@ -128,7 +128,7 @@ fn by_template(usage: &DiskUsage, template: &str) -> Result<String> {
 
 fn structure(type_name: &str, row: Row) -> Struct {
     let fields = row.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Struct { type_name: type_name.to_owned(), fields, json: None, pointer: true }
+    Struct { type_name: type_name.to_owned(), fields, json: None, pointer: true, text: None }
 }
 
 fn image_rows(usage: &DiskUsage, truncate: bool) -> Vec<Row> {

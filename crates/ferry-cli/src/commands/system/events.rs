@@ -56,6 +56,7 @@ fn value(message: &Message) -> Value {
             fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             json: Some(json),
             pointer,
+            text: None,
         }))
     };
     let json = serde_json::to_value(message).unwrap_or_default();

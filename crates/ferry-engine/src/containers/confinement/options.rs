@@ -29,7 +29,6 @@ impl SecurityOptions {
         for option in host.security_opt.iter().flatten() {
             options.add(option)?;
         }
-        check_labels(&options.labels)?;
         Ok(options)
     }
 
@@ -67,25 +66,6 @@ fn go_bool(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
-}
-
-/// Labels have no meaning to an engine without SELinux, but a word that is none is wrong on every host.
-fn check_labels(labels: &[String]) -> Result<()> {
-    const KEYS: [&str; 5] = ["user", "role", "type", "level", "filetype"];
-    for label in labels {
-        if matches!(label.as_str(), "disable" | "nested") {
-            continue;
-        }
-        let (key, _) = label.split_once(':').ok_or_else(|| {
-            Error::invalid(format!("bad label option {label:?}, valid options 'disable' or \n'user, role, level, type, filetype' followed by ':' and a value"))
-        })?;
-        if !KEYS.contains(&key) {
-            return Err(Error::invalid(format!(
-                "bad label option {key:?}, valid options 'disable, user, role, level, type, filetype'"
-            )));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -126,6 +106,7 @@ mod tests {
         ] {
             assert_eq!(parse(&[option]).unwrap_err().text(), text);
         }
-        assert!(parse(&["label=colour:red"]).unwrap_err().text().starts_with("bad label option \"colour\""));
+        // Without SELinux nobody looks at labels.
+        assert_eq!(parse(&["label=colour:red"]).unwrap().labels, ["colour:red"]);
     }
 }

@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::super::sources::LentVolumes;
 use crate::error::{Context, Error, Result};
 use crate::shims::ShimPool;
 
@@ -31,24 +32,33 @@ pub(crate) struct FilesProcess {
     /// The archive, in or out.
     data: Option<UnixStream>,
     decoder: FrameDecoder,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: ShimChild,
     held: Option<Held>,
 }
 
-/// What must not be let go of before the process has ended.
-struct Held {
-    child: ShimChild,
-    /// Its mount is gone with it, not before.
-    _lock: Option<OwnedMutexGuard<()>>,
+/// What must not be let go of before the process has ended: its mounts are gone with it, not before.
+pub(crate) struct Held {
+    /// First.
+    pub(crate) volumes: Option<LentVolumes>,
+    pub(crate) lock: OwnedMutexGuard<()>,
 }
 
 impl Drop for FilesProcess {
     fn drop(&mut self) {
-        let Some(held) = self.held.take() else { return };
+        let Some(Running { child, held }) = self.running.take() else { return };
         // One that has ended by itself does not hear it.
-        let _ = ferry_sys::event::send_signal(held.child.as_fd(), libc::SIGKILL);
+        let _ = ferry_sys::event::send_signal(child.as_fd(), libc::SIGKILL);
         let reap = move || {
-            if let Err(error) = held.child.wait() {
+            if let Err(error) = child.wait() {
                 tracing::debug!(%error, "a process was reaped by someone else");
+            }
+            if let Some(Held { volumes, lock }) = held {
+                drop(volumes);
+                drop(lock);
             }
         };
         match tokio::runtime::Handle::try_current() {
@@ -60,15 +70,10 @@ impl Drop for FilesProcess {
 
 impl FilesProcess {
     /// Starts a process and gives it its work, with the descriptors that its view needs.
-    pub(crate) fn start(
-        shims: &ShimPool,
-        work: Work,
-        fds: Vec<OwnedFd>,
-        lock: Option<OwnedMutexGuard<()>>,
-    ) -> Result<Self> {
+    pub(crate) fn start(shims: &ShimPool, work: Work, fds: Vec<OwnedFd>, held: Option<Held>) -> Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().context("cannot make a socket")?;
         let spawned = shims.spawn_for_files()?;
-        let held = Some(Held { child: spawned.child, _lock: lock });
+        let running = Some(Running { child: spawned.child, held });
         let mut passed = vec![theirs.as_fd()];
         passed.extend(fds.iter().map(AsFd::as_fd));
         let sent = client::send_frame(&spawned.socket, &work, &passed);
@@ -80,7 +85,7 @@ impl FilesProcess {
             control: asynchronous(spawned.socket).context("cannot talk to the process")?,
             data: Some(asynchronous(ours).context("cannot talk to the process")?),
             decoder: FrameDecoder::new(),
-            held,
+            running,
         };
         sent.context("cannot talk to the process")?;
         Ok(process)

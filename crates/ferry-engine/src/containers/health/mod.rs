@@ -119,7 +119,7 @@ impl Containers {
         let by = EndedBy::new(EndVerb::Health, signal, Some(format!("--health-action {}", action.as_str())));
         let done = match action {
             Action::Tell => Ok(()),
-            Action::Restart => self.restart_found(container, super::StopOptions::default(), by).await,
+            Action::Restart => self.restart_found(container, super::StopOptions::default(), by).await.map(drop),
             Action::Stop => self.stop_found(container, super::StopOptions::default(), by).await.map(drop),
             Action::Kill => {
                 // By nobody's hand: its policy may start it again.

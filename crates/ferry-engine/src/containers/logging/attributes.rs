@@ -127,6 +127,7 @@ fn value(subject: &Subject<'_>, options: &Options) -> Checked<Value> {
         fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         json: None,
         pointer: true,
+        text: None,
     })))
 }
 

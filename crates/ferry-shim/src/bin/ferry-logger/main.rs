@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use ferry_shim::forward::{Begin, Report, Server};
 use ferry_shim::framing::{self, HEADER_BYTES};
+use ferry_sys::capability::{self, Sets};
 use rustix::process::DumpableBehavior;
 
 use crate::inbox::{Inbox, Limit};
@@ -61,6 +62,7 @@ fn run() -> io::Result<()> {
         Err(why) => return report(&shim, &Report::Failed(why)),
     };
     report(&shim, &Report::Ready)?;
+    keep_little()?;
     let limit = match &begin.forward.server {
         Server::Fluentd(fluentd) if fluentd.is_async => Limit::DropBeyond(fluentd.buffer_limit),
         _ => Limit::HoldUpBeyond(WAITING_BYTES),
@@ -75,6 +77,15 @@ fn run() -> io::Result<()> {
     inbox.close();
     wait_for_the_rest(&inbox);
     Ok(())
+}
+
+/// Gives up all rights but that to read the keys of TLS, whoever they belong to: they are read anew for each connection.
+fn keep_little() -> io::Result<()> {
+    const DAC_READ_SEARCH: u64 = 1 << 2;
+    let held = capability::get()?;
+    let kept = held.permitted & DAC_READ_SEARCH;
+    rustix::thread::set_no_new_privs(true)?;
+    capability::set(Sets { effective: kept, permitted: kept, inheritable: 0 })
 }
 
 fn read_frame(shim: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {

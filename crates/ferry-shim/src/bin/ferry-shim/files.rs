@@ -128,7 +128,11 @@ fn enter(view: View, mut fds: Vec<OwnedFd>, sockets: &Sockets) -> Result<Left, F
     match view {
         View::Running { hidden } => view::join(next()?.as_fd(), Shown::Without(&hidden))?,
         View::RunningRoot => view::join(next()?.as_fd(), Shown::RootAlone)?,
-        View::Stopped { mounts } => view::build(next()?, &mounts)?,
+        View::Stopped { mounts, given } => {
+            let rootfs = next()?;
+            let trees = given.into_iter().map(|index| Ok((index, next()?))).collect::<Result<_, Failure>>()?;
+            view::build(rootfs, &mounts, trees)?;
+        }
         View::Layers { whole } => {
             // While its mounts are in sight.
             let upper = view::copy_to_look_at(next()?.as_fd())?;

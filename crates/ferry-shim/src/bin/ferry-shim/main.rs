@@ -29,6 +29,7 @@ mod poller;
 mod process;
 mod queue;
 mod requests;
+mod rights;
 mod runtime;
 mod shim;
 mod start;

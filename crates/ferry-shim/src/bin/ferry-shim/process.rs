@@ -10,7 +10,7 @@ use crate::client::{Client, Received};
 use crate::input::{Input, InputState};
 use crate::lines::{LineCutter, Piece};
 use crate::poller::{EventFlags, Poller, Registration, Token};
-use crate::stdio::OurEnds;
+use crate::stdio::{OurEnds, OurOutput};
 
 /// Reads of one stream before others get their turn.
 const READS_PER_TURN: usize = 4;
@@ -76,11 +76,11 @@ impl Process {
         let outputs = ends
             .outputs
             .into_iter()
-            .map(|(stream, fd)| Output {
+            .map(|OurOutput { stream, fd, registration }| Output {
                 stream,
                 fd,
                 lines: LineCutter::default(),
-                registration: Registration::default(),
+                registration,
             })
             .collect();
         Self {

@@ -13,6 +13,7 @@ use crate::door::Door;
 use crate::log_sink::LogSink;
 use crate::poller::{EventFlags, Poller, Registration, Token};
 use crate::process::{ClientOutcome, INIT, Io, Process};
+use crate::rights;
 use crate::start::AfterStart;
 use crate::stdio::set_nonblocking;
 
@@ -179,7 +180,9 @@ impl Shim {
                 return;
             };
             self.controls[at].send_unsent();
-            let (seq, reply) = match self.controls[at].receive() {
+            let received = self.controls[at].receive();
+            let rights = rights::in_effect();
+            let (seq, reply) = match received {
                 Incoming::Request(frame, fds) => {
                     let seq = frame.seq;
                     (seq, self.answer(number, frame.request, fds))
@@ -194,6 +197,7 @@ impl Shim {
             // An answer changes neither the order nor the number of connections.
             self.controls[at].send(&ShimFrame::Reply { seq, reply });
             self.finish_start();
+            drop(rights);
         }
     }
 

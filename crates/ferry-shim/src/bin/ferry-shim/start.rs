@@ -93,7 +93,8 @@ impl Shim {
             stdio: theirs,
             foreign: start.foreign_runtime,
         };
-        let (runtime, console) = Runtime::run(plan)?;
+        ours.watch(&self.poller, INIT);
+        let (runtime, console) = Runtime::run(plan).inspect_err(|_| ours.unwatch(&self.poller, INIT))?;
         let pid = runtime.pid();
         let kept = runtime.pidfd().try_clone_to_owned().and_then(|pidfd| {
             console.map(|console| stdio::adopt_console(&mut ours, console, start.open_stdin)).transpose()?;
@@ -102,6 +103,7 @@ impl Shim {
         let pidfd = match kept {
             Ok(pidfd) => pidfd,
             Err(error) => {
+                ours.unwatch(&self.poller, INIT);
                 runtime.abandon();
                 return Err(internal("take over the process", &error));
             }
@@ -170,7 +172,9 @@ impl Shim {
         do_not_inherit_oom_score(&mut wanted);
         let (theirs, mut ours) = stdio::prepare(wanted.terminal, exec.open_stdin)
             .map_err(|error| internal("make standard streams", &error))?;
-        let started = container.runtime.exec(&spec, &wanted, theirs)?;
+        ours.watch(&self.poller, self.next_process);
+        let started = container.runtime.exec(&spec, &wanted, theirs);
+        let started = started.inspect_err(|_| ours.unwatch(&self.poller, self.next_process))?;
         if let Some(console) = started.console {
             stdio::adopt_console(&mut ours, console, exec.open_stdin)
                 .map_err(|error| internal("take the terminal", &error))?;

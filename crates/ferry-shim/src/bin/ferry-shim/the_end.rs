@@ -8,6 +8,7 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 use crate::container::Container;
 use crate::poller::Token;
 use crate::process::{INIT, now_ns};
+use crate::rights;
 use crate::shim::{Shim, What};
 
 /// Output of the container's process may be held open by others only if those are not in its pid namespace.
@@ -101,9 +102,11 @@ impl Shim {
             // Only a descriptor that is not there could fail, and ours is.
             let _ = container.oom_registration.set(&self.poller, &oom, Token::Oom, None);
         }
+        let rights = rights::in_effect();
         container.remove_state();
         // What cannot be removed now is tried once more at the end.
         let _ = container.remove_cgroup();
+        drop(rights);
         let signal = self.processes.iter().find(|process| process.number == INIT).and_then(|process| process.signal);
         let exit = Exit { code, time_ns: now_ns(), oom_killed: container.oom_told, signal };
         // Should even this fail, the event is all there is; an engine that is there records it.
@@ -175,6 +178,7 @@ impl Shim {
     /// Removes what is left of the container in the kernel and in the run-time folder.
     pub(crate) fn clean_up(&mut self) -> Result<(), ShimError> {
         self.stop_listening();
+        let _rights = rights::in_effect();
         self.container.as_mut().map_or(Ok(()), Container::remove_cgroup)
     }
 
