@@ -84,25 +84,6 @@ fn a_registry_is_searched() {
     assert_eq!(filtered, "busybox");
 }
 
-#[test]
-fn a_commit_pauses_the_container_unless_told_otherwise() {
-    if !programs::need_root() {
-        return;
-    }
-    let daemon = Daemon::ready();
-    let _ = daemon.run(&["run", "-d", "--name", "runs", "busybox", "sleep", "1000"]).ok();
-    let pauses = || {
-        let events =
-            ["events", "--since", "1h", "--until", "0s", "--filter", "container=runs", "--filter", "event=pause"];
-        daemon.run(&[&events[..], &["--format", "{{.Action}}"]].concat()).ok().lines().count()
-    };
-    let _ = daemon.run(&["commit", "--no-pause", "runs", "one"]).ok();
-    let quiet = pauses();
-    let _ = daemon.run(&["commit", "runs", "two"]).ok();
-    let status = daemon.inspect("runs", "{{.State.Status}}");
-    assert_eq!((quiet, status.as_str()), (0, "running"));
-}
-
 fn built(name: &str, tars: Vec<Vec<u8>>, run: &serde_json::Value) -> Vec<u8> {
     Image::build("amd64", run, tars, Compression::Gzip, Dialect::Oci).unwrap().archive(&[name])
 }
