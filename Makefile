@@ -35,6 +35,7 @@ torture:
 	@scripts/packages build test
 	cargo build --workspace --bins
 	FERRY_TEST_TORTURE=$(or $(ROUNDS),500) cargo test --workspace --test it -- torture:: --nocapture
+	FERRY_TORTURE=100 FERRY_SCALE=1000 cargo test --workspace --test it -- --test-threads 1 churn:: scale::a_bridge
 
 ## test-map: proves for every flag, endpoint and query parameter that a test fails when it is ignored
 test-map:

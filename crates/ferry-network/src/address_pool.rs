@@ -81,6 +81,18 @@ impl AddressPool {
         self.subnet
     }
 
+    /// Returns how many addresses of the subnet are in use, those that no host may have among them, and how many can still be given out.
+    pub fn usage(&self) -> (u64, u64) {
+        let saturated = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+        let taken = |low: u128, high: u128| self.taken.range(low..=high).count() as u128;
+        let (network, broadcast) = (number(self.subnet.network()), number(self.subnet.broadcast()));
+        let (low, high) = usable(self.subnet);
+        let reserved = (low - network) + (broadcast - high);
+        let in_use = taken(network, broadcast) + reserved;
+        let size = if self.last < self.first { 0 } else { self.last - self.first + 1 };
+        (saturated(in_use), saturated(size - taken(self.first, self.last).min(size)))
+    }
+
     /// Takes the lowest free address.
     ///
     /// # Errors
@@ -244,6 +256,21 @@ mod tests {
         assert_eq!(pool.allocate(), Ok(ip("fd00:1::2")));
         let mut all = AddressPool::new(net("::/0"), None, None).expect("valid");
         assert_eq!(all.allocate(), Ok(ip("::1")));
+    }
+
+    #[test]
+    fn use_is_counted_as_docker_does() {
+        let mut pool = pool("10.0.0.0/24", "10.0.0.1");
+        assert_eq!(pool.usage(), (3, 253));
+        pool.allocate().expect("free");
+        assert_eq!(pool.usage(), (4, 252));
+        assert_eq!(
+            AddressPool::new(net("fd00::/64"), None, Some(ip("fd00::1"))).expect("valid").usage(),
+            (2, u64::MAX - 1)
+        );
+        let range =
+            AddressPool::new(net("10.0.0.0/16"), Some(net("10.0.5.0/24")), Some(ip("10.0.5.0"))).expect("valid");
+        assert_eq!(range.usage(), (3, 255));
     }
 
     #[test]

@@ -149,7 +149,7 @@ mod tests {
 
     fn port(host_ip: &str, host_port: u16, container_port: u16) -> PublishedPort {
         let host_ip = host_ip.parse().expect("an address");
-        PublishedPort { host_ip, host_port, container_port, protocol: Protocol::Udp }
+        PublishedPort { host_ip, host_port, container_port, protocol: Protocol::Udp, from: Vec::new() }
     }
 
     #[test]

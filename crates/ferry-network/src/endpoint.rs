@@ -1,7 +1,7 @@
 //! Endpoints: the veth pair between a bridge and a sandbox.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsFd,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -11,14 +11,15 @@ use ipnet::IpNet;
 
 use crate::{
     bridge::delete,
+    child,
     error::Error,
     netlink::{
-        Netlink, Refused,
+        Netlink, Refused, Request,
         route::{self, Link},
     },
     sandbox::Sandbox,
     sysctl,
-    types::{EndpointSpec, InstanceId, MacAddr},
+    types::{ChildSpec, EndpointSpec, InstanceId, MacAddr},
 };
 
 /// Host ends of one container differ in their last character: endpoints on several networks, and
@@ -39,6 +40,9 @@ pub(crate) fn attach(
     guard: impl FnOnce(&str) -> Result<(), Error>,
 ) -> Result<(), Error> {
     sysctl::check_link_name(&endpoint.interface)?;
+    if let Some(child) = &endpoint.child {
+        return attach_child(netlink, sandbox, endpoint, child);
+    }
     let bridge = find_bridge(&mut lock(netlink), &endpoint.bridge_link)?;
     let host_end = create_pair(&mut lock(netlink), instance, sandbox, endpoint, bridge.index)?;
     let finished = sandbox
@@ -57,6 +61,23 @@ pub(crate) fn attach(
         });
     if finished.is_err() {
         remove_half_made(&mut lock(netlink), &host_end);
+    }
+    finished
+}
+
+/// A link on a parent has no other end that could be set up.
+fn attach_child(
+    netlink: &Mutex<Netlink>,
+    sandbox: &Sandbox,
+    endpoint: &EndpointSpec,
+    child: &ChildSpec,
+) -> Result<(), Error> {
+    child::attach(&mut lock(netlink), sandbox, endpoint, child)?;
+    let finished = sandbox.run_inside(|| set_up_inside(sandbox, endpoint));
+    if finished.is_err()
+        && let Err(error) = detach(sandbox, endpoint)
+    {
+        tracing::warn!(link = endpoint.interface, %error, "cannot remove a half-made link");
     }
     finished
 }
@@ -92,22 +113,36 @@ pub(crate) fn detach(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), E
     })
 }
 
-/// Leads what goes outside through an attached endpoint; where it has no gateway of a family, there is no way out of that family.
-pub(crate) fn set_gateway(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
-    let interface = &endpoint.interface;
+/// Leads what goes outside through attached endpoints; in a family in which none has a way, there is no way out.
+pub(crate) fn set_gateways(sandbox: &Sandbox, endpoints: &[EndpointSpec]) -> Result<(), Error> {
     sandbox.with_netlink(|inside| {
-        let failed = |source| Error::kernel("set the default route by", interface, source);
-        let link = route::link_by_name(inside, interface)
-            .map_err(failed)?
-            .ok_or_else(|| Error::NoSuchLink(interface.clone()))?;
-        for family in [IpAddr::from(std::net::Ipv4Addr::UNSPECIFIED), IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED)] {
-            route::delete_default_routes(inside, family).map_err(failed)?;
+        for family in FAMILIES {
+            route::delete_default_routes(inside, family)
+                .map_err(|source| Error::kernel("delete", "default routes", source))?;
         }
-        let gateways = [endpoint.gateway_v4.map(IpAddr::from), endpoint.gateway_v6.map(IpAddr::from)];
-        let requests: Vec<_> =
-            gateways.into_iter().flatten().map(|gateway| route::add_default_route(link.index, gateway)).collect();
-        inside.send(&requests).map_err(|Refused { source, .. }| failed(source))
+        for endpoint in endpoints {
+            let interface = &endpoint.interface;
+            let failed = |source| Error::kernel("set the default route by", interface, source);
+            let link = route::link_by_name(inside, interface)
+                .map_err(failed)?
+                .ok_or_else(|| Error::NoSuchLink(interface.clone()))?;
+            inside.send(&default_routes(endpoint, link.index)).map_err(|Refused { source, .. }| failed(source))?;
+        }
+        Ok(())
     })
+}
+
+const FAMILIES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+
+fn default_routes(endpoint: &EndpointSpec, index: u32) -> Vec<Request> {
+    if endpoint.default_by_link {
+        let has_family =
+            |family: &IpAddr| endpoint.addresses.iter().any(|net| net.addr().is_ipv4() == family.is_ipv4());
+        let families = FAMILIES.into_iter().filter(has_family);
+        return families.map(|family| route::add_default_route_by_link(index, family)).collect();
+    }
+    let gateways = [endpoint.gateway_v4.map(IpAddr::from), endpoint.gateway_v6.map(IpAddr::from)];
+    gateways.into_iter().flatten().map(|gateway| route::add_default_route(index, gateway)).collect()
 }
 
 fn create_pair(
@@ -131,6 +166,10 @@ fn create_pair(
             Ok(()) => return Ok(host_end),
             Err(Refused { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {
                 refuse_taken_interface(sandbox, endpoint)?;
+            }
+            // Out of port numbers, whatever memory there is.
+            Err(Refused { source, .. }) if source.raw_os_error() == Some(libc::EXFULL) => {
+                return Err(Error::BridgeFull(endpoint.bridge_link.clone()));
             }
             Err(Refused { source, .. }) => return Err(Error::kernel("create link", host_end, source)),
         }
@@ -219,10 +258,10 @@ fn set_up_inside(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error
             .index;
         let mut requests = vec![route::link_up(index)];
         requests.extend(endpoint.addresses.iter().map(|net| route::add_address(index, *net)));
-        let gateways = [endpoint.gateway_v4.map(IpAddr::from), endpoint.gateway_v6.map(IpAddr::from)];
-        requests.extend(gateways.into_iter().flatten().map(|gateway| route::add_default_route(index, gateway)));
+        requests.extend(default_routes(endpoint, index));
         inside.send(&requests).map_err(|Refused { source, .. }| Error::kernel("configure link", interface, source))
-    })
+    })?;
+    endpoint.sysctls.iter().try_for_each(|(name, value)| sysctl::write(name, value))
 }
 
 /// Looking at a link makes the kernel (6.8 and later) finish what it does about a new carrier:

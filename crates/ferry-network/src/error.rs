@@ -47,7 +47,7 @@ pub enum Error {
         text: String,
     },
     /// A published port is held by another container of this instance.
-    #[error("Bind for {} failed: port is already allocated", SocketAddr::new(*host_ip, *host_port))]
+    #[error("Bind for {host_ip}:{host_port} failed: port is already allocated")]
     PortAllocated {
         /// The host address asked for.
         host_ip: IpAddr,
@@ -80,6 +80,26 @@ pub enum Error {
     /// A link that should be there is not.
     #[error("link {0} does not exist")]
     NoSuchLink(String),
+    /// The link that a container's own is to live on is not there.
+    #[error("the requested parent interface {0} was not found on the Docker host")]
+    NoParent(String),
+    /// The kernel cannot make links of a kind.
+    #[error("the kernel has no {0} links: it is built without them and has no module for them")]
+    NoKind(&'static str),
+    /// The kernel refused a link on a parent.
+    #[error("failed to create the {kind} port on {parent}")]
+    ChildRefused {
+        /// `macvlan` or `ipvlan`.
+        kind: &'static str,
+        /// The parent.
+        parent: String,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A bridge has as many ports as the kernel lets it have.
+    #[error("bridge {0} is full: the kernel gives a bridge 1023 ports; put further containers into another network")]
+    BridgeFull(String),
     /// Every subnet of the default pools meets a route or address of the host.
     #[error(
         "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"

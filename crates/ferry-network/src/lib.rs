@@ -12,6 +12,7 @@
 
 pub mod address_pool;
 mod bridge;
+mod child;
 mod conntrack;
 mod endpoint;
 mod error;
@@ -35,7 +36,8 @@ pub use crate::{
     resolver::RESOLVER,
     sandbox::Sandbox,
     types::{
-        BridgeSpec, EndpointSpec, InstanceId, InvalidInstanceId, InvalidMac, Live, MacAddr, Named, NetworkName,
-        Options, PortRequest, Protocol, PublishedPort, ResolverSpec, Swept,
+        BridgeSpec, ChildKind, ChildSpec, EndpointSpec, FamilySpec, GatewayMode, InstanceId, InvalidInstanceId,
+        InvalidMac, IpvlanFlag, IpvlanMode, Live, MacAddr, MacvlanMode, Named, NetworkName, Options, ParentSpec,
+        PortRequest, PortTarget, Protocol, PublishedPort, ResolverSpec, Swept,
     },
 };

@@ -1,14 +1,11 @@
 //! The one object the engine talks to.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
-    bridge, conntrack, endpoint,
+    bridge, child, conntrack, endpoint,
     error::Error,
     files,
     firewall::{Firewall, Monitor, open_netfilter},
@@ -19,7 +16,8 @@ use crate::{
     sandbox::{Sandbox, open_route},
     subnet, sysctl,
     types::{
-        BridgeSpec, EndpointSpec, Live, Named, Options, PortRequest, Protocol, PublishedPort, ResolverSpec, Swept,
+        BridgeSpec, ChildKind, EndpointSpec, Live, Named, Options, ParentSpec, PortRequest, PortTarget, Protocol,
+        PublishedPort, ResolverSpec, Swept,
     },
 };
 
@@ -157,12 +155,41 @@ impl Networking {
         self.with_firewall(|firewall| firewall.unguard_endpoint(endpoint))
     }
 
-    /// Leads what a sandbox sends outside by way of the gateways of this endpoint, which is attached.
+    /// Leads what a sandbox sends outside by way of the gateways of these endpoints, which are attached.
     ///
     /// # Errors
     /// Fails when the kernel refuses.
-    pub fn set_gateway(&self, sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
-        endpoint::set_gateway(sandbox, endpoint)
+    pub fn set_gateways(&self, sandbox: &Sandbox, endpoints: &[EndpointSpec]) -> Result<(), Error> {
+        endpoint::set_gateways(sandbox, endpoints)
+    }
+
+    /// Makes a parent for links without a bridge, where it is missing; tells whether it was made.
+    ///
+    /// # Errors
+    /// `NoParent` for a VLAN of a link that is not there, `NoKind` where the kernel has no such links.
+    pub fn ensure_parent(&self, parent: &ParentSpec) -> Result<bool, Error> {
+        child::ensure_parent(&mut self.route(), &self.options.instance, parent)
+    }
+
+    /// Removes a parent that was made for a network; one of somebody else is left alone.
+    ///
+    /// # Errors
+    /// Fails when the kernel refuses.
+    pub fn remove_parent(&self, parent: &ParentSpec) -> Result<(), Error> {
+        child::remove_parent(&mut self.route(), &self.options.instance, parent)
+    }
+
+    /// Marks a parent that was made for another network as this one's.
+    ///
+    /// # Errors
+    /// Fails when the kernel refuses.
+    pub fn adopt_parent(&self, parent: &ParentSpec) -> Result<(), Error> {
+        child::adopt_parent(&mut self.route(), &self.options.instance, parent)
+    }
+
+    /// Whether the kernel can make links of a kind.
+    pub fn has_kind(&self, kind: ChildKind) -> bool {
+        child::has_kind(&mut self.route(), kind.name())
     }
 
     /// Has the container in this sandbox answered when it asks [`RESOLVER`] for names. Asked again it changes what is known of it.
@@ -216,24 +243,23 @@ impl Networking {
     pub fn publish(
         &self,
         container_id: &str,
-        endpoint_v4: Option<Ipv4Addr>,
-        endpoint_v6: Option<Ipv6Addr>,
+        target: &PortTarget,
         requests: &[PortRequest],
     ) -> Result<Vec<PublishedPort>, Error> {
         let mut ports = self.ports();
         if requests.is_empty() {
             return self.unpublish_locked(&mut ports, container_id).map(|()| Vec::new());
         }
-        if let Some(published) = ports.already_published(container_id, endpoint_v4, endpoint_v6, requests) {
+        if let Some(published) = ports.already_published(container_id, target, requests) {
             ports.restart_if_dead()?;
-            self.with_firewall(|firewall| firewall.publish(container_id, endpoint_v4, endpoint_v6, &published))?;
+            self.with_firewall(|firewall| firewall.publish(container_id, target, &published))?;
             return Ok(published);
         }
         self.unpublish_locked(&mut ports, container_id)?;
-        let published = ports.publish(container_id, endpoint_v4, endpoint_v6, requests)?;
+        let published = ports.publish(container_id, target, requests)?;
         let translated = self
-            .with_firewall(|firewall| firewall.publish(container_id, endpoint_v4, endpoint_v6, &published))
-            .map(|()| forget_flows(&published, endpoint_v4, endpoint_v6));
+            .with_firewall(|firewall| firewall.publish(container_id, target, &published))
+            .map(|()| forget_flows(&published, target));
         if let Err(error) = translated {
             if let Err(second) = self.unpublish_locked(&mut ports, container_id) {
                 tracing::warn!(container = container_id, error = %second, "cannot take published ports back");
@@ -279,6 +305,11 @@ impl Networking {
             bridge::ensure(&mut self.route(), &self.options.instance, bridge)?;
             self.forward(bridge)?;
         }
+        for parent in &live.parents {
+            if let Err(error) = self.ensure_parent(parent) {
+                tracing::warn!(link = parent.link, %error, "parent of a network is missing");
+            }
+        }
         self.with_firewall(|firewall| {
             swept.firewall_restored = firewall.restore(&live.bridges, &live.container_ids)?;
             Ok(())
@@ -301,9 +332,9 @@ impl Networking {
 
     fn unpublish_locked(&self, ports: &mut Ports, container_id: &str) -> Result<(), Error> {
         let Some(publication) = ports.unpublish(container_id)? else { return Ok(()) };
-        let (v4, v6, published) = (publication.v4, publication.v6, publication.published());
-        self.with_firewall(|firewall| firewall.unpublish(container_id, v4, v6, &published))?;
-        forget_flows(&published, v4, v6);
+        let (target, published) = (publication.target, publication.published());
+        self.with_firewall(|firewall| firewall.unpublish(container_id, &target, &published))?;
+        forget_flows(&published, &target);
         Ok(())
     }
 
@@ -314,10 +345,11 @@ impl Networking {
         for link in links {
             let alias = link.alias.as_deref().unwrap_or_default();
             let Some(object) = self.options.instance.object_of_alias(alias) else { continue };
-            let is_live = match link.is_bridge {
-                true => live.bridges.iter().any(|bridge| bridge.network_id == object && bridge.link == link.name),
-                false => live.container_ids.contains(object),
-            };
+            let is_bridge =
+                || live.bridges.iter().any(|bridge| bridge.network_id == object && bridge.link == link.name);
+            let is_parent =
+                || live.parents.iter().any(|parent| parent.network_id == object && parent.link == link.name);
+            let is_live = is_bridge() || is_parent() || (!link.is_bridge && live.container_ids.contains(object));
             if !is_live {
                 bridge::delete(&mut route, link.index)
                     .map_err(|source| Error::kernel("delete link", &link.name, source))?;
@@ -334,7 +366,7 @@ impl Networking {
         let mut firewall = firewall.lock().unwrap_or_else(PoisonError::into_inner);
         for publication in ports.publications() {
             let published = publication.published();
-            firewall.take_up(&publication.container_id, publication.v4, publication.v6, &published);
+            firewall.take_up(&publication.container_id, &publication.target, &published);
         }
     }
 
@@ -372,13 +404,13 @@ impl Networking {
 
 /// UDP flows from before a change of translation would go on as they were. A kernel that does not
 /// let us look at them is no reason to refuse a container its ports.
-fn forget_flows(ports: &[PublishedPort], v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) {
+fn forget_flows(ports: &[PublishedPort], target: &PortTarget) {
     if ports.iter().all(|port| port.protocol != Protocol::Udp) {
         return;
     }
     let forgotten = open_netfilter()
         .map_err(|source| Error::kernel("open", "netfilter socket", source))
-        .and_then(|mut netlink| conntrack::forget_udp(&mut netlink, ports, v4, v6));
+        .and_then(|mut netlink| conntrack::forget_udp(&mut netlink, ports, target.v4, target.v6));
     if let Err(error) = forgotten {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         tracing::warn!(%error, cause, "UDP clients of a published port may be answered by its earlier container");

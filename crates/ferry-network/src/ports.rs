@@ -6,7 +6,7 @@
 //! started again and given everything anew.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
@@ -24,11 +24,14 @@ use crate::{
     resolver::Resolvers,
     sandbox::Sandbox,
     sysctl,
-    types::{Named, PortRequest, Protocol, PublishedPort, ResolverSpec},
+    types::{Named, PortRequest, PortTarget, Protocol, PublishedPort, ResolverSpec},
 };
 
 /// Where the kernel does not tell its own ephemeral range; as in Docker.
 const FALLBACK_RANGE: RangeInclusive<u16> = 49153..=65535;
+/// Sockets that are held for one container. The ports of a longer list are tried, so that a conflict is found at the start, and
+/// given back: what comes for them is translated before it could reach a socket.
+const HELD_PORTS: usize = 64;
 /// Connections are only waiting here where the firewall does not translate.
 const BACKLOG: i32 = 256;
 
@@ -94,39 +97,46 @@ impl Ports {
     pub(crate) fn already_published(
         &self,
         container_id: &str,
-        v4: Option<Ipv4Addr>,
-        v6: Option<Ipv6Addr>,
+        target: &PortTarget,
         requests: &[PortRequest],
     ) -> Option<Vec<PublishedPort>> {
         let publication = self.publications.get(container_id)?;
-        if (publication.v4, publication.v6) != (v4, v6) {
+        if publication.target != *target {
             return None;
         }
-        let mut left = publication.published();
+        // By what they lead to: a range of thousands must not be searched for each of its ports.
+        let mut left: HashMap<(Protocol, u16), Vec<PublishedPort>> = HashMap::new();
+        for port in publication.published() {
+            left.entry((port.protocol, port.container_port)).or_default().push(port);
+        }
         let mut found = Vec::new();
         for request in requests {
-            let matching = matching_ports(request, &left)?;
-            left.retain(|port| !matching.contains(port));
+            let candidates = left.get_mut(&(request.protocol, request.container_port))?;
+            let matching = matching_ports(request, candidates)?;
+            candidates.retain(|port| !matching.contains(port));
             found.extend(matching);
         }
-        left.is_empty().then_some(found)
+        left.values().all(Vec::is_empty).then_some(found)
     }
 
     /// Binds the ports and has them held; all or none.
     pub(crate) fn publish(
         &mut self,
         container_id: &str,
-        v4: Option<Ipv4Addr>,
-        v6: Option<Ipv6Addr>,
+        target: &PortTarget,
         requests: &[PortRequest],
     ) -> Result<Vec<PublishedPort>, Error> {
+        let mut taken = Taken::of(self.publications.values());
         let mut bound = Vec::new();
+        let mut held = 0;
         for request in requests {
-            let more = self.bind_request(request, &bound)?;
+            let mut more = self.bind_request(request, target, &mut taken)?;
+            release_all_but(&mut more, HELD_PORTS.saturating_sub(held));
+            held += more.iter().filter(|bound| bound.socket.is_some()).count();
             bound.extend(more);
         }
         self.restart_if_dead()?;
-        let publication = Publication { container_id: container_id.to_owned(), v4, v6, ports: Vec::new() };
+        let publication = Publication { container_id: container_id.to_owned(), target: *target, ports: Vec::new() };
         if let Err(error) = hand_over(&mut self.client, &publication, &bound) {
             self.client.release(container_id)?;
             return Err(error);
@@ -157,6 +167,10 @@ impl Ports {
         for publication in self.publications.values() {
             let mut bound = Vec::new();
             for held in &publication.ports {
+                if held.port.host_port == 0 {
+                    bound.push(Bound { port: held.port.clone(), socket: None });
+                    continue;
+                }
                 match bind_port(&held.port) {
                     Ok(socket) => bound.push(Bound { port: held.port.clone(), socket }),
                     Err(error) => {
@@ -171,14 +185,32 @@ impl Ports {
         Ok(rebound)
     }
 
-    fn bind_request(&mut self, request: &PortRequest, bound: &[Bound]) -> Result<Vec<Bound>, Error> {
+    fn bind_request(
+        &mut self,
+        request: &PortRequest,
+        target: &PortTarget,
+        taken: &mut Taken,
+    ) -> Result<Vec<Bound>, Error> {
+        let routed = routed_ports(request, target);
+        if !routed.is_empty() && !request.from.is_empty() {
+            let text = "who may reach a port cannot be chosen in a network whose gateway mode is `routed`";
+            return Err(Error::Invalid(text.to_owned()));
+        }
+        let Some(request) = translated_request(request, target) else { return Ok(routed) };
+        let mut ports = self.bind_translated(&request, taken)?;
+        ports.iter().for_each(|bound| taken.add(&bound.port));
+        ports.extend(routed);
+        Ok(ports)
+    }
+
+    fn bind_translated(&mut self, request: &PortRequest, taken: &Taken) -> Result<Vec<Bound>, Error> {
         let (first, last) = (*request.host_ports.start(), *request.host_ports.end());
         if first == 0 {
-            return self.bind_ephemeral(request, bound);
+            return self.bind_ephemeral(request, taken);
         }
         let mut result = Err(Error::Invalid(format!("invalid port range {first}-{last}")));
         for number in first..=last {
-            result = self.bind_number(request, number, bound);
+            result = bind_number(request, number, taken);
             match &result {
                 Err(error) if is_busy(error) => {}
                 _ => break,
@@ -187,11 +219,11 @@ impl Ports {
         result
     }
 
-    fn bind_ephemeral(&mut self, request: &PortRequest, bound: &[Bound]) -> Result<Vec<Bound>, Error> {
+    fn bind_ephemeral(&mut self, request: &PortRequest, taken: &Taken) -> Result<Vec<Bound>, Error> {
         let range = ephemeral_range();
         let start = if range.contains(&self.next_ephemeral) { self.next_ephemeral } else { *range.start() };
         for number in (start..=*range.end()).chain(*range.start()..start) {
-            match self.bind_number(request, number, bound) {
+            match bind_number(request, number, taken) {
                 Err(error) if is_busy(&error) => {}
                 result => {
                     self.next_ephemeral = number.checked_add(1).unwrap_or(0);
@@ -201,40 +233,72 @@ impl Ports {
         }
         Err(Error::PortsExhausted)
     }
+}
 
-    /// Binds one number on every address of the request.
-    fn bind_number(&self, request: &PortRequest, number: u16, bound: &[Bound]) -> Result<Vec<Bound>, Error> {
-        let both = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
-        let one = request.host_ip.map(|ip| [ip]);
-        let addresses: &[IpAddr] = one.as_ref().map_or(&both, |one| one);
-        let mut result = Vec::new();
-        for ip in addresses {
-            let port = PublishedPort {
-                host_ip: *ip,
-                host_port: number,
-                container_port: request.container_port,
-                protocol: request.protocol,
-            };
-            self.refuse_taken(&port, bound)?;
-            match bind_port(&port) {
-                Ok(socket) => result.push(Bound { port, socket }),
-                // A host without IPv6.
-                Err(Error::PortBind { reason, .. })
-                    if request.host_ip.is_none() && ip.is_ipv6() && is_without_family(&reason) => {}
-                Err(error) => return Err(error),
-            }
+/// Binds one number on every address of the request.
+fn bind_number(request: &PortRequest, number: u16, taken: &Taken) -> Result<Vec<Bound>, Error> {
+    let both = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+    let one = request.host_ip.map(|ip| [ip]);
+    let addresses: &[IpAddr] = one.as_ref().map_or(&both, |one| one);
+    let port = |ip: IpAddr| PublishedPort {
+        host_ip: ip,
+        host_port: number,
+        container_port: request.container_port,
+        protocol: request.protocol,
+        from: request.from.clone(),
+    };
+    addresses.iter().try_for_each(|ip| taken.refuse(&port(*ip)))?;
+    let mut result = Vec::new();
+    for ip in addresses {
+        let port = port(*ip);
+        match bind_port(&port) {
+            Ok(socket) => result.push(Bound { port, socket }),
+            // A host without IPv6.
+            Err(Error::PortBind { reason, .. })
+                if request.host_ip.is_none() && ip.is_ipv6() && is_without_family(&reason) => {}
+            Err(error) => return Err(error),
         }
-        Ok(result)
+    }
+    Ok(result)
+}
+
+/// Who has the bound ports is told by the first of a container; beyond those a socket for each would cost more than it saves.
+fn release_all_but(bound: &mut [Bound], kept: usize) {
+    for bound in bound.iter_mut().filter(|bound| bound.socket.is_some()).skip(kept) {
+        bound.socket = None;
+    }
+}
+
+/// Ports of this instance's containers, by their numbers.
+#[derive(Debug, Default)]
+struct Taken(HashMap<(Protocol, u16), Vec<IpAddr>>);
+
+impl Taken {
+    fn of<'a>(publications: impl Iterator<Item = &'a Publication>) -> Self {
+        let mut taken = Self::default();
+        publications.flat_map(|publication| &publication.ports).for_each(|held| taken.add(&held.port));
+        taken
     }
 
-    fn refuse_taken(&self, port: &PublishedPort, bound: &[Bound]) -> Result<(), Error> {
-        let held = self.publications.values().flat_map(|publication| &publication.ports).map(|held| &held.port);
-        let mut taken = held.chain(bound.iter().map(|bound| &bound.port));
-        match taken.any(|other| collide(other, port)) {
+    fn add(&mut self, port: &PublishedPort) {
+        // Routed ports are bound nowhere.
+        if port.host_port != 0 {
+            self.0.entry((port.protocol, port.host_port)).or_default().push(port.host_ip);
+        }
+    }
+
+    fn refuse(&self, port: &PublishedPort) -> Result<(), Error> {
+        let others = self.0.get(&(port.protocol, port.host_port));
+        match others.is_some_and(|others| others.iter().any(|other| meet(*other, port.host_ip))) {
             true => Err(Error::PortAllocated { host_ip: port.host_ip, host_port: port.host_port }),
             false => Ok(()),
         }
     }
+}
+
+/// Whether one port cannot be had on both addresses.
+fn meet(one: IpAddr, two: IpAddr) -> bool {
+    one.is_ipv4() == two.is_ipv4() && (one == two || one.is_unspecified() || two.is_unspecified())
 }
 
 impl Bound {
@@ -252,27 +316,55 @@ fn hand_over(client: &mut Client, publication: &Publication, bound: &[Bound]) ->
     Ok(())
 }
 
-/// Two ports cannot both be had.
-fn collide(one: &PublishedPort, two: &PublishedPort) -> bool {
-    one.protocol == two.protocol
-        && one.host_port == two.host_port
-        && one.host_ip.is_ipv4() == two.host_ip.is_ipv4()
-        && (one.host_ip == two.host_ip || one.host_ip.is_unspecified() || two.host_ip.is_unspecified())
+/// Ports of families that are not translated: nothing is bound.
+fn routed_ports(request: &PortRequest, target: &PortTarget) -> Vec<Bound> {
+    let both =
+        [(target.routed4, IpAddr::from(Ipv4Addr::UNSPECIFIED)), (target.routed6, IpAddr::from(Ipv6Addr::UNSPECIFIED))];
+    let wanted = |ip: IpAddr| request.host_ip.is_none_or(|asked| asked.is_ipv4() == ip.is_ipv4());
+    let routed = both.into_iter().filter(|(is_routed, ip)| *is_routed && wanted(*ip));
+    let bound = routed.map(|(_, host_ip)| Bound {
+        port: PublishedPort {
+            host_ip,
+            host_port: 0,
+            container_port: request.container_port,
+            protocol: request.protocol,
+            from: Vec::new(),
+        },
+        socket: None,
+    });
+    bound.collect()
+}
+
+/// What is left to bind of a request.
+fn translated_request(request: &PortRequest, target: &PortTarget) -> Option<PortRequest> {
+    let is_routed = |ip: IpAddr| if ip.is_ipv4() { target.routed4 } else { target.routed6 };
+    let host_ip = match (request.host_ip, target.routed4, target.routed6) {
+        (Some(ip), ..) if is_routed(ip) => return None,
+        (None, true, true) => return None,
+        (None, true, false) => Some(Ipv6Addr::UNSPECIFIED.into()),
+        (None, false, true) => Some(Ipv4Addr::UNSPECIFIED.into()),
+        (asked, ..) => asked,
+    };
+    Some(PortRequest { host_ip, ..request.clone() })
 }
 
 /// Returns the ports that answer a request.
 fn matching_ports(request: &PortRequest, ports: &[PublishedPort]) -> Option<Vec<PublishedPort>> {
-    let is_wanted_number = |number: u16| *request.host_ports.start() == 0 || request.host_ports.contains(&number);
+    let is_wanted_number =
+        |number: u16| number == 0 || *request.host_ports.start() == 0 || request.host_ports.contains(&number);
     let is_wanted_address = |ip: IpAddr| request.host_ip.map_or(ip.is_unspecified(), |wanted| wanted == ip);
     let fits = |port: &&PublishedPort| {
         port.protocol == request.protocol
             && port.container_port == request.container_port
             && is_wanted_number(port.host_port)
             && is_wanted_address(port.host_ip)
+            && port.from == request.from
     };
     let first = ports.iter().find(fits)?;
     // Without an address there are two of the same number.
-    Some(ports.iter().filter(fits).filter(|port| port.host_port == first.host_port).cloned().collect())
+    let number = ports.iter().filter(fits).map(|port| port.host_port).find(|number| *number != 0);
+    let number = number.unwrap_or(first.host_port);
+    Some(ports.iter().filter(fits).filter(|port| port.host_port == number || port.host_port == 0).cloned().collect())
 }
 
 fn ephemeral_range() -> RangeInclusive<u16> {
@@ -359,24 +451,26 @@ mod tests {
 
     fn port(host_ip: &str, host_port: u16, container_port: u16) -> PublishedPort {
         let host_ip = host_ip.parse().expect("an address");
-        PublishedPort { host_ip, host_port, container_port, protocol: Protocol::Tcp }
+        PublishedPort { host_ip, host_port, container_port, protocol: Protocol::Tcp, from: Vec::new() }
     }
 
     fn request(host_ip: Option<&str>, host_ports: RangeInclusive<u16>, container_port: u16) -> PortRequest {
         let host_ip = host_ip.map(|ip| ip.parse().expect("an address"));
-        PortRequest { host_ip, host_ports, container_port, protocol: Protocol::Tcp }
+        PortRequest { host_ip, host_ports, container_port, protocol: Protocol::Tcp, from: Vec::new() }
     }
 
     #[test]
     fn ports_collide_where_addresses_overlap() {
-        let collides = |one, two| collide(&port(one, 80, 1), &port(two, 80, 2));
-        assert!(collides("0.0.0.0", "127.0.0.1") && collides("127.0.0.1", "127.0.0.1") && collides("::", "::1"));
-        assert!(!collides("127.0.0.1", "127.0.0.2") && !collides("0.0.0.0", "::"));
-        assert!(!collide(&port("0.0.0.0", 80, 1), &port("0.0.0.0", 81, 1)));
-        assert!(!collide(
-            &port("0.0.0.0", 80, 1),
-            &PublishedPort { protocol: Protocol::Udp, ..port("0.0.0.0", 80, 1) }
-        ));
+        let mut taken = Taken::default();
+        taken.add(&port("0.0.0.0", 80, 1));
+        taken.add(&port("127.0.0.1", 90, 1));
+        taken.add(&port("::", 70, 1));
+        let collides = |host_ip, number| taken.refuse(&port(host_ip, number, 2)).is_err();
+        assert!(collides("0.0.0.0", 80) && collides("127.0.0.1", 80) && collides("127.0.0.1", 90));
+        assert!(collides("0.0.0.0", 90) && collides("::1", 70));
+        assert!(!collides("127.0.0.2", 90) && !collides("::", 80) && !collides("0.0.0.0", 81));
+        let udp = PublishedPort { protocol: Protocol::Udp, ..port("0.0.0.0", 80, 1) };
+        assert!(taken.refuse(&udp).is_ok());
     }
 
     #[test]

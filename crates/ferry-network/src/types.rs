@@ -118,15 +118,41 @@ impl Options {
     }
 }
 
+/// How packets get from a bridge network to the outside and back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// The host's address stands for the containers'; published ports are translated.
+    #[default]
+    Nat,
+    /// As `Nat`, and whoever has a route to the containers reaches all their ports.
+    NatUnprotected,
+    /// Nothing is translated; published ports are open at the containers' own addresses.
+    Routed,
+    /// The bridge has no address.
+    Isolated,
+}
+
+/// One address family of a bridge network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FamilySpec {
+    /// How packets get out and in.
+    pub mode: GatewayMode,
+    /// The address that stands for the containers outside; the kernel's choice when absent.
+    pub source: Option<IpAddr>,
+}
+
 /// A network as the kernel sees it: a bridge with its gateway addresses and rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BridgeSpec {
     /// The network's id.
     pub network_id: String,
     /// The bridge's link name, at most 15 bytes.
     pub link: String,
-    /// Gateway addresses with the prefix of their subnet.
+    /// Addresses of the bridge with the prefix of their subnet.
     pub gateways: Vec<IpNet>,
+    /// The subnets of the network, whether or not the bridge has an address in them.
+    pub subnets: Vec<IpNet>,
     /// The bridge's MTU; the kernel's default when absent.
     pub mtu: Option<u32>,
     /// Nothing is forwarded into or out of the network, and host services are closed to it.
@@ -137,17 +163,111 @@ pub struct BridgeSpec {
     pub masquerade: bool,
     /// The network has IPv6.
     pub ipv6: bool,
+    /// IPv4.
+    pub v4: FamilySpec,
+    /// IPv6.
+    pub v6: FamilySpec,
+    /// Links of the host from which published ports may be reached at the containers' own addresses.
+    pub trusted: Vec<String>,
+}
+
+/// A link that lives on another one of the host and has no bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChildKind {
+    /// A hardware address of its own.
+    Macvlan(MacvlanMode),
+    /// The parent's hardware address.
+    Ipvlan(IpvlanMode, IpvlanFlag),
+}
+
+impl ChildKind {
+    /// Returns the kernel's name of the kind.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Macvlan(_) => "macvlan",
+            Self::Ipvlan(..) => "ipvlan",
+        }
+    }
+
+    /// Whether what goes outside needs no gateway: the kernel routes by the link alone.
+    pub fn routes_by_link(self) -> bool {
+        matches!(self, Self::Ipvlan(IpvlanMode::L3 | IpvlanMode::L3s, _))
+    }
+}
+
+/// Who hears whom on a parent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MacvlanMode {
+    /// Children hear one another.
+    #[default]
+    Bridge,
+    /// Children do not.
+    Private,
+    /// Their frames go out and may come back.
+    Vepa,
+    /// One child, which has the parent for itself.
+    Passthru,
+}
+
+/// At which layer packets are passed between children.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IpvlanMode {
+    /// Frames.
+    #[default]
+    L2,
+    /// Packets.
+    L3,
+    /// Packets, which pass the host's rules.
+    L3s,
+}
+
+/// Who hears whom on a parent of ipvlan links.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IpvlanFlag {
+    /// Children hear one another.
+    #[default]
+    Bridge,
+    /// Children do not.
+    Private,
+    /// What they send goes out and may come back.
+    Vepa,
+}
+
+/// The link that an endpoint's own lives on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildSpec {
+    /// The parent's name.
+    pub parent: String,
+    /// What is made on it.
+    pub kind: ChildKind,
+}
+
+/// A parent that was made for a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentSpec {
+    /// The network's id.
+    pub network_id: String,
+    /// The link's name.
+    pub link: String,
+    /// The link and the VLAN id that it carries; absent for one that leads nowhere.
+    pub vlan: Option<(String, u16)>,
 }
 
 /// A container's attachment to a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndpointSpec {
     /// The container's id.
     pub container_id: String,
     /// The network's id.
     pub network_id: String,
-    /// The link name of the network's bridge.
+    /// The link name of the network's bridge; empty with `child`.
     pub bridge_link: String,
+    /// For networks without a bridge.
+    pub child: Option<ChildSpec>,
     /// The name inside, such as `eth0`.
     pub interface: String,
     /// The hardware address inside.
@@ -162,6 +282,34 @@ pub struct EndpointSpec {
     pub mtu: Option<u32>,
     /// The bridge port is isolated (the network has `icc` off).
     pub isolated: bool,
+    /// What goes outside needs no gateway: the link itself is the way, in these families.
+    pub default_by_link: bool,
+    /// Settings of the interface, below `net/`, with the interface's name in it.
+    pub sysctls: Vec<(String, String)>,
+}
+
+/// Where published ports lead.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortTarget {
+    /// The container's IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+    /// IPv4 is not translated: ports are open at the container's own address.
+    #[serde(skip_serializing_if = "is_false")]
+    pub routed4: bool,
+    /// The same for IPv6.
+    #[serde(skip_serializing_if = "is_false")]
+    pub routed6: bool,
+    /// Links of the host are trusted to reach the ports at the container's own address, too.
+    #[serde(skip_serializing_if = "is_false")]
+    pub opened: bool,
+}
+
+/// By reference, as serde calls it.
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// How a container's names are resolved: which networks it is asked for, and who is asked besides.
@@ -205,7 +353,7 @@ pub struct Named {
 }
 
 /// A hardware address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct MacAddr(pub [u8; 6]);
 
 impl fmt::Display for MacAddr {
@@ -284,6 +432,8 @@ pub struct PortRequest {
     pub container_port: u16,
     /// The protocol.
     pub protocol: Protocol,
+    /// Who may reach it besides this host; empty is everybody.
+    pub from: Vec<IpNet>,
 }
 
 /// A port as published: one for each host address (`0.0.0.0` and `::` for a request without one).
@@ -291,12 +441,15 @@ pub struct PortRequest {
 pub struct PublishedPort {
     /// The bound host address.
     pub host_ip: IpAddr,
-    /// The bound host port.
+    /// The bound host port; 0 where nothing is bound, since the port is reached at the container's own address.
     pub host_port: u16,
     /// The container's port.
     pub container_port: u16,
     /// The protocol.
     pub protocol: Protocol,
+    /// Who may reach it besides this host; empty is everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<IpNet>,
 }
 
 /// What the records say must exist; everything else with the instance's mark goes in a sweep.
@@ -304,6 +457,8 @@ pub struct PublishedPort {
 pub struct Live {
     /// The networks.
     pub bridges: Vec<BridgeSpec>,
+    /// Parents that were made for networks without a bridge.
+    pub parents: Vec<ParentSpec>,
     /// The containers that run.
     pub container_ids: HashSet<String>,
 }

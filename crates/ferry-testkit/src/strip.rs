@@ -16,9 +16,9 @@ pub const VARIABLE: &str = "FERRY_TEST_STRIP";
 /// What is taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Strip {
-    /// A flag of a command: `run --cpus`.
+    /// A flag of a command: `run --cpus`, `volume create --label`.
     Flag {
-        /// The command without `container`.
+        /// The command without `container`; of other groups with their name.
         command: String,
         /// With its dashes.
         flag: String,
@@ -47,10 +47,12 @@ impl Strip {
     /// # Errors
     /// When they are none of the three.
     pub fn parse(text: &str) -> Result<Self> {
+        if let Some((command, flag)) = text.rsplit_once(" --") {
+            return Ok(Self::Flag { command: command.to_owned(), flag: format!("--{flag}") });
+        }
         let (first, second) = text.split_once(' ').with_context(|| format!("`{text}` names nothing to take away"))?;
         let (first, second) = (first.to_owned(), second.to_owned());
         Ok(match second.split_once('?') {
-            _ if second.starts_with("--") => Self::Flag { command: first, flag: second },
             Some((path, parameter)) => {
                 Self::Query { method: first, path: path.to_owned(), parameter: parameter.to_owned() }
             }
@@ -151,6 +153,17 @@ fn length_in_group(arguments: &[String], group: &str, verb: &str) -> usize {
 fn command_length(arguments: &[String], command: &str) -> usize {
     if let Some((group, verb)) = command.split_once('-').filter(|(group, _)| GROUPS.contains(group)) {
         return length_in_group(arguments, group, verb);
+    }
+    if let Some((group, word)) = command.split_once(' ') {
+        let alias = match word {
+            "ls" => "list",
+            "rm" => "remove",
+            word => word,
+        };
+        return match arguments {
+            [first, second, ..] if first == group && (second == word || second == alias) => 2,
+            _ => 0,
+        };
     }
     let names = |word: &str| match command {
         "ls" => matches!(word, "ls" | "list" | "ps"),
@@ -283,6 +296,8 @@ mod tests {
             ("image-prune --all", "image prune -af", "image prune -f"),
             ("image-prune --all", "container prune -af", "container prune -af"),
             ("manifest-create --amend", "manifest create -a x y", "manifest create x y"),
+            ("volume ls --filter", "volume list -q -f name=x", "volume list -q"),
+            ("volume ls --filter", "plugin ls -f name=x", "plugin ls -f name=x"),
         ] {
             assert_eq!(stripped(strip, line), wanted, "{strip}: {line}");
         }

@@ -18,6 +18,9 @@ pub struct PortBinding {
     pub host_ip: String,
     /// Host port, or a range `8000-8010`; empty or `0` is any free one.
     pub host_port: String,
+    /// Who may reach it besides the host: `any`, `lan`, addresses and nets; none is everybody. Docker does not have it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<String>,
 }
 
 /// When a container is started again.

@@ -82,6 +82,7 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "network disconnect" => network::disconnect::run(parsed, context).await,
         "network inspect" => inspect::run_kind("network", parsed, context).await,
         "network ls" => network::list::run(parsed, context).await,
+        "ports" => network::ports::run(parsed, context).await,
         "network prune" => network::prune::run(parsed, context).await,
         "network rm" => network::remove::run(parsed, context).await,
         "prune" => prune::run(parsed, context).await,

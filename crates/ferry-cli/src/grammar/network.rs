@@ -31,6 +31,27 @@ pub(crate) static NETWORK_LS: Command = Command {
     ],
 };
 
+/// `ports`
+pub(crate) static PORTS: Command = Command {
+    path: "ports",
+    paths: &["ports"],
+    tail: "[OPTIONS]",
+    short: "List published ports and who can reach them",
+    long: "",
+    args: Args::None,
+    options_first: false,
+    flags: &[
+        flag("audit", '\0', Bool, "", "Tell what the host's own firewall (ufw, firewalld) believes of each port"),
+        flag(
+            "format",
+            '\0',
+            Text,
+            "string",
+            "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'",
+        ),
+    ],
+};
+
 /// `network inspect`
 pub(crate) static NETWORK_INSPECT: Command = Command {
     path: "network inspect",
@@ -160,6 +181,7 @@ pub(super) static ALL: &[&Command] = &[
     &NETWORK_DISCONNECT,
     &NETWORK_INSPECT,
     &NETWORK_LS,
+    &PORTS,
     &NETWORK_PRUNE,
     &NETWORK_RM,
 ];

@@ -56,7 +56,7 @@ pub(crate) static TOP_LEVEL: &[&str] = &[
 ];
 
 /// Commands that Docker does not have: its client's help does not list them.
-pub(crate) static OWN: &[&str] = &["container why", "image explore", "prune", "why"];
+pub(crate) static OWN: &[&str] = &["container why", "image explore", "ports", "prune", "why"];
 
 /// Commands of Docker's client that are not built.
 pub(crate) static NOT_BUILT: &[&str] = &[

@@ -18,8 +18,9 @@ pub(super) struct Ports {
 pub(super) fn parse(publish: &[String], expose: &[String]) -> Result<Ports, String> {
     let mut ports = Ports::default();
     for spec in publish {
-        let spec = standard_notation(spec)?;
-        for (port, binding) in parse_spec(&spec)? {
+        let (spec, from) = standard_notation(spec)?;
+        for (port, mut binding) in parse_spec(&spec)? {
+            binding.from.clone_from(&from);
             ports.exposed.insert(port.clone(), Empty {});
             ports.bindings.entry(port).or_insert_with(|| Some(Vec::new())).get_or_insert_with(Vec::new).push(binding);
         }
@@ -42,20 +43,29 @@ fn parse_expose(spec: &str) -> Result<Vec<String>, String> {
     Ok((start..=end).map(|port| format!("{port}/{}", protocol.to_ascii_lowercase())).collect())
 }
 
-/// Turns `target=80,published=8080` into `8080:80`.
-fn standard_notation(spec: &str) -> Result<String, String> {
+/// Turns `target=80,published=8080` into `8080:80`, and takes off who may reach it: `8080:80,from=lan`.
+fn standard_notation(spec: &str) -> Result<(String, Vec<String>), String> {
     if !spec.contains('=') {
-        return Ok(spec.to_owned());
+        return Ok((spec.to_owned(), Vec::new()));
     }
+    let (mut short, mut from) = (None, Vec::new());
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     for field in csv::fields(spec)? {
-        let (key, value) = field.split_once('=').unwrap_or((&field, ""));
-        values.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
+        match field.split_once('=') {
+            Some((key, value)) if key.trim().eq_ignore_ascii_case("from") => from.push(value.trim().to_owned()),
+            Some((key, value)) => {
+                values.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
+            }
+            None => short = Some(field),
+        }
+    }
+    if let Some(short) = short.filter(|_| values.is_empty()) {
+        return Ok((short, from));
     }
     let value = |name: &str| values.get(name).map_or("", String::as_str);
     let protocol = if value("protocol").is_empty() { "tcp" } else { value("protocol") };
     // What is wrong with the parts the short form tells.
-    Ok(format!("{}:{}/{protocol}", value("published"), value("target")))
+    Ok((format!("{}:{}/{protocol}", value("published"), value("target")), from))
 }
 
 fn parse_spec(spec: &str) -> Result<Vec<(String, PortBinding)>, String> {
@@ -92,7 +102,10 @@ fn parse_spec(spec: &str) -> Result<Vec<(String, PortBinding)>, String> {
             _ if start == end && host_start != host_end => format!("{host_start}-{host_end}"),
             _ => (host_start + offset).to_string(),
         };
-        (format!("{}/{protocol}", start + offset), PortBinding { host_ip: address.to_owned(), host_port })
+        (
+            format!("{}/{protocol}", start + offset),
+            PortBinding { host_ip: address.to_owned(), host_port, from: Vec::new() },
+        )
     };
     Ok((0..=end - start).map(mapping).collect())
 }
@@ -166,6 +179,18 @@ mod tests {
         assert_eq!(published("8000-8001:80-81"), ["|8000|80/tcp", "|8001|81/tcp"]);
         assert_eq!(published("8000-8010:80"), ["|8000-8010|80/tcp"]);
         assert_eq!(published("target=80,published=8080,protocol=udp"), ["|8080|80/udp"]);
+    }
+
+    #[test]
+    fn who_may_reach_a_port_stands_behind_it() {
+        let from = |spec: &str| {
+            let ports = parse(&[spec.to_owned()], &[]).unwrap();
+            ports.bindings["80/tcp"].as_ref().unwrap()[0].from.clone()
+        };
+        assert_eq!(from("8080:80,from=lan"), ["lan"]);
+        assert_eq!(from("127.0.0.1:8080:80,from=10.0.0.0/8,from=fd00::/8"), ["10.0.0.0/8", "fd00::/8"]);
+        assert_eq!(from("target=80,published=8080,from=any"), ["any"]);
+        assert!(from("8080:80").is_empty());
     }
 
     #[test]

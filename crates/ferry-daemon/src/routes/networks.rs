@@ -62,6 +62,7 @@ async fn list(call: Call) -> Outcome {
 }
 
 async fn inspect(call: Call) -> Outcome {
-    let network = call.app.engine.networks.inspect(call.value("id")).await?;
+    let network =
+        call.app.engine.networks.inspect(call.value("id"), call.query.non_empty("scope").unwrap_or_default()).await?;
     reply::shaped(Reply::NetworkInspect, call.version, &network)
 }

@@ -151,7 +151,7 @@ impl Containers {
     /// What start would refuse is refused now, before anything is made.
     pub(super) fn check_startable(&self, record: &Record) -> Result<()> {
         bundle::spec(record, &self.host_facts())?;
-        ports::requests(record, self.inner.networks.default_binding_ip())?;
+        ports::requests(record)?;
         logging::resolve(record).map(drop)
     }
 

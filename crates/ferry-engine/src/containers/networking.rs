@@ -48,7 +48,12 @@ impl Containers {
             }
             let (name, mut endpoint) = self.endpoint_of_mode(network)?;
             if let Some(settings) = settings {
-                self.take_settings(&mut endpoint, network, settings)?;
+                self.take_settings(&mut endpoint, network, settings).map_err(|error| match error.kind() {
+                    ErrorKind::InvalidArgument if error.text().starts_with(BAD_SETTINGS) => {
+                        Error::invalid(format!("invalid config for network {network}: {}", error.text()))
+                    }
+                    _ => error,
+                })?;
             }
             endpoints.insert(name, endpoint);
         }
@@ -87,28 +92,48 @@ impl Containers {
     fn take_settings(&self, endpoint: &mut EndpointRecord, network: &str, settings: &EndpointSettings) -> Result<()> {
         let ipam = settings.ipam_config.clone().unwrap_or_default();
         let wants_address = !ipam.ipv4_address.is_empty() || !ipam.ipv6_address.is_empty();
-        if wants_address && !endpoint.user_defined && !endpoint.network_id.is_empty() {
-            let text = "user specified IP address is supported on user defined networks only";
-            return Err(Error::invalid(text.to_owned()));
-        }
         let aliases = settings.aliases.clone().unwrap_or_default();
-        if !aliases.is_empty() && network == "bridge" {
-            let text = "network-scoped alias is supported only for containers in user defined networks";
-            return Err(Error::invalid(text.to_owned()));
+        let mut wrong = Vec::new();
+        if is_predefined(network) && wants_address {
+            wrong.push("user-specified IP address is supported on user-defined networks only".to_owned());
         }
-        check_address::<Ipv4Addr>("IPv4", &ipam.ipv4_address)?;
-        check_address::<Ipv6Addr>("IPv6", &ipam.ipv6_address)?;
+        if is_predefined(network) && !aliases.is_empty() {
+            wrong.push("network-scoped aliases are only supported for user-defined networks".to_owned());
+        }
+        let texts = [&ipam.ipv4_address, &ipam.ipv6_address].into_iter().chain(&ipam.link_local_ips);
+        if let Some(text) = texts.into_iter().find(|text| !text.is_empty() && text.parse::<IpAddr>().is_err()) {
+            // Docker reads addresses while it reads the request.
+            return Err(Error::invalid(format!("invalid JSON: ParseAddr({text:?}): unable to parse IP")));
+        }
+        wrong.extend(wrong_address::<Ipv4Addr>("IPv4", &ipam.ipv4_address));
+        wrong.extend(wrong_address::<Ipv6Addr>("IPv6", &ipam.ipv6_address));
+        for address in &ipam.link_local_ips {
+            wrong.extend(wrong_address::<IpAddr>("link-local IP", address));
+        }
+        let found = self.inner.networks.look_up(network).ok();
+        for text in [&ipam.ipv4_address, &ipam.ipv6_address] {
+            if let (Some(found), Ok(address)) = (&found, text.parse::<IpAddr>())
+                && !found.subnets.iter().any(|net| net.contains(&address))
+            {
+                wrong.push(format!("no configured subnet contains IP address {address}"));
+            }
+        }
+        if let Some(list) = settings.driver_opts.as_ref().and_then(|options| options.get(networks::SYSCTLS)) {
+            wrong.extend(networks::check_sysctls(list).err());
+        }
         for alias in &aliases {
             let is_word =
                 !alias.is_empty() && !alias.chars().any(|letter| letter.is_control() || letter.is_whitespace());
             if !is_word {
-                return Err(Error::invalid(format!("invalid network alias {alias:?}: it is empty or has a blank")));
+                wrong.push(format!("invalid network alias {alias:?}: it is empty or has a blank"));
             }
         }
-        if let Ok(found) = self.inner.networks.look_up(network)
-            && wants_address
-            && !found.has_own_subnet
-        {
+        match wrong.as_slice() {
+            [] => {}
+            [one] => return Err(Error::invalid(format!("{BAD_SETTINGS}{one}"))),
+            all => return Err(Error::invalid(format!("{BAD_SETTINGS}* {}", all.join("\n* ")))),
+        }
+        if found.is_some_and(|found| wants_address && !found.has_own_subnet) {
             let text =
                 "user specified IP address is supported only when connecting to networks with user configured subnets";
             return Err(Error::invalid(text.to_owned()));
@@ -116,6 +141,7 @@ impl Containers {
         endpoint.requested_address = ipam.ipv4_address;
         endpoint.requested_address6 = ipam.ipv6_address;
         endpoint.link_local = ipam.link_local_ips;
+        endpoint.has_aliases = settings.aliases.is_some();
         endpoint.aliases = aliases;
         endpoint.links = settings.links.clone().unwrap_or_default();
         endpoint.gateway_priority = settings.gw_priority;
@@ -140,17 +166,14 @@ impl Containers {
             });
         }
         let (names, wish) = self.wish(record)?;
-        let has_link = !matches!(record.host_config.network_mode.as_str(), "host" | "none");
-        for endpoint in wish.endpoints.iter().filter(|_| has_link) {
-            no_link_local(&endpoint.asked)?;
-        }
-        let Connected { sandbox, endpoints, published } =
-            self.inner.networks.connect(&wish).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => {
-                    Error::new(ErrorKind::NotFound, "failed to set up container networking").with_source(error)
-                }
-                _ => error,
-            })?;
+        let connected = self.inner.networks.connect(&wish).map_err(|error| {
+            const HEADING: &str = "failed to set up container networking";
+            match error.text().starts_with(HEADING) {
+                true => error,
+                false => Error::new(error.kind(), HEADING).with_source(error),
+            }
+        });
+        let Connected { sandbox, endpoints, published } = connected?;
         let given = sandbox.is_some();
         Ok(Network { sandbox, endpoints: names.into_iter().zip(endpoints).collect(), published, given })
     }
@@ -164,14 +187,13 @@ impl Containers {
             EndpointWish { network, asked, names: own_names(record) }
         });
         let wants_ports = !matches!(record.host_config.network_mode.as_str(), "host" | "none");
-        let default_ip = self.inner.networks.default_binding_ip();
         let asked =
             record.host_config.dns.iter().flatten().filter_map(|server| server.parse().ok()).collect::<Vec<_>>();
         let wish = Wish {
             container_id: record.id.clone(),
             container_name: record.name.clone(),
             endpoints: endpoints.collect(),
-            ports: if wants_ports { ports::requests(record, default_ip)? } else { Vec::new() },
+            ports: if wants_ports { ports::requests(record)? } else { Vec::new() },
             name_servers: if asked.is_empty() { self.inner.config.dns.clone() } else { asked },
         };
         Ok((names, wish))
@@ -269,7 +291,7 @@ impl Containers {
             return Err(no_other_network("none"));
         }
         if found.config_only {
-            let text = format!("cannot connect container to network {}: it only holds a configuration", found.name);
+            let text = "cannot create endpoint on configuration-only network";
             return Err(Error::new(ErrorKind::Forbidden, text));
         }
         if record.endpoints.contains_key(&found.name) {
@@ -286,7 +308,6 @@ impl Containers {
                 record.endpoints.insert(name, endpoint);
             });
         }
-        no_link_local(&endpoint)?;
         let mut running = self.running(&record)?;
         running.wish.endpoints.push(EndpointWish { network: found.id, asked: endpoint, names: own_names(&record) });
         let changed = self.inner.networks.join(&running)?;
@@ -306,7 +327,8 @@ impl Containers {
             Ok(container) => container,
             // Nothing that is gone has an endpoint here: they end with their container.
             Err(error) if request.force && error.kind() == ErrorKind::NotFound => {
-                return self.inner.networks.look_up(network).map(drop);
+                self.inner.networks.look_up(network)?;
+                return Err(Error::not_found(format!("endpoint {} not found", request.container)));
             }
             Err(error) => return Err(error),
         };
@@ -334,8 +356,8 @@ impl Containers {
             Err(_) => return found.map(drop),
         };
         let Some(endpoint) = record.endpoints.get(&name) else {
-            let text = format!("container {} is not connected to network {name}", record.id);
-            return Err(Error::new(ErrorKind::Forbidden, text));
+            let the = if record.status.is_live() { "" } else { "the " };
+            return Err(Error::internal(format!("container {} is not connected to {the}network {name}", record.id)));
         };
         if !record.status.is_live() {
             return self.update(container, |record| {
@@ -412,7 +434,7 @@ pub(super) fn shown(record: &Record) -> BTreeMap<String, EndpointSettings> {
         let settings = EndpointSettings {
             ipam_config: (asked != EndpointIpamConfig::default()).then_some(asked),
             links: (!endpoint.links.is_empty()).then(|| endpoint.links.clone()),
-            aliases: (!endpoint.aliases.is_empty()).then(|| endpoint.aliases.clone()),
+            aliases: (endpoint.has_aliases || !endpoint.aliases.is_empty()).then(|| endpoint.aliases.clone()),
             driver_opts: (!endpoint.driver_options.is_empty()).then(|| endpoint.driver_options.clone()),
             gw_priority: endpoint.gateway_priority,
             // As in Docker, known from the first start on.
@@ -480,14 +502,6 @@ fn no_other_network(mode: &str) -> Error {
     Error::new(ErrorKind::Forbidden, text)
 }
 
-/// A link is not given them yet; where there is none they mean nothing.
-fn no_link_local(endpoint: &EndpointRecord) -> Result<()> {
-    if endpoint.link_local.is_empty() {
-        return Ok(());
-    }
-    Err(Error::not_implemented("link-local addresses of an endpoint (`LinkLocalIPs`)"))
-}
-
 fn check_mac(mac: &str) -> Result<()> {
     if mac.is_empty() || mac.parse::<ferry_network::MacAddr>().is_ok() {
         return Ok(());
@@ -495,9 +509,16 @@ fn check_mac(mac: &str) -> Result<()> {
     Err(Error::invalid(format!("invalid MAC address: {mac}")))
 }
 
-fn check_address<T: std::str::FromStr>(family: &str, text: &str) -> Result<()> {
-    if text.is_empty() || text.parse::<T>().is_ok() {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("invalid endpoint settings:\ninvalid {family} address: {text}")))
+/// Stands before what is wrong with an endpoint.
+const BAD_SETTINGS: &str = "invalid endpoint settings:\n";
+
+/// Networks that have neither names nor addresses of one's choice.
+fn is_predefined(network: &str) -> bool {
+    matches!(network, "bridge" | "default" | "host" | "none")
+}
+
+fn wrong_address<T: std::str::FromStr>(family: &str, text: &str) -> Option<String> {
+    let is_unspecified = text.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+    let fits = text.is_empty() || (text.parse::<T>().is_ok() && !is_unspecified);
+    (!fits).then(|| format!("invalid {family} address: {text}"))
 }

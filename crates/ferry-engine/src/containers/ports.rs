@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use ferry_api::container::{Port, PortBinding, PortMap};
 use ferry_network::{PortRequest, Protocol, PublishedPort};
+use ipnet::IpNet;
 
 use super::record::Record;
 use crate::error::{Error, Result};
@@ -30,7 +31,7 @@ fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
 }
 
 /// What is to be published at start. With `publish_all`, exposed ports without a binding get any free port.
-pub(super) fn requests(record: &Record, default_ip: IpAddr) -> Result<Vec<PortRequest>> {
+pub(super) fn requests(record: &Record) -> Result<Vec<PortRequest>> {
     let none = PortMap::new();
     let bindings = record.host_config.port_bindings.as_ref().unwrap_or(&none);
     let mut requests = Vec::new();
@@ -40,7 +41,7 @@ pub(super) fn requests(record: &Record, default_ip: IpAddr) -> Result<Vec<PortRe
         let list = list.as_deref().filter(|list| !list.is_empty()).unwrap_or(&any_port);
         for binding in list {
             for container_port in ports.clone() {
-                requests.push(request(binding, container_port, protocol, default_ip)?);
+                requests.push(request(binding, container_port, protocol)?);
             }
         }
     }
@@ -48,25 +49,45 @@ pub(super) fn requests(record: &Record, default_ip: IpAddr) -> Result<Vec<PortRe
         for key in record.config.exposed_ports.keys().filter(|key| !bindings.contains_key(*key)) {
             let (ports, protocol) = parse_port_key(key)?;
             for container_port in ports {
-                requests.push(request(&PortBinding::default(), container_port, protocol, default_ip)?);
+                requests.push(request(&PortBinding::default(), container_port, protocol)?);
             }
         }
     }
     Ok(requests)
 }
 
-fn request(binding: &PortBinding, container_port: u16, protocol: Protocol, default_ip: IpAddr) -> Result<PortRequest> {
+fn request(binding: &PortBinding, container_port: u16, protocol: Protocol) -> Result<PortRequest> {
     let host_ports = match binding.host_port.as_str() {
         "" => 0..=0,
         text => parse_range(text).ok_or_else(|| Error::invalid(format!("invalid port specification: \"{text}\"")))?,
     };
     let host_ip = match binding.host_ip.trim_start_matches('[').trim_end_matches(']') {
-        "" if default_ip.is_unspecified() => None,
-        "" => Some(default_ip),
+        "" => None,
         text => Some(text.parse().map_err(|_| Error::invalid(format!("invalid IP address: {text}")))?),
     };
-    Ok(PortRequest { host_ip, host_ports, container_port, protocol })
+    let from = sources(&binding.from)?;
+    Ok(PortRequest { host_ip, host_ports, container_port, protocol, from })
 }
+
+/// Who may reach a port: nets, `lan` for the ranges that are private, `any`.
+fn sources(words: &[String]) -> Result<Vec<IpNet>> {
+    let mut nets = Vec::new();
+    for word in words {
+        match word.as_str() {
+            "any" => return Ok(Vec::new()),
+            "lan" => nets.extend(LAN.iter().map(|net| net.parse::<IpNet>().expect("a net"))),
+            text => nets.push(text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+                Error::invalid(format!(
+                    "invalid source {text:?} of a published port: it should be `any`, `lan`, an address or a net such as 192.168.1.0/24"
+                ))
+            })?),
+        }
+    }
+    Ok(IpNet::aggregate(&nets))
+}
+
+/// What is reached without a router of a provider.
+const LAN: [&str; 6] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10"];
 
 /// `NetworkSettings.Ports`: exposed ports with `null`, published ones with their bindings.
 pub(super) fn port_map(record: &Record) -> PortMap {
@@ -79,7 +100,9 @@ pub(super) fn port_map(record: &Record) -> PortMap {
     }
     for port in &record.published {
         let bindings = map.entry(key(port)).or_default().get_or_insert_default();
-        bindings.push(PortBinding { host_ip: port.host_ip.to_string(), host_port: port.host_port.to_string() });
+        let host_port = if port.host_port == 0 { String::new() } else { port.host_port.to_string() };
+        let from = port.from.iter().map(ToString::to_string).collect();
+        bindings.push(PortBinding { host_ip: port.host_ip.to_string(), host_port, from });
     }
     map
 }
@@ -134,14 +157,21 @@ mod tests {
     }
 
     #[test]
+    fn sources_are_nets_or_words_for_them() {
+        let read = |words: &[&str]| sources(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
+        let texts = |words: &[&str]| read(words).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(&["192.0.2.7", "192.0.2.0/24"]), ["192.0.2.0/24"]);
+        assert_eq!(texts(&["lan"]).len(), LAN.len());
+        assert!(texts(&["lan", "any"]).is_empty() && texts(&[]).is_empty());
+        assert!(read(&["everybody"]).is_err());
+    }
+
+    #[test]
     fn a_binding_without_an_address_means_every_address() {
-        let any = IpAddr::from([0, 0, 0, 0]);
-        let binding = PortBinding { host_ip: String::new(), host_port: "8080".into() };
-        assert_eq!(request(&binding, 80, Protocol::Tcp, any).unwrap().host_ip, None);
-        let loopback = IpAddr::from([127, 0, 0, 1]);
-        assert_eq!(request(&binding, 80, Protocol::Tcp, loopback).unwrap().host_ip, Some(loopback));
-        let v6 = PortBinding { host_ip: "[::1]".into(), host_port: "1-3".into() };
-        let request = request(&v6, 80, Protocol::Tcp, any).unwrap();
+        let binding = PortBinding { host_ip: String::new(), host_port: "8080".into(), ..PortBinding::default() };
+        assert_eq!(request(&binding, 80, Protocol::Tcp).unwrap().host_ip, None);
+        let v6 = PortBinding { host_ip: "[::1]".into(), host_port: "1-3".into(), ..PortBinding::default() };
+        let request = request(&v6, 80, Protocol::Tcp).unwrap();
         assert_eq!((request.host_ip, request.host_ports), (Some("::1".parse().unwrap()), 1..=3));
     }
 }

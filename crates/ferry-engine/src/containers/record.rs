@@ -195,12 +195,15 @@ pub(crate) struct EndpointRecord {
     /// IPv6 address as asked, or empty.
     #[serde(default)]
     pub(crate) requested_address6: String,
-    /// Further addresses of the link alone, as asked.
+    /// Link-local addresses besides, as asked.
     #[serde(default)]
     pub(crate) link_local: Vec<String>,
     /// Further names in this network.
     #[serde(default)]
     pub(crate) aliases: Vec<String>,
+    /// A list of them was given, be it an empty one.
+    #[serde(default)]
+    pub(crate) has_aliases: bool,
     /// `container:alias`, names that this container alone knows.
     #[serde(default)]
     pub(crate) links: Vec<String>,

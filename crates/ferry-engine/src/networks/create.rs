@@ -3,25 +3,27 @@
 use std::collections::BTreeMap;
 
 use ferry_api::network::{CreateRequest, CreateResponse, Ipam};
+use ferry_network::ParentSpec;
 use ipnet::IpNet;
 
+use super::options::{self, Options};
 use super::record::{self, Driver, NetworkRecord};
-use super::subnets::{self, Subnets};
+use super::subnets::{self, SubnetRecord};
 use super::{Networks, find};
 use crate::blocking;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Names that the engine keeps for itself.
 const PREDEFINED: [&str; 4] = ["bridge", "host", "none", "default"];
-const PREFIX: &str = "com.docker.network.";
 
-/// Options of the bridge driver that mean something here.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct BridgeOptions {
-    link: Option<String>,
-    icc: Option<bool>,
-    masquerade: Option<bool>,
-    mtu: Option<u32>,
+/// What a request comes to once another network's configuration is taken in.
+struct Asked {
+    ipam: Ipam,
+    options: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+    ipv4: Option<bool>,
+    ipv6: Option<bool>,
+    config_from: String,
 }
 
 impl Networks {
@@ -31,7 +33,8 @@ impl Networks {
     ///
     /// # Errors
     /// InvalidArgument; Conflict for a name that is taken; Forbidden for names and drivers of the engine's own, and for a subnet that
-    /// another network has; NotFound for an unknown driver; NotImplemented. Nothing is left then.
+    /// another network has; NotFound for an unknown driver; Unavailable where the kernel lacks what a driver needs. Nothing is left
+    /// then.
     pub async fn create(&self, request: CreateRequest) -> Result<CreateResponse> {
         let networks = self.clone();
         blocking(move || networks.create_now(request)).await
@@ -43,31 +46,11 @@ impl Networks {
         if self.table().values().any(|network| network.record.name == request.name) {
             return Err(Error::conflict(format!("network with name {} already exists", request.name)));
         }
-        let record = if request.config_only { config_record(&request)? } else { self.bridge_record(&request)? };
-        let spec = record.bridge_spec();
-        if let Some(spec) = &spec {
-            let link_is_free =
-                self.inner.networking.is_link_available(&spec.link).context("cannot look for the bridge")?;
-            let is_used = self.table().values().any(|other| other.record.link.as_ref() == Some(&spec.link));
-            if is_used || (!link_is_free && !is_host_bridge(&spec.link)) {
-                return Err(forbidden(format!(
-                    "networks have same bridge name: conflicts with network {} ({})",
-                    self.network_of_link(&spec.link),
-                    spec.link
-                )));
-            }
-            self.inner
-                .networking
-                .ensure_bridge(spec)
-                .context(format!("cannot make the bridge of network {}", record.name))?;
-        }
+        let mut record = if request.config_only { config_record(&request)? } else { self.network_record(&request)? };
+        self.make_links(&mut record)?;
         let written = self.inner.syncer.write(&record::path(&self.inner.folder, &record.id), &record);
         if let Err(error) = written {
-            if let Some(spec) = &spec
-                && let Err(second) = self.inner.networking.remove_bridge(&spec.network_id, &spec.link)
-            {
-                tracing::warn!(link = %spec.link, error = %second, "bridge of a failed create left behind");
-            }
+            self.unmake_links(&record);
             return Err(error).context(format!("cannot write the record of network {}", record.name));
         }
         let response = CreateResponse { id: record.id.clone(), warning: String::new() };
@@ -78,101 +61,232 @@ impl Networks {
         Ok(response)
     }
 
+    /// Has the kernel make what the network needs of its own.
+    fn make_links(&self, record: &mut NetworkRecord) -> Result<()> {
+        match record.driver {
+            Driver::Bridge => self.make_bridge(record),
+            Driver::Macvlan | Driver::Ipvlan => self.make_parent(record),
+            Driver::Host | Driver::Null => Ok(()),
+        }
+    }
+
+    fn make_bridge(&self, record: &NetworkRecord) -> Result<()> {
+        let Some(spec) = record.bridge_spec() else { return Ok(()) };
+        let link_is_free = self.inner.networking.is_link_available(&spec.link).context("cannot look for the bridge")?;
+        let is_used = self.table().values().any(|other| other.record.link.as_ref() == Some(&spec.link));
+        if is_used || (!link_is_free && !is_host_bridge(&spec.link)) {
+            return Err(forbidden(format!(
+                "cannot create network {} ({}): conflicts with network {} ({}): networks have same bridge name",
+                record.id,
+                spec.link,
+                self.network_of_link(&spec.link),
+                spec.link
+            )));
+        }
+        let made = self.inner.networking.ensure_bridge(&spec);
+        made.context(format!("cannot make the bridge of network {}", record.name))
+    }
+
+    fn make_parent(&self, record: &mut NetworkRecord) -> Result<()> {
+        let driver = record.driver.as_str();
+        let child = record.settings.child.ok_or_else(|| Error::internal("a network on a parent without a kind"))?;
+        if !self.inner.networking.has_kind(child) {
+            let text = format!(
+                "cannot create network {}: the kernel has no {driver} links (`CONFIG_{}` is off and there is no module                  {driver}); use driver bridge, or a kernel that has them",
+                record.name,
+                driver.to_ascii_uppercase()
+            );
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
+        self.refuse_shared_parent(record)?;
+        let settings = &mut record.settings;
+        if settings.parent.is_empty() {
+            let letter = driver.chars().next().unwrap_or('m');
+            settings.parent = format!("d{letter}-{}", record.id.get(..12).unwrap_or(&record.id));
+            // Without a parent there is no outside.
+            record.internal = true;
+        } else if !std::path::Path::new("/sys/class/net").join(&settings.parent).exists() {
+            settings.vlan = Some(options::vlan(&settings.parent)?);
+        } else {
+            return Ok(());
+        }
+        let (link, vlan) = (settings.parent.clone(), settings.vlan.clone());
+        let parent = ParentSpec { network_id: record.id.clone(), link, vlan };
+        settings.made_parent = self.inner.networking.ensure_parent(&parent).map_err(|error| match error {
+            ferry_network::Error::NoParent(below) => {
+                Error::invalid(format!("-o parent interface was not found on the host: {below}"))
+            }
+            other => Error::internal(format!("cannot make link {}", parent.link)).with_source(other),
+        })?;
+        Ok(())
+    }
+
+    /// Some modes want a parent for one network alone.
+    fn refuse_shared_parent(&self, record: &NetworkRecord) -> Result<()> {
+        use ferry_network::{ChildKind, MacvlanMode};
+        let parent = &record.settings.parent;
+        let passthru = Some(ChildKind::Macvlan(MacvlanMode::Passthru));
+        let table = self.table();
+        let sharing = table
+            .values()
+            .map(|network| &network.record)
+            .filter(|other| !parent.is_empty() && other.driver == record.driver && other.settings.parent == *parent);
+        for other in sharing {
+            let text = match record.driver {
+                Driver::Ipvlan => format!("network {} is already using parent interface {parent}", other.id),
+                _ if record.settings.child == passthru => format!(
+                    "cannot use mode passthru, macvlan network {} is already using parent interface {parent}",
+                    other.id
+                ),
+                _ if other.settings.child == passthru => {
+                    format!("macvlan network {} is already using parent interface {parent} in mode passthru", other.id)
+                }
+                _ => continue,
+            };
+            return Err(Error::invalid(text));
+        }
+        Ok(())
+    }
+
+    /// Takes away what was made for a network that does not come to be.
+    fn unmake_links(&self, record: &NetworkRecord) {
+        let networking = &self.inner.networking;
+        let bridge = record.bridge_spec().map(|spec| networking.remove_bridge(&spec.network_id, &spec.link));
+        let parent = record.parent_spec().map(|parent| networking.remove_parent(&parent));
+        for error in [bridge, parent].into_iter().flatten().filter_map(Result::err) {
+            tracing::warn!(network = %record.name, %error, "link of a failed create left behind");
+        }
+    }
+
     fn network_of_link(&self, link: &str) -> String {
         let table = self.table();
         let owner = table.values().find(|network| network.record.link.as_deref() == Some(link));
         owner.map_or_else(|| "of somebody else".to_owned(), |network| network.record.id.clone())
     }
 
-    fn bridge_record(&self, request: &CreateRequest) -> Result<NetworkRecord> {
-        refuse_driver(request)?;
-        let template =
-            match request.config_from.as_ref().map(|from| from.network.as_str()).filter(|name| !name.is_empty()) {
-                Some(name) => Some(self.template(name, request)?),
-                None => None,
-            };
-        let no_ipam = Ipam::default();
-        let ipam =
-            template.as_ref().map_or(request.ipam.as_ref(), |template| template.ipam.as_ref()).unwrap_or(&no_ipam);
-        let wants_ipv6 = request.enable_ipv6.unwrap_or(false);
-        let subnets = self.complete(subnets::read(ipam, wants_ipv6)?, wants_ipv6)?;
-        let options = template
-            .as_ref()
-            .map_or_else(|| request.options.clone().unwrap_or_default(), |template| template.options.clone());
-        let labels = match &template {
-            Some(template) if request.labels.as_ref().is_none_or(BTreeMap::is_empty) => template.labels.clone(),
-            _ => request.labels.clone().unwrap_or_default(),
+    fn network_record(&self, request: &CreateRequest) -> Result<NetworkRecord> {
+        let driver = driver(request)?;
+        let asked = self.asked(request)?;
+        let ipv4 = match asked.ipv4 {
+            None => options::enable(&asked.options, "enable_ipv4")?,
+            said => said,
         };
-        let bridge = bridge_options(&options)?;
-        let plain = NetworkRecord::plain(&request.name, Driver::Bridge);
-        let link = bridge.link.unwrap_or_else(|| self.inner.instance.bridge_link(&plain.id));
+        let ipv6 = match asked.ipv6 {
+            None => options::enable(&asked.options, "enable_ipv6")?,
+            said => said,
+        };
+        let (wants_ipv4, wants_ipv6) = (ipv4.unwrap_or(true), ipv6.unwrap_or(false));
+        let given = subnets::read(&asked.ipam, wants_ipv6)?;
+        let Options { link, icc, masquerade, mtu, settings } = options::read(driver, &asked.options, request.internal)?;
+        refuse_families(driver, &asked.ipam, wants_ipv4, wants_ipv6)?;
+        let asked_subnet = !given.is_empty();
+        let given: Vec<_> = given.into_iter().filter(|subnet| wants_ipv4 || !subnet.is_v4()).collect();
+        if driver == Driver::Bridge && [true, false].iter().any(|v4| of_family(&given, *v4) > 1) {
+            return Err(forbidden("bridge driver doesn't support multiple subnets".to_owned()));
+        }
+        let is_null = asked.ipam.driver == "null";
+        let mut subnets = self.complete(given, wants_ipv4 && !is_null, wants_ipv6 && !is_null)?;
+        for subnet in &mut subnets {
+            if has_gateway(driver, &settings, request.internal, subnet) {
+                subnet.choose_gateway()?;
+            }
+            // What does not fit is told before anything is made.
+            subnet.pool().map_err(|error| Error::invalid(format!("failed to allocate gateway: {error}")))?;
+        }
+        let plain = NetworkRecord::plain(&request.name, driver);
+        let link = link.unwrap_or_else(|| self.inner.instance.bridge_link(&plain.id));
+        // As Docker shows them.
+        subnets.sort_by_key(|subnet| !subnet.is_v4());
         Ok(NetworkRecord {
-            link: Some(link),
-            gateway: subnets.v4.map(|subnet| subnet.gateway),
-            subnet: subnets.v4.map(|subnet| subnet.net),
-            ip_range: subnets.v4.and_then(|subnet| subnet.range),
-            gateway6: subnets.v6.map(|subnet| subnet.gateway),
-            subnet6: subnets.v6.map(|subnet| subnet.net),
-            ip_range6: subnets.v6.and_then(|subnet| subnet.range),
-            icc: bridge.icc.unwrap_or(true),
-            masquerade: bridge.masquerade.unwrap_or(true),
-            mtu: bridge.mtu,
+            link: (driver == Driver::Bridge).then_some(link),
+            ipam: Some(subnets::shown(&asked.ipam, &subnets)),
+            subnets,
+            icc: icc.unwrap_or(true),
+            masquerade: masquerade.unwrap_or(true),
+            mtu,
+            settings,
             user_defined: true,
             internal: request.internal,
             attachable: request.attachable,
-            config_from: template.as_ref().map(|template| template.name.clone()).unwrap_or_default(),
-            asked_subnet: subnets.asked,
-            labels,
-            options,
-            ipam: Some(subnets::shown(ipam, &subnets)),
-            auxiliary: subnets.auxiliary,
+            asked_ipv4: ipv4,
+            asked_ipv6: Some(wants_ipv6),
+            config_from: asked.config_from,
+            asked_subnet,
+            labels: asked.labels,
+            options: asked.options,
             ..plain
+        })
+    }
+
+    /// What is asked for, with the configuration of another network where the request names one.
+    fn asked(&self, request: &CreateRequest) -> Result<Asked> {
+        let from = request.config_from.as_ref().map(|from| from.network.as_str()).filter(|name| !name.is_empty());
+        let Some(name) = from else {
+            return Ok(Asked {
+                ipam: request.ipam.clone().unwrap_or_default(),
+                options: request.options.clone().unwrap_or_default(),
+                labels: request.labels.clone().unwrap_or_default(),
+                ipv4: request.enable_ipv4,
+                ipv6: request.enable_ipv6,
+                config_from: String::new(),
+            });
+        };
+        let template = self.template(name, request)?;
+        Ok(Asked {
+            ipam: template.ipam.unwrap_or_default(),
+            options: template.options,
+            labels: template.labels,
+            ipv4: template.asked_ipv4.or(request.enable_ipv4),
+            ipv6: template.asked_ipv6.or(request.enable_ipv6),
+            config_from: template.name,
         })
     }
 
     /// The configuration of another network; nothing may be said beside it that it says.
     fn template(&self, name: &str, request: &CreateRequest) -> Result<NetworkRecord> {
-        let record = find(&self.table(), name)?.record.clone();
-        if !record.config_only {
-            return Err(forbidden(format!("{name} network is not a configuration network")));
-        }
+        let found = find(&self.table(), name).map(|network| network.record.clone());
+        let record = found
+            .ok()
+            .filter(|record| record.config_only)
+            .ok_or_else(|| Error::not_found(format!("configuration network \"{name}\" does not exist")))?;
         let has_ipam =
             request.ipam.as_ref().is_some_and(|ipam| ipam.config.as_ref().is_some_and(|list| !list.is_empty()));
-        let has_options = request.options.as_ref().is_some_and(|options| !options.is_empty());
-        if has_ipam || has_options {
+        let has_labels = request.labels.as_ref().is_some_and(|labels| !labels.is_empty());
+        if has_ipam || has_labels {
             return Err(forbidden(
-                "user specified configurations are not supported if the network depends on a configuration network"
+                "user-specified configurations are not supported if the network depends on a configuration network"
                     .to_owned(),
+            ));
+        }
+        if request.options.as_ref().is_some_and(|options| !options.is_empty()) {
+            return Err(forbidden(
+                "network driver options are not supported if the network depends on a configuration network".to_owned(),
             ));
         }
         Ok(record)
     }
 
     /// Chooses what was not asked for, and refuses what another network has.
-    fn complete(&self, mut subnets: Subnets, wants_ipv6: bool) -> Result<Subnets> {
+    fn complete(
+        &self,
+        mut subnets: Vec<SubnetRecord>,
+        wants_ipv4: bool,
+        wants_ipv6: bool,
+    ) -> Result<Vec<SubnetRecord>> {
         let taken: Vec<IpNet> =
-            self.table().values().flat_map(|network| network.record.subnets().collect::<Vec<_>>()).collect();
-        let asked = subnets
-            .v4
-            .map(|subnet| IpNet::V4(subnet.net))
-            .into_iter()
-            .chain(subnets.v6.map(|subnet| IpNet::V6(subnet.net)));
-        for asked in asked {
-            if taken.iter().any(|other| other.contains(&asked) || asked.contains(other)) {
-                return Err(forbidden(
-                    "invalid pool request: Pool overlaps with other one on this address space".to_owned(),
-                ));
-            }
+            self.table().values().flat_map(|network| network.record.nets().collect::<Vec<_>>()).collect();
+        if subnets.iter().any(|asked| taken.iter().any(|other| subnets::overlap(other, &asked.net))) {
+            return Err(subnets::overlaps());
         }
-        if subnets.v4.is_none() {
+        if of_family(&subnets, true) == 0 && wants_ipv4 {
             let chosen = self.inner.networking.choose_subnet(&taken).map_err(|error| match error {
                 ferry_network::Error::NoSubnet => self.no_subnet(),
                 other => Error::internal("cannot choose a subnet").with_source(other),
             })?;
-            subnets.v4 = Some(subnets::chosen_v4(chosen));
+            subnets.insert(0, subnets::chosen_v4(chosen));
         }
-        if subnets.v6.is_none() && wants_ipv6 {
-            subnets.v6 = Some(subnets::chosen_v6(rand::random()));
+        if of_family(&subnets, false) == 0 && wants_ipv6 {
+            subnets.push(subnets::chosen_v6(rand::random()));
         }
         Ok(subnets)
     }
@@ -182,7 +296,7 @@ impl Networks {
         let table = self.table();
         let mut names: Vec<&str> = table
             .values()
-            .filter(|network| network.record.subnet.is_some())
+            .filter(|network| network.record.subnets.iter().any(SubnetRecord::is_v4))
             .map(|network| network.record.name.as_str())
             .collect();
         names.sort_unstable();
@@ -194,24 +308,58 @@ impl Networks {
     }
 }
 
+fn of_family(subnets: &[SubnetRecord], v4: bool) -> usize {
+    subnets.iter().filter(|subnet| subnet.is_v4() == v4).count()
+}
+
+/// Whether a subnet needs a gateway that nobody named: bridges have one, routers of others are their own affair.
+fn has_gateway(driver: Driver, settings: &options::Settings, internal: bool, subnet: &SubnetRecord) -> bool {
+    use ferry_network::GatewayMode::Isolated;
+    let is_isolated = match subnet.is_v4() {
+        true => settings.mode4 == Isolated || (settings.inhibit_ipv4 && internal),
+        false => settings.mode6 == Isolated,
+    };
+    driver == Driver::Bridge && !is_isolated
+}
+
+/// Drivers that give addresses need some to give.
+fn refuse_families(driver: Driver, ipam: &Ipam, wants_ipv4: bool, wants_ipv6: bool) -> Result<()> {
+    if driver == Driver::Bridge && !wants_ipv4 && !wants_ipv6 {
+        return Err(Error::invalid("IPv4 or IPv6 must be enabled".to_owned()));
+    }
+    if ipam.driver != "null" {
+        return Ok(());
+    }
+    if ipam.config.iter().flatten().any(|config| !config.subnet.is_empty()) {
+        return Err(Error::invalid("null ipam driver does not handle specific address pool requests".to_owned()));
+    }
+    match (wants_ipv4, wants_ipv6) {
+        (true, _) => Err(Error::invalid("ipv4 pool is empty".to_owned())),
+        (_, true) => Err(Error::invalid("ipv6 pool is empty".to_owned())),
+        _ => Ok(()),
+    }
+}
+
 /// A network that only holds a configuration.
 fn config_record(request: &CreateRequest) -> Result<NetworkRecord> {
+    if request.internal || request.attachable || request.ingress || request.scope == "swarm" {
+        return Err(forbidden("configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.".to_owned()));
+    }
     if request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
         return Err(forbidden("a configuration network cannot depend on another configuration network".to_owned()));
     }
-    if request.internal || request.attachable || request.ingress {
-        return Err(forbidden("configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.".to_owned()));
-    }
     let ipam = request.ipam.clone().unwrap_or_default();
     let options = request.options.clone().unwrap_or_default();
-    subnets::read(&ipam, true)?;
-    bridge_options(&options)?;
+    subnets::read(&ipam, request.enable_ipv6.unwrap_or(false))?;
+    let driver = if ipam.driver.is_empty() { "default".to_owned() } else { ipam.driver.clone() };
     Ok(NetworkRecord {
         user_defined: true,
         config_only: true,
+        asked_ipv4: request.enable_ipv4,
+        asked_ipv6: request.enable_ipv6,
         labels: request.labels.clone().unwrap_or_default(),
         options,
-        ipam: Some(Ipam { driver: "default".to_owned(), options: Some(BTreeMap::new()), ..ipam }),
+        ipam: Some(Ipam { driver, ..ipam }),
         ..NetworkRecord::plain(&request.name, Driver::Null)
     })
 }
@@ -219,7 +367,7 @@ fn config_record(request: &CreateRequest) -> Result<NetworkRecord> {
 /// Letters, digits, and in between also `-`, `_`, `.` and blanks: names are shown on terminals and stand in host names.
 fn validate_name(name: &str) -> Result<()> {
     if name.trim().is_empty() {
-        return Err(Error::invalid("invalid network name: name is empty".to_owned()));
+        return Err(Error::invalid("invalid name: name is empty".to_owned()));
     }
     if PREDEFINED.contains(&name) {
         return Err(forbidden(format!("operation is not permitted on predefined {name} network ")));
@@ -239,97 +387,28 @@ fn validate_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn refuse_driver(request: &CreateRequest) -> Result<()> {
-    if request.enable_ipv4 == Some(false) {
-        return Err(Error::not_implemented("networks without IPv4 (`EnableIPv4`)"));
+fn driver(request: &CreateRequest) -> Result<Driver> {
+    if let Some(ipam) = request.ipam.as_ref().filter(|ipam| !matches!(ipam.driver.as_str(), "" | "default" | "null")) {
+        return Err(no_plugin(&ipam.driver));
     }
-    if let Some(ipam) = request.ipam.as_ref().filter(|ipam| !matches!(ipam.driver.as_str(), "" | "default")) {
-        return Err(Error::not_implemented(format!("IPAM driver {}", ipam.driver)));
+    if request.scope == "swarm" && request.driver != "overlay" {
+        return Err(forbidden("cannot create a swarm scoped network when swarm is not active".to_owned()));
     }
-    if request.ingress || request.scope == "swarm" || request.driver == "overlay" {
+    if request.ingress || request.driver == "overlay" {
         let text = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.";
         return Err(Error::new(ErrorKind::Unavailable, text));
     }
     match request.driver.as_str() {
-        "" | "bridge" => Ok(()),
+        "" | "bridge" => Ok(Driver::Bridge),
+        "macvlan" => Ok(Driver::Macvlan),
+        "ipvlan" => Ok(Driver::Ipvlan),
         driver @ ("host" | "null") => Err(forbidden(format!("only one instance of \"{driver}\" network is allowed"))),
-        driver @ ("macvlan" | "ipvlan") => Err(Error::not_implemented(format!("network driver {driver}"))),
-        driver => Err(Error::not_found(format!(
-            "could not find plugin {driver} in v1 plugin registry: plugin \"{driver}\" not found"
-        ))),
+        driver => Err(no_plugin(driver)),
     }
 }
 
-fn bridge_options(options: &BTreeMap<String, String>) -> Result<BridgeOptions> {
-    let mut read = BridgeOptions::default();
-    for (key, value) in options {
-        match key.strip_prefix(PREFIX).unwrap_or(key) {
-            "bridge.name" if !value.is_empty() => read.link = Some(link_name(value)?),
-            "bridge.enable_icc" => read.icc = Some(boolean("EnableICC", value)?),
-            "bridge.enable_ip_masquerade" => read.masquerade = Some(boolean("EnableIPMasquerade", value)?),
-            "driver.mtu" => read.mtu = Some(mtu(value)?).filter(|mtu| *mtu > 0),
-            known @ ("bridge.default_bridge"
-            | "bridge.host_binding_ipv4"
-            | "bridge.host_binding_ipv6"
-            | "bridge.gateway_mode_ipv4"
-            | "bridge.gateway_mode_ipv6"
-            | "bridge.inhibit_ipv4"
-            | "bridge.trusted_host_interfaces"
-            | "container_iface_prefix"
-            | "host_ipv4"
-            | "host_ipv6")
-                if key.starts_with(PREFIX) =>
-            {
-                refuse_option(known, value)?;
-            }
-            // Others are kept and shown; drivers take what they know.
-            _ => {}
-        }
-    }
-    Ok(read)
-}
-
-/// Options that Docker acts on and ferry does not yet; their default changes nothing.
-fn refuse_option(option: &str, value: &str) -> Result<()> {
-    let is_default = match option {
-        "bridge.host_binding_ipv4" => value == "0.0.0.0",
-        "bridge.host_binding_ipv6" => value == "::",
-        "bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6" => matches!(value, "" | "nat"),
-        "bridge.default_bridge" | "bridge.inhibit_ipv4" => value == "false",
-        "container_iface_prefix" => value == "eth",
-        _ => value.is_empty(),
-    };
-    if is_default { Ok(()) } else { Err(Error::not_implemented(format!("network option {PREFIX}{option}={value}"))) }
-}
-
-fn link_name(value: &str) -> Result<String> {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':');
-    if value.len() > 15 || matches!(value, "." | "..") || !value.bytes().all(is_plain) {
-        return Err(Error::invalid(format!(
-            "invalid bridge name {value:?}: a link has at most 15 characters, no blank, `/` or `:`"
-        )));
-    }
-    Ok(value.to_owned())
-}
-
-fn boolean(option: &str, value: &str) -> Result<bool> {
-    match value {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(Error::invalid(format!(
-            "failed to parse {option} value: {value} (strconv.ParseBool: parsing {value:?}: invalid syntax)"
-        ))),
-    }
-}
-
-fn mtu(value: &str) -> Result<u32> {
-    let parsed: i64 = value.parse().map_err(|_| {
-        Error::invalid(format!("failed to parse Mtu value: {value} (strconv.Atoi: parsing {value:?}: invalid syntax)"))
-    })?;
-    u32::try_from(parsed)
-        .ok()
-        .filter(|mtu| *mtu <= 65_535)
-        .ok_or_else(|| Error::invalid(format!("invalid MTU number: {parsed}")))
+fn no_plugin(name: &str) -> Error {
+    Error::not_found(format!("plugin \"{name}\" not found"))
 }
 
 /// A bridge that the host has made itself may be used by name.
@@ -354,22 +433,5 @@ mod tests {
             assert_eq!(validate_name(bad).expect_err(bad).kind(), ErrorKind::InvalidArgument);
         }
         assert_eq!(validate_name("host").expect_err("predefined").kind(), ErrorKind::Forbidden);
-    }
-
-    #[test]
-    fn options_are_read_or_named() {
-        let options =
-            |key: &str, value: &str| bridge_options(&BTreeMap::from([(format!("{PREFIX}{key}"), value.to_owned())]));
-        assert_eq!(options("bridge.enable_icc", "false").expect("good").icc, Some(false));
-        assert_eq!(options("driver.mtu", "1400").expect("good").mtu, Some(1400));
-        assert_eq!(options("bridge.name", "br-web").expect("good").link.as_deref(), Some("br-web"));
-        assert!(options("driver.mtu", "x").expect_err("bad").text().starts_with("failed to parse Mtu value: x"));
-        assert!(options("bridge.enable_icc", "maybe").is_err());
-        assert!(options("bridge.name", "much-too-long-a-name").is_err());
-        assert_eq!(
-            options("bridge.gateway_mode_ipv4", "routed").expect_err("unbuilt").kind(),
-            ErrorKind::NotImplemented
-        );
-        assert!(options("bridge.gateway_mode_ipv4", "nat").is_ok());
     }
 }

@@ -1,6 +1,7 @@
 //! Bringing up `bridge`, `host`, `none` and the networks of users at start.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use ferry_network::{InstanceId, Networking};
@@ -8,7 +9,9 @@ use ferry_store::record::{self, Syncer};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::Network;
+use super::options::Settings;
 use super::record::{self as network_record, Driver, NetworkRecord};
+use super::subnets::SubnetRecord;
 use crate::clock;
 use crate::config::BridgeConfig;
 use crate::error::{Context, Error, Result};
@@ -31,8 +34,7 @@ pub(super) fn bring_up(
         let earlier = found.iter().find(|record| record.driver == Driver::Bridge && !record.user_defined);
         let id = earlier.map_or_else(ids::random_id, |record| record.id.clone());
         let link = bridge_link(networking, config, earlier, instance, &id)?;
-        let taken: Vec<_> =
-            found.iter().filter(|record| record.user_defined).flat_map(NetworkRecord::subnets).collect();
+        let taken: Vec<_> = found.iter().filter(|record| record.user_defined).flat_map(NetworkRecord::nets).collect();
         let bridge = bridge_record(networking, config, earlier, &taken, id, link)?;
         let spec = bridge.bridge_spec().expect("a bridge record has link, gateway and subnet");
         networking.ensure_bridge(&spec).context(format!("cannot make the bridge {}", config.name))?;
@@ -72,7 +74,7 @@ fn read_records(folder: &Path) -> Result<Vec<NetworkRecord>> {
     // Lists those, too, that were written in the last second before a kill and have no final name yet.
     for path in record::list(folder).context("cannot read the networks folder")? {
         match record::read::<NetworkRecord>(&path) {
-            Ok(record) => records.extend(record),
+            Ok(record) => records.extend(record.map(NetworkRecord::upgraded)),
             Err(error) => tracing::error!(network = %path.display(), %error, "network record set aside"),
         }
     }
@@ -98,13 +100,16 @@ fn bridge_record(
         Some(IpNet::V6(range)) => return Err(Error::not_implemented(format!("fixed-cidr {range}: an IPv6 range"))),
         None => None,
     };
+    let mut subnet = SubnetRecord::plain(IpNet::V4(gateway.trunc()));
+    subnet.gateway = Some(gateway.addr().into());
+    subnet.range = ip_range.map(|range| IpNet::V4(range.trunc()));
+    let host_binding = Some(config.default_binding_ip).filter(|ip| !ip.is_unspecified());
     Ok(NetworkRecord {
         id,
         created_ns: earlier.map_or_else(clock::now_ns, |record| record.created_ns),
         link: Some(link),
-        gateway: Some(gateway.addr()),
-        subnet: Some(gateway.trunc()),
-        ip_range,
+        subnets: vec![subnet],
+        settings: Settings { host_binding, ..Settings::default() },
         icc: config.icc,
         masquerade: config.ip_masquerade,
         mtu: config.mtu.filter(|mtu| *mtu > 0),
@@ -137,7 +142,11 @@ fn chosen_gateway(
 ) -> Result<Ipv4Net> {
     let kept = earlier
         .filter(|record| record.link.as_deref() == Some(link))
-        .and_then(|record| Ipv4Net::new(record.gateway?, record.subnet?.prefix_len()).ok());
+        .and_then(|record| record.subnets.iter().find(|subnet| subnet.is_v4()))
+        .and_then(|subnet| match subnet.gateway? {
+            IpAddr::V4(gateway) => Ipv4Net::new(gateway, subnet.net.prefix_len()).ok(),
+            IpAddr::V6(_) => None,
+        });
     if let Some(kept) = kept
         && networking.is_subnet_free(&kept.trunc(), link).context("cannot read the host's routes")?
     {

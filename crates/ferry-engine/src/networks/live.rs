@@ -2,10 +2,14 @@
 
 use ferry_network::{PublishedPort, Sandbox};
 
-use super::connect::{Place, Wish, endpoint_spec, gateway_of, view};
+use super::connect::Wish;
+use super::places::{Gateways, Place, view};
 use super::{Networks, find};
 use crate::containers::record::EndpointRecord;
 use crate::error::{Context, Error, Result};
+
+/// A place that is the way out of no family.
+const NOT_OUT: (bool, bool) = (false, false);
 
 /// A running container as its record knows it.
 pub(crate) struct Running {
@@ -34,8 +38,9 @@ impl Networks {
         let asked = wish.endpoints.last().ok_or_else(|| Error::internal("no network to join"))?;
         let sandbox = self.sandbox_of(running.pid)?;
         let mut places = self.places(running)?;
-        let before = gateway_of(&places);
-        let place = self.take_place(wish, asked, free_interface(&running.given))?;
+        let before = Gateways::of(&places);
+        let taken: Vec<String> = running.given.iter().map(|endpoint| endpoint.interface.clone()).collect();
+        let place = self.take_place(wish, asked, &taken)?;
         places.push(place.clone());
         match self.bring_in(&sandbox, wish, &places, before, running) {
             Ok(published) => {
@@ -43,7 +48,7 @@ impl Networks {
                 Ok(Changed { endpoint: Some(place.endpoint), published })
             }
             Err(error) => {
-                if let Ok(spec) = endpoint_spec(&wish.container_id, &place, false)
+                if let Ok(spec) = place.endpoint_spec(&wish.container_id, NOT_OUT)
                     && let Err(second) = self.inner.networking.detach(&sandbox, &spec)
                 {
                     tracing::warn!(container = %wish.container_name, error = %second, "half-made endpoint left behind");
@@ -59,11 +64,11 @@ impl Networks {
         sandbox: &Sandbox,
         wish: &Wish,
         places: &[Place],
-        before: Option<usize>,
+        before: Gateways,
         running: &Running,
     ) -> Result<Vec<PublishedPort>> {
         let place = places.last().expect("just joined");
-        let spec = endpoint_spec(&wish.container_id, place, false)?;
+        let spec = place.endpoint_spec(&wish.container_id, NOT_OUT)?;
         let attached = self.inner.networking.attach(sandbox, &spec);
         attached.context(format!("cannot attach to network {}", place.network.name))?;
         self.introduce(sandbox, wish, places)?;
@@ -77,9 +82,15 @@ impl Networks {
         let mut places = self.places(running)?;
         let at = running.given.iter().position(|endpoint| endpoint.network_id == network_id);
         let at = at.ok_or_else(|| Error::internal("the container is not in that network"))?;
-        let before = gateway_of(&places);
+        let before = Gateways::of(&places);
         let left = places.remove(at);
-        let spec = endpoint_spec(&wish.container_id, &left, false)?;
+        if !left.network.driver.has_endpoints() {
+            // `none`: there is nothing to take away.
+            self.leave_place(network_id, &wish.container_id);
+            self.publish_event("disconnect", network_id, &wish.container_id);
+            return Ok(Changed { endpoint: None, published: running.published.clone() });
+        }
+        let spec = left.endpoint_spec(&wish.container_id, NOT_OUT)?;
         self.inner.networking.detach(&sandbox, &spec).context(format!("cannot leave network {}", left.network.name))?;
         if left.network.user_defined
             && let Err(error) = self.inner.networking.leave_names(network_id, &wish.container_id)
@@ -90,8 +101,7 @@ impl Networks {
         let mut rest = wish.clone();
         rest.endpoints.remove(at);
         self.introduce(&sandbox, &rest, &places)?;
-        // The numbers have moved by one behind the place that is gone.
-        let before = before.filter(|index| *index != at).map(|index| if index > at { index - 1 } else { index });
+        let before = before.without(at);
         let published = self.follow_gateway(&sandbox, &rest, &places, before, &running.published)?;
         self.publish_event("disconnect", network_id, &wish.container_id);
         Ok(Changed { endpoint: None, published })
@@ -103,25 +113,24 @@ impl Networks {
         sandbox: &Sandbox,
         wish: &Wish,
         places: &[Place],
-        before: Option<usize>,
+        before: Gateways,
         published: &[PublishedPort],
     ) -> Result<Vec<PublishedPort>> {
-        let now = gateway_of(places);
-        if now == before && now.is_some() {
+        let now = Gateways::of(places);
+        if now == before && now != Gateways::default() {
             return Ok(published.to_vec());
         }
         let networking = &self.inner.networking;
-        let Some(place) = now.map(|index| &places[index]) else {
-            networking.unpublish(&wish.container_id).context("cannot take published ports back")?;
-            return Ok(Vec::new());
-        };
-        let spec = endpoint_spec(&wish.container_id, place, true)?;
-        networking.set_gateway(sandbox, &spec).context(format!("cannot go out by network {}", place.network.name))?;
-        if wish.ports.is_empty() {
+        let ways: Vec<usize> = (0..places.len()).filter(|at| now.is(*at) != NOT_OUT).collect();
+        let specs = ways.iter().map(|at| places[*at].endpoint_spec(&wish.container_id, now.is(*at)));
+        let specs = specs.collect::<Result<Vec<_>>>()?;
+        let names = ways.iter().map(|at| places[*at].network.name.as_str()).collect::<Vec<_>>().join(", ");
+        networking.set_gateways(sandbox, &specs).context(format!("cannot go out by network {names}"))?;
+        if published.is_empty() && wish.ports.is_empty() {
             return Ok(Vec::new());
         }
         networking.unpublish(&wish.container_id).context("cannot move published ports")?;
-        self.publish_ports(wish, place)
+        self.publish_ports(wish, places, now)
     }
 
     /// Where the container is now.
@@ -132,13 +141,4 @@ impl Networks {
         });
         places.collect()
     }
-}
-
-/// The first `ethN` that the container has not.
-fn free_interface(given: &[EndpointRecord]) -> String {
-    let is_taken = |name: &String| given.iter().any(|endpoint| endpoint.interface == *name);
-    (0..)
-        .map(|number| format!("eth{number}"))
-        .find(|name| !is_taken(name))
-        .expect("there are more numbers than networks")
 }

@@ -9,6 +9,8 @@ mod create;
 mod default;
 mod live;
 mod names;
+mod options;
+mod places;
 mod record;
 mod remove;
 mod subnets;
@@ -20,16 +22,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ferry_api::filters::Filters;
-use ferry_api::network::{EndpointResource, Inspect, Summary};
+use ferry_api::network::{EndpointResource, Inspect, IpamStatus, Status, SubnetStatus, Summary};
 use ferry_network::address_pool::AddressPool;
 use ferry_network::{InstanceId, Live, Networking, Options};
 use ferry_store::record::Syncer;
+use ipnet::IpNet;
 
 pub(crate) use self::connect::{Connected, EndpointWish, Wish};
 pub(crate) use self::live::{Changed, Running};
 pub(crate) use self::names::names;
+pub(crate) use self::places::{SYSCTLS, check_sysctls};
 use self::record::{Driver, NetworkRecord};
-use crate::config::{BridgeConfig, EngineConfig};
+use crate::config::EngineConfig;
 use crate::error::{Context, Error, Result};
 use crate::events::Events;
 
@@ -41,7 +45,6 @@ pub struct Networks {
 
 struct Inner {
     networking: Networking,
-    bridge: BridgeConfig,
     instance: InstanceId,
     folder: PathBuf,
     syncer: Syncer,
@@ -53,8 +56,8 @@ struct Inner {
 /// A network and who is in it.
 struct Network {
     record: NetworkRecord,
-    pool: Option<AddressPool>,
-    pool6: Option<AddressPool>,
+    /// In the order of the record's subnets.
+    pools: Vec<AddressPool>,
     members: BTreeMap<String, EndpointResource>,
 }
 
@@ -76,7 +79,6 @@ impl Networks {
         let table = default::bring_up(&networking, &instance, &config.bridge, &folder, syncer)?;
         let inner = Inner {
             networking,
-            bridge: config.bridge.clone(),
             instance,
             folder,
             syncer: syncer.clone(),
@@ -93,8 +95,15 @@ impl Networks {
 
     /// Removes from the kernel what carries the instance's mark but belongs to none of `container_ids`, and puts back what is missing.
     pub(crate) fn sweep(&self, container_ids: impl IntoIterator<Item = String>) -> Result<()> {
-        let bridges = self.table().values().filter_map(|network| network.record.bridge_spec()).collect();
-        let live = Live { bridges, container_ids: container_ids.into_iter().collect() };
+        let (bridges, parents) = {
+            let table = self.table();
+            let records = || table.values().map(|network| &network.record);
+            (
+                records().filter_map(NetworkRecord::bridge_spec).collect(),
+                records().filter_map(NetworkRecord::parent_spec).collect(),
+            )
+        };
+        let live = Live { bridges, parents, container_ids: container_ids.into_iter().collect() };
         let swept = self.inner.networking.sweep(&live).context("cannot sweep the network")?;
         if !swept.links.is_empty() || !swept.released.is_empty() {
             tracing::info!(links = ?swept.links, ports_of = ?swept.released, "network objects without a container removed");
@@ -117,7 +126,10 @@ impl Networks {
     /// InvalidArgument for an unknown filter.
     pub async fn list(&self, filters: &Filters) -> Result<Vec<Summary>> {
         filters.validate(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-        let dangling = crate::filter::boolean(filters, "dangling")?;
+        let dangling = crate::filter::boolean(filters, "dangling").map_err(|_| {
+            let text = "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")";
+            Error::invalid(text.to_owned())
+        })?;
         if let Some(kind) = filters.get("type").find(|kind| !matches!(*kind, "builtin" | "custom")) {
             return Err(Error::invalid(format!("invalid filter: 'type'='{kind}'")));
         }
@@ -138,17 +150,25 @@ impl Networks {
         Ok(kept.map(|network| network.record.summary()).collect())
     }
 
-    /// Describes one network, by name, id or unique beginning of an id.
+    /// Describes one network, by name, id or unique beginning of an id. All are of the scope `local`.
     ///
     /// API: `GET /networks/{id}`
     ///
     /// # Errors
     /// NotFound; InvalidArgument when several match.
-    pub async fn inspect(&self, reference: &str) -> Result<Inspect> {
+    pub async fn inspect(&self, reference: &str, scope: &str) -> Result<Inspect> {
         let table = self.table();
         let network = find(&table, reference)?;
+        if !matches!(scope, "" | "local") {
+            return Err(Error::not_found(format!("network {reference} not found")));
+        }
         let mut inspect = Inspect::from(network.record.summary());
         inspect.containers = network.members.clone();
+        let subnets = network.pools.iter().map(|pool| {
+            let (ips_in_use, dynamic_ips_available) = pool.usage();
+            (pool.subnet().to_string(), SubnetStatus { ips_in_use, dynamic_ips_available })
+        });
+        inspect.status = Some(Status { ipam: IpamStatus { subnets: subnets.collect() } });
         Ok(inspect)
     }
 
@@ -166,10 +186,10 @@ impl Networks {
             name: record.name.clone(),
             user_defined: record.user_defined,
             has_own_subnet: record.asked_subnet,
+            subnets: record.nets().collect(),
             config_only: record.config_only,
             is_private: matches!(record.driver, Driver::Null),
             is_host: matches!(record.driver, Driver::Host),
-            subnets: record.summary().ipam.config.iter().flatten().filter_map(|one| one.subnet.parse().ok()).collect(),
         })
     }
 }
@@ -185,14 +205,14 @@ pub(crate) struct Found {
     pub(crate) user_defined: bool,
     /// The user gave it its subnet.
     pub(crate) has_own_subnet: bool,
+    /// What its addresses are from.
+    pub(crate) subnets: Vec<IpNet>,
     /// Nobody can join.
     pub(crate) config_only: bool,
     /// `none`.
     pub(crate) is_private: bool,
     /// `host`.
     pub(crate) is_host: bool,
-    /// Its addresses are of these.
-    pub(crate) subnets: Vec<ipnet::IpNet>,
 }
 
 /// By name, then by id, then by a beginning of an id that only one has.

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use ferry_network::{Named, NetworkName, ResolverSpec, Sandbox};
 
 use super::Networks;
-use super::connect::{Place, Wish};
+use super::connect::Wish;
+use super::places::Place;
 use crate::containers::record::EndpointRecord;
 use crate::error::{Context, Result};
 

@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use ferry_api::network::{ConfigReference, Ipam, IpamConfig, Summary};
-use ferry_network::BridgeSpec;
-use ferry_network::address_pool::AddressPool;
+use ferry_network::{BridgeSpec, FamilySpec, GatewayMode, ParentSpec};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::Network;
+use super::options::Settings;
+use super::subnets::SubnetRecord;
 use crate::clock;
 use crate::error::{Context, Result};
 
@@ -21,6 +22,8 @@ pub(super) enum Driver {
     Bridge,
     Host,
     Null,
+    Macvlan,
+    Ipvlan,
 }
 
 impl Driver {
@@ -29,7 +32,14 @@ impl Driver {
             Self::Bridge => "bridge",
             Self::Host => "host",
             Self::Null => "null",
+            Self::Macvlan => "macvlan",
+            Self::Ipvlan => "ipvlan",
         }
+    }
+
+    /// Whether containers get a link and addresses.
+    pub(super) fn has_endpoints(self) -> bool {
+        matches!(self, Self::Bridge | Self::Macvlan | Self::Ipvlan)
     }
 }
 
@@ -41,25 +51,26 @@ pub(super) struct NetworkRecord {
     pub(super) created_ns: i64,
     pub(super) driver: Driver,
     pub(super) link: Option<String>,
-    pub(super) gateway: Option<Ipv4Addr>,
-    pub(super) subnet: Option<Ipv4Net>,
-    pub(super) ip_range: Option<Ipv4Net>,
+    #[serde(default)]
+    pub(super) subnets: Vec<SubnetRecord>,
     pub(super) icc: bool,
     pub(super) masquerade: bool,
     pub(super) mtu: Option<u32>,
+    /// What else the driver was told.
+    #[serde(default)]
+    pub(super) settings: Settings,
     /// Made by a user.
     #[serde(default)]
     pub(super) user_defined: bool,
     #[serde(default)]
-    pub(super) gateway6: Option<Ipv6Addr>,
-    #[serde(default)]
-    pub(super) subnet6: Option<Ipv6Net>,
-    #[serde(default)]
-    pub(super) ip_range6: Option<Ipv6Net>,
-    #[serde(default)]
     pub(super) internal: bool,
     #[serde(default)]
     pub(super) attachable: bool,
+    /// Whether addresses of a family are given out, as asked; not said is yes and no.
+    #[serde(default)]
+    pub(super) asked_ipv4: Option<bool>,
+    #[serde(default)]
+    pub(super) asked_ipv6: Option<bool>,
     /// Holds a configuration for others and has no bridge.
     #[serde(default)]
     pub(super) config_only: bool,
@@ -77,9 +88,44 @@ pub(super) struct NetworkRecord {
     /// Address management, as given; a subnet that was chosen is filled in.
     #[serde(default)]
     pub(super) ipam: Option<Ipam>,
-    /// Addresses that are never given out.
-    #[serde(default)]
-    pub(super) auxiliary: BTreeMap<String, IpAddr>,
+    #[serde(flatten, skip_serializing)]
+    pub(super) earlier: Earlier,
+}
+
+/// How subnets stood in records before there could be several.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Earlier {
+    gateway: Option<Ipv4Addr>,
+    subnet: Option<Ipv4Net>,
+    ip_range: Option<Ipv4Net>,
+    gateway6: Option<Ipv6Addr>,
+    subnet6: Option<Ipv6Net>,
+    ip_range6: Option<Ipv6Net>,
+    auxiliary: BTreeMap<String, IpAddr>,
+}
+
+impl Earlier {
+    fn subnets(self) -> Vec<SubnetRecord> {
+        let auxiliary = self.auxiliary;
+        let subnet = |net: IpNet, range: Option<IpNet>, gateway: Option<IpAddr>| SubnetRecord {
+            net,
+            range,
+            gateway,
+            route: None,
+            auxiliary: auxiliary
+                .iter()
+                .filter(|(_, ip)| net.contains(*ip))
+                .map(|(name, ip)| (name.clone(), *ip))
+                .collect(),
+        };
+        let v4 =
+            self.subnet.map(|net| subnet(IpNet::V4(net), self.ip_range.map(IpNet::V4), self.gateway.map(IpAddr::V4)));
+        let v6 = self
+            .subnet6
+            .map(|net| subnet(IpNet::V6(net), self.ip_range6.map(IpNet::V6), self.gateway6.map(IpAddr::V6)));
+        v4.into_iter().chain(v6).collect()
+    }
 }
 
 impl NetworkRecord {
@@ -91,52 +137,90 @@ impl NetworkRecord {
             created_ns: clock::now_ns(),
             driver,
             link: None,
-            gateway: None,
-            subnet: None,
-            ip_range: None,
+            subnets: Vec::new(),
             icc: true,
             masquerade: false,
             mtu: None,
+            settings: Settings::default(),
             user_defined: false,
-            gateway6: None,
-            subnet6: None,
-            ip_range6: None,
             internal: false,
             attachable: false,
+            asked_ipv4: None,
+            asked_ipv6: None,
             config_only: false,
             config_from: String::new(),
             asked_subnet: false,
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
             ipam: None,
-            auxiliary: BTreeMap::new(),
+            earlier: Earlier::default(),
         }
+    }
+
+    /// Brings a record that an earlier version wrote to what it would be now.
+    pub(super) fn upgraded(mut self) -> Self {
+        let earlier = std::mem::take(&mut self.earlier);
+        if self.subnets.is_empty() {
+            self.subnets = earlier.subnets();
+        }
+        self
     }
 
     /// What the kernel is to have; `None` for networks without a bridge.
     pub(super) fn bridge_spec(&self) -> Option<BridgeSpec> {
         let link = self.link.clone()?;
-        let v4 = self.gateway.zip(self.subnet).map(|(gateway, subnet)| {
-            IpNet::V4(Ipv4Net::new(gateway, subnet.prefix_len()).expect("the prefix length of a valid subnet"))
+        let settings = &self.settings;
+        let gateways = self.subnets.iter().filter(|subnet| match subnet.is_v4() {
+            true => !settings.inhibit_ipv4 && settings.mode4 != GatewayMode::Isolated,
+            false => settings.mode6 != GatewayMode::Isolated,
         });
-        let v6 = self.gateway6.zip(self.subnet6).map(|(gateway, subnet)| {
-            IpNet::V6(Ipv6Net::new(gateway, subnet.prefix_len()).expect("the prefix length of a valid subnet"))
+        let gateways = gateways.filter_map(|subnet| {
+            Some(IpNet::new(subnet.gateway?, subnet.net.prefix_len()).expect("the prefix length of a valid subnet"))
         });
         Some(BridgeSpec {
             network_id: self.id.clone(),
             link,
-            gateways: v4.into_iter().chain(v6).collect(),
+            gateways: gateways.collect(),
+            subnets: self.nets().collect(),
             mtu: self.mtu,
             internal: self.internal,
             icc: self.icc,
             masquerade: self.masquerade,
-            ipv6: self.subnet6.is_some(),
+            ipv6: self.subnets.iter().any(|subnet| !subnet.is_v4()),
+            v4: FamilySpec { mode: settings.mode4, source: settings.source4.map(IpAddr::V4) },
+            v6: FamilySpec { mode: settings.mode6, source: settings.source6.map(IpAddr::V6) },
+            trusted: settings.trusted.clone(),
+        })
+    }
+
+    /// The parent that was made for it.
+    pub(super) fn parent_spec(&self) -> Option<ParentSpec> {
+        let settings = &self.settings;
+        settings.made_parent.then(|| ParentSpec {
+            network_id: self.id.clone(),
+            link: settings.parent.clone(),
+            vlan: settings.vlan.clone(),
         })
     }
 
     /// Every subnet.
-    pub(super) fn subnets(&self) -> impl Iterator<Item = IpNet> {
-        self.subnet.map(IpNet::V4).into_iter().chain(self.subnet6.map(IpNet::V6))
+    pub(super) fn nets(&self) -> impl Iterator<Item = IpNet> {
+        self.subnets.iter().map(|subnet| subnet.net)
+    }
+
+    /// The subnet that an address belongs to.
+    pub(super) fn subnet_of(&self, address: IpAddr) -> Option<&SubnetRecord> {
+        self.subnets.iter().find(|subnet| subnet.net.contains(&address))
+    }
+
+    /// Whether containers get IPv4 addresses.
+    pub(super) fn has_ipv4(&self) -> bool {
+        self.asked_ipv4.unwrap_or(true)
+    }
+
+    /// Whether containers get IPv6 addresses.
+    pub(super) fn has_ipv6(&self) -> bool {
+        self.asked_ipv6.unwrap_or_else(|| self.subnets.iter().any(|subnet| !subnet.is_v4()))
     }
 
     /// As lists show it.
@@ -147,8 +231,8 @@ impl NetworkRecord {
             created: clock::rfc3339(self.created_ns),
             scope: "local".to_owned(),
             driver: if self.config_only { "null".to_owned() } else { self.driver.as_str().to_owned() },
-            enable_ipv4: true,
-            enable_ipv6: self.subnet6.is_some(),
+            enable_ipv4: self.has_ipv4(),
+            enable_ipv6: self.has_ipv6(),
             ipam: self.shown_ipam(),
             internal: self.internal,
             attachable: self.attachable,
@@ -162,28 +246,28 @@ impl NetworkRecord {
 
     fn shown_ipam(&self) -> Ipam {
         if let Some(ipam) = &self.ipam {
-            return ipam.clone();
+            // What a configuration holds is shown by the networks that take it.
+            let config = ipam.config.clone().filter(|_| !self.config_only);
+            return Ipam { config, ..ipam.clone() };
         }
-        let config = self.subnet.map(|subnet| IpamConfig {
-            subnet: subnet.to_string(),
-            ip_range: self.ip_range.map(|range| range.to_string()).unwrap_or_default(),
-            gateway: self.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+        let config = self.subnets.iter().map(|subnet| IpamConfig {
+            subnet: subnet.net.to_string(),
+            ip_range: subnet.range.map(|range| range.to_string()).unwrap_or_default(),
+            gateway: subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
             ..IpamConfig::default()
         });
-        let config = match self.driver {
-            Driver::Bridge => Some(config.into_iter().collect()),
-            Driver::Host | Driver::Null => None,
-        };
+        let config = self.driver.has_endpoints().then(|| config.collect());
         Ipam { driver: "default".to_owned(), options: None, config }
     }
 
     fn shown_options(&self) -> BTreeMap<String, String> {
         let (Some(link), false) = (&self.link, self.user_defined) else { return self.options.clone() };
+        let binding = self.settings.host_binding.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         let pairs = [
             ("com.docker.network.bridge.default_bridge", "true".to_owned()),
             ("com.docker.network.bridge.enable_icc", self.icc.to_string()),
             ("com.docker.network.bridge.enable_ip_masquerade", self.masquerade.to_string()),
-            ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
+            ("com.docker.network.bridge.host_binding_ipv4", binding.to_string()),
             ("com.docker.network.bridge.name", link.clone()),
             ("com.docker.network.driver.mtu", self.mtu.unwrap_or(1500).to_string()),
         ];
@@ -192,23 +276,38 @@ impl NetworkRecord {
 
     /// The network with its address pools and nobody in it.
     pub(super) fn into_network(self) -> Result<Network> {
-        let pool = |subnet: Option<IpNet>, range: Option<IpNet>, gateway: Option<IpAddr>| {
-            let pool = subnet.map(|subnet| {
-                let mut pool = AddressPool::new(subnet, range, gateway)?;
-                for address in self.auxiliary.values().filter(|address| subnet.contains(*address)) {
-                    pool.reserve(*address)?;
-                }
-                Ok::<_, ferry_network::address_pool::PoolError>(pool)
-            });
-            pool.transpose().context(format!("network {}", self.name))
-        };
-        let v4 = pool(self.subnet.map(IpNet::V4), self.ip_range.map(IpNet::V4), self.gateway.map(IpAddr::V4))?;
-        let v6 = pool(self.subnet6.map(IpNet::V6), self.ip_range6.map(IpNet::V6), self.gateway6.map(IpAddr::V6))?;
-        Ok(Network { record: self, pool: v4, pool6: v6, members: BTreeMap::new() })
+        let pools = self.subnets.iter().map(SubnetRecord::pool).collect::<Result<Vec<_>, _>>();
+        let pools = pools.context(format!("network {}", self.name))?;
+        Ok(Network { record: self, pools, members: BTreeMap::new() })
     }
 }
 
 /// Where a record lies.
 pub(super) fn path(folder: &Path, id: &str) -> PathBuf {
     folder.join(format!("{id}.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_earlier_versions_keep_their_subnets() {
+        let mut written = serde_json::to_value(NetworkRecord::plain("net", Driver::Bridge)).expect("serialisable");
+        let object = written.as_object_mut().expect("an object");
+        object.remove("subnets");
+        object.extend(
+            [("subnet", "10.1.0.0/16"), ("gateway", "10.1.0.1"), ("subnet6", "fd00::/64"), ("gateway6", "fd00::1")]
+                .map(|(key, value)| (key.to_owned(), value.into())),
+        );
+        object.insert("auxiliary".to_owned(), serde_json::json!({"printer": "10.1.0.9"}));
+        let record: NetworkRecord = serde_json::from_value(written).expect("readable");
+        let record = record.upgraded();
+        assert_eq!(record.nets().map(|net| net.to_string()).collect::<Vec<_>>(), ["10.1.0.0/16", "fd00::/64"]);
+        assert_eq!(record.subnets[0].auxiliary.len(), 1);
+        assert!(record.has_ipv4() && record.has_ipv6());
+        let again: NetworkRecord =
+            serde_json::from_value(serde_json::to_value(&record).expect("serialisable")).expect("readable");
+        assert_eq!(again.subnets, record.subnets);
+    }
 }

@@ -3,6 +3,7 @@
 use ferry_api::filters::Filters;
 use ferry_api::network::PruneReport;
 
+use super::record::NetworkRecord;
 use super::{Networks, find, record};
 use crate::blocking;
 use crate::clock;
@@ -50,10 +51,8 @@ impl Networks {
                 );
                 return Err(Error::new(ErrorKind::Forbidden, text));
             }
-            if let Some(user) =
-                table.values().find(|other| record.config_only && other.record.config_from == record.name)
-            {
-                let text = format!("configuration network {:?} is in use by {}", record.name, user.record.name);
+            if record.config_only && table.values().any(|other| other.record.config_from == record.name) {
+                let text = format!("error while removing network: configuration network {:?} is in use", record.name);
                 return Err(Error::new(ErrorKind::Forbidden, text));
             }
             // Out of the table first: nobody joins any more.
@@ -66,6 +65,13 @@ impl Networks {
             self.table().insert(id.to_owned(), network);
             return Err(error).context(format!("cannot remove the bridge of network {}", record.name));
         }
+        // Another network may live on the same parent: the last one takes it away.
+        if let Some(parent) = record.parent_spec()
+            && !self.hand_on_parent(&record)?
+            && let Err(error) = self.inner.networking.remove_parent(&parent)
+        {
+            tracing::warn!(link = parent.link, %error, "parent of a removed network left behind");
+        }
         self.inner
             .syncer
             .remove(&record::path(&self.inner.folder, id))
@@ -73,6 +79,22 @@ impl Networks {
         let attributes = [("name".to_owned(), record.name), ("type".to_owned(), record.driver.as_str().to_owned())];
         self.inner.events.publish("network", "destroy", id, attributes.into_iter().collect());
         Ok(())
+    }
+
+    /// Makes another network of the same parent answerable for it. Tells whether there is one.
+    fn hand_on_parent(&self, gone: &NetworkRecord) -> Result<bool> {
+        let mut table = self.table();
+        let heir = table.values_mut().find(|other| other.record.settings.parent == gone.settings.parent);
+        let Some(heir) = heir else { return Ok(false) };
+        heir.record.settings.made_parent = true;
+        heir.record.settings.vlan.clone_from(&gone.settings.vlan);
+        let heir = heir.record.clone();
+        drop(table);
+        let parent = heir.parent_spec().expect("just made answerable");
+        self.inner.networking.adopt_parent(&parent).context(format!("cannot hand on link {}", parent.link))?;
+        let written = self.inner.syncer.write(&record::path(&self.inner.folder, &heir.id), &heir);
+        written.context(format!("cannot write the record of network {}", heir.name))?;
+        Ok(true)
     }
 
     /// Removes every network of users that nobody is in and that the filters let through.
@@ -93,6 +115,7 @@ impl Networks {
                 .filter(|network| {
                     let record = &network.record;
                     record.user_defined
+                        && !record.config_only
                         && network.members.is_empty()
                         && until.is_none_or(|until| record.created_ns < until)
                         && filters.matches_labels("label", &record.labels)
@@ -119,7 +142,7 @@ fn until(filters: &Filters) -> Result<Option<i64>> {
     let Some(text) = filters.get("until").next() else { return Ok(None) };
     let moment = crate::images::parse_moment(text, clock::now_ns());
     let moment = moment.ok_or_else(|| {
-        Error::invalid(format!("invalid value for 'until' filter: failed to parse value as time or duration: {text:?}"))
+        Error::invalid(format!("failed to parse value as time or duration: invalid seconds {text:?}: invalid syntax"))
     });
     moment.map(Some)
 }

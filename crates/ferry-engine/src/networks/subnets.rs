@@ -1,161 +1,257 @@
 //! The addresses of a network that is to be made: read from the request, checked, completed. Pure.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ferry_api::network::{Ipam, IpamConfig};
-use ferry_network::address_pool::first_host;
+use ferry_network::address_pool::AddressPool;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
-/// What a network gives out.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Subnets {
-    pub(super) v4: Option<Subnet<Ipv4Net, Ipv4Addr>>,
-    pub(super) v6: Option<Subnet<Ipv6Net, Ipv6Addr>>,
+/// One subnet of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SubnetRecord {
+    pub(super) net: IpNet,
+    /// What containers are given, if that is not the whole.
+    #[serde(default)]
+    pub(super) range: Option<IpNet>,
+    /// The address of the bridge; without a bridge, that of the router.
+    #[serde(default)]
+    pub(super) gateway: Option<IpAddr>,
+    /// Where containers send what goes outside, if that is not the gateway.
+    #[serde(default)]
+    pub(super) route: Option<IpAddr>,
+    /// Addresses that are never given out, by name.
+    #[serde(default)]
     pub(super) auxiliary: BTreeMap<String, IpAddr>,
-    /// A subnet was given.
-    pub(super) asked: bool,
 }
 
-/// One subnet with its gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Subnet<N, A> {
-    pub(super) net: N,
-    pub(super) range: Option<N>,
-    pub(super) gateway: A,
+impl SubnetRecord {
+    /// One with nothing but itself.
+    pub(super) fn plain(net: IpNet) -> Self {
+        Self { net, range: None, gateway: None, route: None, auxiliary: BTreeMap::new() }
+    }
+
+    /// Whether it is of IPv4.
+    pub(super) fn is_v4(&self) -> bool {
+        matches!(self.net, IpNet::V4(_))
+    }
+
+    /// Next hop of containers.
+    pub(super) fn next_hop(&self) -> Option<IpAddr> {
+        self.route.or(self.gateway)
+    }
+
+    /// The addresses that can be given out; nobody has any yet.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub(super) fn pool(&self) -> Result<AddressPool, ferry_network::address_pool::PoolError> {
+        let mut pool = AddressPool::new(self.net, self.range, self.gateway)?;
+        for address in self.auxiliary.values().filter(|address| Some(**address) != self.gateway) {
+            pool.reserve(*address)?;
+        }
+        Ok(pool)
+    }
+
+    /// Takes the first address for the gateway, as Docker does: of the range where there is one.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn choose_gateway(&mut self) -> Result<()> {
+        if self.gateway.is_none() {
+            let chosen = self.pool().and_then(|mut pool| pool.allocate());
+            self.gateway =
+                Some(chosen.map_err(|error| {
+                    Error::new(ErrorKind::Internal, format!("failed to allocate gateway (): {error}"))
+                })?);
+        }
+        Ok(())
+    }
 }
 
-/// Reads what was asked for. A family without a subnet is left for the caller to choose.
-pub(super) fn read(ipam: &Ipam, wants_ipv6: bool) -> Result<Subnets> {
-    let mut subnets = Subnets::default();
+/// Names among the auxiliary addresses that mean the way out of the containers.
+const ROUTES: [&str; 2] = ["DefaultGatewayIPv4", "DefaultGatewayIPv6"];
+
+/// Reads what was asked for; what is of IPv6 only where that is wanted.
+///
+/// # Errors
+/// InvalidArgument with everything that is wrong, in Docker's words.
+pub(super) fn read(ipam: &Ipam, wants_ipv6: bool) -> Result<Vec<SubnetRecord>> {
+    let mut subnets: Vec<SubnetRecord> = Vec::new();
+    let mut wrong = Vec::new();
     for config in ipam.config.iter().flatten() {
         if config.subnet.is_empty() {
-            refuse_orphans(config)?;
+            wrong.extend(orphan(config));
             continue;
         }
-        let net = parse_net("subnet", &config.subnet)?;
+        let net = parse_net(&config.subnet)?;
+        if matches!(net, IpNet::V6(_)) && !wants_ipv6 {
+            // Docker gives no IPv6 addresses unless `EnableIPv6` says so.
+            continue;
+        }
         if net.trunc() != net {
-            return Err(bad(format!("invalid subnet {net}: it should be {}", net.trunc())));
+            wrong.push(format!("invalid subnet {net}: it should be {}", net.trunc()));
         }
-        subnets.asked = true;
-        let range = (!config.ip_range.is_empty()).then(|| parse_net("ip-range", &config.ip_range)).transpose()?;
-        if let Some(range) = range.filter(|range| !net.contains(&range.addr()) || range.prefix_len() < net.prefix_len())
-        {
-            return Err(bad(format!("invalid ip-range {range}: parent subnet is not {net}")));
-        }
-        let gateway = match config.gateway.as_str() {
-            "" => first_host(net),
-            text => parse_address("gateway", text)?,
-        };
-        if !net.contains(&gateway) {
-            return Err(bad(format!("invalid gateway {gateway}: parent subnet is not {net}")));
-        }
-        for (name, text) in &config.auxiliary_addresses {
-            let address = parse_address("auxiliary address", text)?;
-            if !net.contains(&address) {
-                return Err(bad(format!("invalid auxiliary address {address}: parent subnet is not {net}")));
-            }
-            subnets.auxiliary.insert(name.clone(), address);
-        }
-        place(&mut subnets, net, range, gateway)?;
+        subnets.push(one(net, config, &mut wrong)?);
     }
-    if subnets.v6.is_some() && !wants_ipv6 {
-        // Docker gives no IPv6 addresses unless `EnableIPv6` says so.
-        subnets.v6 = None;
+    if !wrong.is_empty() {
+        return Err(bad(&wrong));
+    }
+    for (at, subnet) in subnets.iter().enumerate() {
+        if subnets[..at].iter().any(|other| overlap(&other.net, &subnet.net)) {
+            return Err(overlaps());
+        }
     }
     Ok(subnets)
 }
 
-fn place(subnets: &mut Subnets, net: IpNet, range: Option<IpNet>, gateway: IpAddr) -> Result<()> {
-    match (net, gateway) {
-        (IpNet::V4(net), IpAddr::V4(gateway)) => {
-            let range = range.and_then(|range| if let IpNet::V4(range) = range { Some(range.trunc()) } else { None });
-            if subnets.v4.replace(Subnet { net, range, gateway }).is_some() {
-                return Err(Error::not_implemented("several IPv4 subnets in one bridge network"));
-            }
-        }
-        (IpNet::V6(net), IpAddr::V6(gateway)) => {
-            let range = range.and_then(|range| if let IpNet::V6(range) = range { Some(range.trunc()) } else { None });
-            if subnets.v6.replace(Subnet { net, range, gateway }).is_some() {
-                return Err(Error::not_implemented("several IPv6 subnets in one bridge network"));
-            }
-        }
-        _ => return Err(bad(format!("invalid gateway {gateway}: it is not of the family of {net}"))),
+fn one(net: IpNet, config: &IpamConfig, wrong: &mut Vec<String>) -> Result<SubnetRecord> {
+    let mut subnet = SubnetRecord::plain(net.trunc());
+    if !config.ip_range.is_empty() {
+        let range = parse_net(&config.ip_range)?;
+        check_range(net, range, wrong);
+        subnet.range = Some(range.trunc());
     }
-    Ok(())
+    if !config.gateway.is_empty() {
+        match checked_address(net, parse_address(&config.gateway)?) {
+            Ok(gateway) => subnet.gateway = Some(gateway),
+            Err(reason) => wrong.push(format!("invalid gateway {}: {reason}", config.gateway)),
+        }
+    }
+    for (name, text) in &config.auxiliary_addresses {
+        match checked_address(net, parse_address(text)?) {
+            Ok(address) if ROUTES.contains(&name.as_str()) => {
+                subnet.route = Some(address);
+                subnet.auxiliary.insert(name.clone(), address);
+            }
+            Ok(address) => {
+                subnet.auxiliary.insert(name.clone(), address);
+            }
+            Err(reason) => wrong.push(format!("invalid auxiliary address {name}: {reason}")),
+        }
+    }
+    Ok(subnet)
+}
+
+/// Docker reads these while it reads the request, and says so in the words of its parser.
+fn parse_net(text: &str) -> Result<IpNet> {
+    text.parse().map_err(|_| {
+        let reason = match text.rsplit_once('/') {
+            None => "no '/'".to_owned(),
+            Some((address, _)) if address.parse::<IpAddr>().is_err() => {
+                format!("ParseAddr({address:?}): unable to parse IP")
+            }
+            Some((_, length)) if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) => {
+                format!("bad bits after slash: {length:?}")
+            }
+            Some(_) => "prefix length out of range".to_owned(),
+        };
+        Error::invalid(format!("invalid JSON: netip.ParsePrefix({text:?}): {reason}"))
+    })
+}
+
+fn parse_address(text: &str) -> Result<IpAddr> {
+    text.parse().map_err(|_| Error::invalid(format!("invalid JSON: ParseAddr({text:?}): unable to parse IP")))
+}
+
+fn check_range(net: IpNet, range: IpNet, wrong: &mut Vec<String>) {
+    if range.addr().is_ipv4() != net.addr().is_ipv4() {
+        wrong.push(format!("invalid ip-range {range}: parent subnet is an IPv{} block", version(net)));
+        return;
+    }
+    if range.prefix_len() < net.prefix_len() {
+        wrong.push(format!("invalid ip-range {range}: CIDR block is bigger than its parent subnet {net}"));
+    }
+    if range.trunc() != range {
+        wrong.push(format!("invalid ip-range {range}: it should be {}", range.trunc()));
+    }
+    if !overlap(&net, &range) {
+        wrong.push(format!("invalid ip-range {range}: parent subnet {net} doesn't contain ip-range"));
+    }
+}
+
+fn checked_address(net: IpNet, address: IpAddr) -> Result<IpAddr, String> {
+    if address.is_ipv4() != net.addr().is_ipv4() {
+        return Err(format!("parent subnet is an IPv{} block", version(net)));
+    }
+    if !net.contains(&address) {
+        return Err(format!("parent subnet {net} doesn't contain this address"));
+    }
+    Ok(address)
+}
+
+fn version(net: IpNet) -> u8 {
+    if net.addr().is_ipv4() { 4 } else { 6 }
+}
+
+/// Whether two nets have an address in common.
+pub(super) fn overlap(one: &IpNet, two: &IpNet) -> bool {
+    one.contains(two) || two.contains(one)
+}
+
+/// Docker's words for a subnet that somebody has.
+pub(super) fn overlaps() -> Error {
+    let text = "invalid pool request: Pool overlaps with other one on this address space";
+    Error::new(ErrorKind::Forbidden, text)
 }
 
 /// Things that need a subnet and have none.
-fn refuse_orphans(config: &IpamConfig) -> Result<()> {
+fn orphan(config: &IpamConfig) -> Option<String> {
     let what = [("ip-range", &config.ip_range), ("gateway", &config.gateway)];
     match what.iter().find(|(_, value)| !value.is_empty()) {
-        Some((what, value)) => Err(bad(format!("invalid {what} {value}: it needs a subnet"))),
+        Some((what, value)) => Some(format!("invalid {what} {value}: it needs a subnet")),
         None if !config.auxiliary_addresses.is_empty() => {
-            Err(bad("invalid auxiliary address: it needs a subnet".to_owned()))
+            Some("invalid auxiliary address: it needs a subnet".to_owned())
         }
-        None => Ok(()),
+        None => None,
     }
 }
 
 /// A subnet for a network that asked for none.
-pub(super) fn chosen_v4(net: Ipv4Net) -> Subnet<Ipv4Net, Ipv4Addr> {
-    let gateway = net.hosts().next().expect("a subnet of a pool has hosts");
-    Subnet { net, range: None, gateway }
+pub(super) fn chosen_v4(net: Ipv4Net) -> SubnetRecord {
+    SubnetRecord::plain(IpNet::V4(net))
 }
 
 /// A subnet of the host's own unique local range.
 ///
 /// Spec: RFC 4193 section 3.2.
-pub(super) fn chosen_v6(random: [u8; 7]) -> Subnet<Ipv6Net, Ipv6Addr> {
+pub(super) fn chosen_v6(random: [u8; 7]) -> SubnetRecord {
     let mut octets = [0; 16];
     octets[0] = 0xfd;
     octets[1..8].copy_from_slice(&random);
-    let net = Ipv6Net::new_assert(Ipv6Addr::from(octets), 64);
-    octets[15] = 1;
-    Subnet { net, range: None, gateway: Ipv6Addr::from(octets) }
+    SubnetRecord::plain(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from(octets), 64)))
 }
 
 /// What `inspect` shows: what was asked for, with what was chosen filled in.
-pub(super) fn shown(ipam: &Ipam, subnets: &Subnets) -> Ipam {
-    let asked: Vec<IpamConfig> =
-        ipam.config.iter().flatten().filter(|config| !config.subnet.is_empty()).cloned().collect();
-    let gateways: BTreeMap<String, String> = subnets
-        .v4
-        .iter()
-        .map(|subnet| (subnet.net.to_string(), subnet.gateway.to_string()))
-        .chain(subnets.v6.iter().map(|subnet| (subnet.net.to_string(), subnet.gateway.to_string())))
-        .collect();
-    let mut config: Vec<IpamConfig> = asked
-        .into_iter()
-        .map(|mut config| {
-            if config.gateway.is_empty() {
-                config.gateway = gateways.get(&config.subnet).cloned().unwrap_or_default();
-            }
-            config
-        })
-        .collect();
-    for (subnet, gateway) in gateways {
-        if !config.iter().any(|shown| shown.subnet == subnet) {
-            config.push(IpamConfig { subnet, gateway, ..IpamConfig::default() });
+pub(super) fn shown(ipam: &Ipam, subnets: &[SubnetRecord]) -> Ipam {
+    let asked: Vec<&IpamConfig> = ipam.config.iter().flatten().collect();
+    // What was asked for and is of no use is shown all the same: IPv6 in a network without it.
+    let idle = asked.iter().filter(|config| {
+        !config.subnet.is_empty() && !subnets.iter().any(|subnet| config.subnet.parse() == Ok(subnet.net))
+    });
+    let used = subnets.iter().map(|subnet| {
+        let own = asked.iter().find(|config| config.subnet.parse() == Ok(subnet.net));
+        let mut config = own.map(|config| (*config).clone()).unwrap_or_default();
+        config.subnet = subnet.net.to_string();
+        if config.gateway.is_empty() {
+            config.gateway = subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default();
         }
-    }
+        config
+    });
+    let config = used.chain(idle.map(|config| (*config).clone())).collect();
     let driver = if ipam.driver.is_empty() { "default".to_owned() } else { ipam.driver.clone() };
-    Ipam { driver, options: Some(ipam.options.clone().unwrap_or_default()), config: Some(config) }
-}
-
-fn parse_net(what: &str, text: &str) -> Result<IpNet> {
-    text.parse().map_err(|_| bad(format!("invalid {what} {text}: invalid CIDR address: {text}")))
-}
-
-fn parse_address(what: &str, text: &str) -> Result<IpAddr> {
-    text.parse().map_err(|_| bad(format!("invalid {what} {text}: invalid address")))
+    Ipam { driver, options: ipam.options.clone(), config: Some(config) }
 }
 
 /// Docker joins what is wrong with a network under this heading.
-fn bad(what: String) -> Error {
-    Error::invalid(format!("invalid network config:\n{what}"))
+fn bad(wrong: &[String]) -> Error {
+    match wrong {
+        [one] => Error::invalid(format!("invalid network config:\n{one}")),
+        all => Error::invalid(format!("invalid network config:\n* {}", all.join("\n* "))),
+    }
 }
 
 #[cfg(test)]
@@ -173,38 +269,65 @@ mod tests {
     }
 
     #[test]
-    fn gateways_default_to_the_first_host() {
-        let subnets = read(&ipam(&[("10.1.0.0/16", "10.1.5.0/24", ""), ("fd00:1::/64", "", "")]), true).expect("good");
-        let v4 = subnets.v4.expect("v4");
-        assert_eq!(
-            (v4.gateway.to_string(), v4.range.expect("range").to_string()),
-            ("10.1.0.1".into(), "10.1.5.0/24".into())
-        );
-        assert_eq!(subnets.v6.expect("v6").gateway.to_string(), "fd00:1::1");
-        assert!(subnets.asked);
-        assert_eq!(read(&ipam(&[("fd00:1::/64", "", "")]), false).expect("good").v6, None);
+    fn gateways_default_to_the_first_address_that_is_given_out() {
+        let mut subnets =
+            read(&ipam(&[("10.1.0.0/16", "10.1.5.0/24", ""), ("fd00:1::/64", "", ""), ("10.2.0.0/24", "", "")]), true)
+                .expect("good");
+        for subnet in &mut subnets {
+            subnet.choose_gateway().expect("free");
+        }
+        let gateways: Vec<_> = subnets.iter().filter_map(|subnet| subnet.gateway).map(|ip| ip.to_string()).collect();
+        assert_eq!(gateways, ["10.1.5.0", "fd00:1::1", "10.2.0.1"]);
+        assert!(read(&ipam(&[("fd00:1::/64", "", "")]), false).expect("good").is_empty());
     }
 
     #[test]
     fn what_does_not_fit_is_named() {
         let text = |configs: &[(&str, &str, &str)]| read(&ipam(configs), true).expect_err("bad").text();
-        assert!(text(&[("10.1.0.0", "", "")]).contains("invalid subnet 10.1.0.0"));
+        assert_eq!(text(&[("10.1.0.0", "", "")]), "invalid JSON: netip.ParsePrefix(\"10.1.0.0\"): no '/'");
+        assert!(text(&[("10.1.0.0/99", "", "")]).ends_with("(\"10.1.0.0/99\"): prefix length out of range"));
+        assert!(text(&[("10.1.0.0/x", "", "")]).ends_with("bad bits after slash: \"x\""));
+        assert!(text(&[("10.1/16", "", "")]).ends_with("ParseAddr(\"10.1\"): unable to parse IP"));
         assert!(text(&[("10.1.0.1/16", "", "")]).contains("it should be 10.1.0.0/16"));
-        assert!(
-            text(&[("10.1.0.0/16", "", "10.2.0.1")])
-                .contains("invalid gateway 10.2.0.1: parent subnet is not 10.1.0.0/16")
+        assert_eq!(
+            text(&[("10.1.0.0/16", "", "10.2.0.1")]),
+            "invalid network config:\ninvalid gateway 10.2.0.1: parent subnet 10.1.0.0/16 doesn't contain this address"
         );
-        assert!(text(&[("10.1.0.0/16", "10.2.0.0/24", "")]).contains("invalid ip-range 10.2.0.0/24"));
+        assert_eq!(
+            text(&[("10.1.0.0/16", "10.0.0.0/8", "fd00::1")]),
+            "invalid network config:\n\
+             * invalid ip-range 10.0.0.0/8: CIDR block is bigger than its parent subnet 10.1.0.0/16\n\
+             * invalid gateway fd00::1: parent subnet is an IPv4 block"
+        );
         assert!(text(&[("", "", "10.2.0.1")]).contains("needs a subnet"));
-        assert!(text(&[("10.1.0.0/16", "", "x")]).contains("invalid gateway x"));
+        assert_eq!(text(&[("10.1.0.0/16", "", "x")]), "invalid JSON: ParseAddr(\"x\"): unable to parse IP");
+        assert!(text(&[("10.1.0.0/16", "", ""), ("10.1.2.0/24", "", "")]).contains("Pool overlaps"));
+    }
+
+    #[test]
+    fn an_auxiliary_address_can_be_the_way_out() {
+        let config = IpamConfig {
+            subnet: "10.1.0.0/24".to_owned(),
+            auxiliary_addresses: [("DefaultGatewayIPv4", "10.1.0.254"), ("printer", "10.1.0.9")]
+                .map(|(name, ip)| (name.to_owned(), ip.to_owned()))
+                .into(),
+            ..IpamConfig::default()
+        };
+        let ipam = Ipam { config: Some(vec![config]), ..Ipam::default() };
+        let mut subnet = read(&ipam, false).expect("good").remove(0);
+        subnet.choose_gateway().expect("free");
+        assert_eq!(subnet.next_hop().map(|ip| ip.to_string()).as_deref(), Some("10.1.0.254"));
+        assert!(subnet.pool().expect("fits").is_taken([10, 1, 0, 9].into()));
     }
 
     #[test]
     fn what_was_chosen_is_shown() {
-        let subnets = Subnets { v4: Some(chosen_v4("172.20.0.0/16".parse().expect("net"))), ..Subnets::default() };
-        let shown = shown(&Ipam::default(), &subnets);
-        let config = shown.config.expect("one");
+        let mut subnet = chosen_v4("172.20.0.0/16".parse().expect("net"));
+        subnet.choose_gateway().expect("free");
+        let shown = shown(&ipam(&[("fd00::/64", "", "")]), &[subnet]);
+        let config = shown.config.expect("two");
         assert_eq!((config[0].subnet.as_str(), config[0].gateway.as_str()), ("172.20.0.0/16", "172.20.0.1"));
+        assert_eq!(config[1].subnet, "fd00::/64");
         assert_eq!(shown.driver, "default");
         assert!(chosen_v6([1, 2, 3, 4, 5, 6, 7]).net.to_string().starts_with("fd01:203:405:607::"));
     }

@@ -3,6 +3,8 @@
 //! A packet must pass every table. Where a chain of somebody else drops by policy (ufw, a dockerd
 //! beside us) or is an iptables `FORWARD` with rules, our bridges get an accept at its top, marked
 //! `ferry:<instance>:<link>`. What must not pass is dropped by our own table whatever others accept.
+//! Before the accept stands a jump to `DOCKER-USER` where that chain exists: it is where administrators put what they want to be true
+//! of containers, and it decides first, as with dockerd.
 //! firewalld rejects by rules of its own zones, which an accept here cannot lift.
 
 use std::{
@@ -23,11 +25,31 @@ use crate::{
 /// `NF_INET_FORWARD`
 const FORWARD_HOOK: u32 = 2;
 
+/// The chain of administrators.
+pub(crate) const DOCKER_USER: &str = "DOCKER-USER";
+/// Ends the comment of a jump to it.
+const USER: &str = ":user";
+
+/// A chain that our accepts are needed in.
+#[derive(Debug, Clone, Copy)]
+struct Needing<'a> {
+    chain: &'a BaseChain,
+    /// Its table has a `DOCKER-USER`.
+    has_user: bool,
+}
+
 /// Puts the accepts for `links` where they are needed and missing.
 pub(crate) fn ensure(netlink: &mut Netlink, instance: &InstanceId, links: &[&str]) -> Result<(), Error> {
     let failed = |source| Error::kernel("list", "nftables chains", source);
     let chains = nftables::base_chains(netlink).map_err(failed)?;
-    let needing: Vec<_> = chains.iter().filter(|chain| needs_accepts(chain)).collect();
+    let mut needing = Vec::new();
+    for chain in chains.iter().filter(|chain| is_forward(chain)) {
+        let has_user = is_iptables(chain)
+            && nftables::has_chain(netlink, chain.family, &chain.table, DOCKER_USER).map_err(failed)?;
+        if has_user || needs_accepts(chain) {
+            needing.push(Needing { chain, has_user });
+        }
+    }
     let present = if needing.is_empty() { Vec::new() } else { nftables::commented_rules(netlink).map_err(failed)? };
     let text = missing_accepts(instance, links, &needing, &present);
     if !text.is_empty() {
@@ -58,11 +80,17 @@ pub(crate) fn remove(netlink: &mut Netlink, instance: &InstanceId, kept: &[&str]
     Ok(())
 }
 
-fn needs_accepts(chain: &BaseChain) -> bool {
-    let is_family = matches!(chain.family, INET | IPV4 | IPV6);
-    let is_iptables = chain.family != INET && chain.table == "filter" && chain.name == "FORWARD";
+fn is_forward(chain: &BaseChain) -> bool {
     let is_ours = chain.table.starts_with("ferry_");
-    is_family && chain.hook == FORWARD_HOOK && !is_ours && (chain.drops_by_policy || (is_iptables && chain.has_rules))
+    matches!(chain.family, INET | IPV4 | IPV6) && chain.hook == FORWARD_HOOK && !is_ours
+}
+
+fn is_iptables(chain: &BaseChain) -> bool {
+    chain.family != INET && chain.table == "filter" && chain.name == "FORWARD"
+}
+
+fn needs_accepts(chain: &BaseChain) -> bool {
+    is_forward(chain) && (chain.drops_by_policy || (is_iptables(chain) && chain.has_rules))
 }
 
 fn comment(instance: &InstanceId, link: &str) -> String {
@@ -70,31 +98,42 @@ fn comment(instance: &InstanceId, link: &str) -> String {
 }
 
 fn is_superfluous(comment: &str, instance: &InstanceId, kept: &[&str]) -> bool {
+    let comment = comment.strip_suffix(USER).unwrap_or(comment);
     instance.object_of_alias(comment).is_some_and(|link| !kept.contains(&link))
 }
 
-fn missing_accepts(instance: &InstanceId, links: &[&str], chains: &[&BaseChain], present: &[Rule]) -> String {
+fn missing_accepts(instance: &InstanceId, links: &[&str], chains: &[Needing<'_>], present: &[Rule]) -> String {
     let mut text = String::new();
-    for chain in chains {
+    for Needing { chain, has_user } in chains {
         let family = match chain.family {
             IPV4 => "ip",
             IPV6 => "ip6",
             _ => "inet",
         };
         for link in links {
-            let comment = comment(instance, link);
-            let is_it = |rule: &&Rule| {
-                (rule.family, &rule.table, &rule.chain, &rule.comment)
-                    == (chain.family, &chain.table, &chain.name, &comment)
+            let accept = comment(instance, link);
+            let jump = format!("{accept}{USER}");
+            let is_there = |comment: &String| {
+                let is_it = |rule: &&Rule| {
+                    (rule.family, &rule.table, &rule.chain, &rule.comment)
+                        == (chain.family, &chain.table, &chain.name, comment)
+                };
+                present.iter().filter(is_it).count() >= 2
             };
-            if present.iter().filter(is_it).count() == 2 {
-                continue;
+            let mut insert = |verdict: &str, comment: &str| {
+                for side in ["iifname", "oifname"] {
+                    text.push_str(&format!(
+                        "insert rule {family} {} {} {side} \"{link}\" counter {verdict} comment \"{comment}\"\n",
+                        chain.table, chain.name
+                    ));
+                }
+            };
+            if !is_there(&accept) {
+                insert("accept", &accept);
             }
-            for side in ["iifname", "oifname"] {
-                text.push_str(&format!(
-                    "insert rule {family} {} {} {side} \"{link}\" counter accept comment \"{comment}\"\n",
-                    chain.table, chain.name
-                ));
+            // Inserted later, so that it stands above; one that stands below a new accept is put above as well.
+            if *has_user && !(is_there(&jump) && is_there(&accept)) {
+                insert(&format!("jump {DOCKER_USER}"), &jump);
             }
         }
     }
@@ -123,18 +162,31 @@ impl Legacy {
 
     fn ensure(self, instance: &InstanceId, links: &[&str]) -> Result<(), Error> {
         let Some(listing) = self.run(&["-S", "FORWARD"])? else { return Ok(()) };
+        let has_user = self.run(&["-S"])?.is_some_and(|all| all.lines().any(|line| line == "-N DOCKER-USER"));
         let needs = listing.lines().any(|line| line == "-P FORWARD DROP" || line.starts_with("-A"));
-        if !needs {
+        if !needs && !has_user {
             return Ok(());
         }
         for link in links {
-            let comment = comment(instance, link);
-            if listing.contains(&comment) {
-                continue;
+            let accept = comment(instance, link);
+            let jump = format!("{accept}{USER}");
+            let has = |comment: &str| {
+                listing.lines().any(|line| line.split_whitespace().any(|word| word.trim_matches('"') == comment))
+            };
+            let has_accept = has(&accept);
+            if !has_accept {
+                self.insert(link, &accept, "ACCEPT")?;
             }
-            for side in ["-i", "-o"] {
-                self.run(&["-I", "FORWARD", side, link, "-m", "comment", "--comment", &comment, "-j", "ACCEPT"])?;
+            if has_user && !(has_accept && has(&jump)) {
+                self.insert(link, &jump, DOCKER_USER)?;
             }
+        }
+        Ok(())
+    }
+
+    fn insert(self, link: &str, comment: &str, target: &str) -> Result<(), Error> {
+        for side in ["-i", "-o"] {
+            self.run(&["-I", "FORWARD", side, link, "-m", "comment", "--comment", comment, "-j", target])?;
         }
         Ok(())
     }
@@ -205,7 +257,8 @@ mod tests {
     #[test]
     fn accepts_are_put_once() {
         let forward = chain(IPV4, "filter", "FORWARD", true, false);
-        let text = missing_accepts(&instance(), &["ferry0"], &[&forward], &[]);
+        let needing = Needing { chain: &forward, has_user: false };
+        let text = missing_accepts(&instance(), &["ferry0"], &[needing], &[]);
         assert_eq!(
             text,
             "insert rule ip filter FORWARD iifname \"ferry0\" counter accept comment \"ferry:abcd0123:ferry0\"\n\
@@ -218,12 +271,21 @@ mod tests {
             handle: 1,
             comment: "ferry:abcd0123:ferry0".to_owned(),
         };
-        assert_eq!(missing_accepts(&instance(), &["ferry0"], &[&forward], &[rule.clone(), rule]), "");
+        let present = [rule.clone(), rule];
+        assert_eq!(missing_accepts(&instance(), &["ferry0"], &[needing], &present), "");
+        let with_user = Needing { has_user: true, ..needing };
+        let text = missing_accepts(&instance(), &["ferry0"], &[with_user], &present);
+        assert_eq!(text.matches("jump DOCKER-USER comment \"ferry:abcd0123:ferry0:user\"").count(), 2, "{text}");
+        assert!(!text.contains("accept"), "{text}");
+        let text = missing_accepts(&instance(), &["ferry0"], &[with_user], &[]);
+        assert!(text.find("accept") < text.find("jump"), "the jump is inserted last and stands first: {text}");
     }
 
     #[test]
     fn only_own_accepts_for_links_that_are_gone_are_superfluous() {
         assert!(is_superfluous("ferry:abcd0123:fb1", &instance(), &["ferry0"]));
+        assert!(is_superfluous("ferry:abcd0123:fb1:user", &instance(), &["ferry0"]));
+        assert!(!is_superfluous("ferry:abcd0123:ferry0:user", &instance(), &["ferry0"]));
         assert!(!is_superfluous("ferry:abcd0123:ferry0", &instance(), &["ferry0"]));
         assert!(!is_superfluous("ferry:99999999:fb1", &instance(), &[]));
         assert!(!is_superfluous("somebody", &instance(), &[]));

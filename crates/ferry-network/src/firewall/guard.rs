@@ -1,8 +1,8 @@
 //! Keeps containers from taking one another's place on a bridge. Pure.
 //!
 //! A table of the family `bridge`, which sees frames. Nobody but its owner may send from a hardware
-//! address of ours, or claim an IPv4 address of ours (another container's, a gateway) by ARP; router
-//! advertisements come from no container. Addresses that nobody of ours has may be used freely: a
+//! address of ours, or claim an address of ours (another container's, a gateway) by ARP or by a
+//! neighbour advertisement; router advertisements come from no container. Addresses that nobody of ours has may be used freely: a
 //! container with the right to do so may share an address with others, as clusters do.
 
 use std::net::IpAddr;
@@ -12,8 +12,17 @@ use crate::{
     types::{BridgeSpec, EndpointSpec, InstanceId},
 };
 
-/// Every set of the table.
+/// Every set of the table that each `nft` can make.
 pub(crate) const SETS: [&str; 4] = ["macs", "addresses", "port_macs", "port_addresses"];
+/// Those of IPv6.
+pub(crate) const SETS6: [&str; 2] = ["addresses6", "port_addresses6"];
+
+/// The address that a neighbour advertisement speaks of has no name in every `nft`: 128 bits behind its head.
+const TEXT6: &str = "
+add set bridge T addresses6 { typeof @th,64,128; }
+add set bridge T port_addresses6 { typeof iifname . @th,64,128; }
+add rule bridge T prerouting icmpv6 type nd-neighbor-advert @th,64,128 @addresses6 iifname . @th,64,128 != @port_addresses6 drop
+";
 
 const TEXT: &str = "
 add table bridge T
@@ -31,8 +40,17 @@ add rule bridge T prerouting icmpv6 type nd-router-advert drop
 
 /// Returns the ruleset for `nft -f`; sets keep their elements.
 pub(crate) fn text(instance: &InstanceId) -> String {
+    of_instance(TEXT, instance)
+}
+
+/// Returns what is added to it for IPv6, after it.
+pub(crate) fn text6(instance: &InstanceId) -> String {
+    of_instance(TEXT6, instance)
+}
+
+fn of_instance(text: &str, instance: &InstanceId) -> String {
     let table = format!(" bridge {} ", instance.table());
-    let text = TEXT.replace(" bridge T\n", &format!("{}\n", table.trim_end()));
+    let text = text.replace(" bridge T\n", &format!("{}\n", table.trim_end()));
     text.replace(" bridge T ", &table).replace("P*", &format!("{}*", instance.host_link_prefix()))
 }
 
@@ -43,6 +61,7 @@ pub(crate) fn endpoint_elements(endpoint: &EndpointSpec, host_end: &str) -> Vec<
     let element = |set, key: &[u8]| Element {
         set,
         key: key.to_vec(),
+        last: None,
         data: None,
         is_interval_end: false,
         comment: endpoint.container_id.clone(),
@@ -52,10 +71,13 @@ pub(crate) fn endpoint_elements(endpoint: &EndpointSpec, host_end: &str) -> Vec<
     let mut elements =
         vec![element("macs", &endpoint.mac.0), element("port_macs", &[port.as_slice(), &padded_mac].concat())];
     for net in &endpoint.addresses {
-        if let IpAddr::V4(address) = net.addr() {
-            elements.push(element("addresses", &address.octets()));
-            elements.push(element("port_addresses", &[port.as_slice(), &address.octets()].concat()));
-        }
+        let (own, on_port) = match net.addr() {
+            IpAddr::V4(_) => ("addresses", "port_addresses"),
+            IpAddr::V6(_) => ("addresses6", "port_addresses6"),
+        };
+        let address = octets(net.addr());
+        elements.push(element(own, &address));
+        elements.push(element(on_port, &[port.as_slice(), &address].concat()));
     }
     elements
 }
@@ -63,31 +85,34 @@ pub(crate) fn endpoint_elements(endpoint: &EndpointSpec, host_end: &str) -> Vec<
 /// Tells whether an element is one of those that [`endpoint_elements`] made for this endpoint.
 pub(crate) fn is_of_endpoint(element: &Element, endpoint: &EndpointSpec) -> bool {
     let value = match element.set {
-        "macs" | "addresses" => element.key.as_slice(),
+        "macs" | "addresses" | "addresses6" => element.key.as_slice(),
         // After the name of the port.
         _ => element.key.get(16..).unwrap_or_default(),
     };
     if element.set.ends_with("macs") {
         return value.get(..6) == Some(endpoint.mac.0.as_slice());
     }
-    endpoint.addresses.iter().any(|net| matches!(net.addr(), IpAddr::V4(address) if value == address.octets()))
+    endpoint.addresses.iter().any(|net| value == octets(net.addr()))
 }
 
 /// What a bridge owns: no container may claim its addresses.
 pub(crate) fn bridge_elements(bridge: &BridgeSpec) -> Vec<Element> {
-    let gateways = bridge.gateways.iter().filter_map(|net| match net.addr() {
-        IpAddr::V4(address) => Some(address.octets().to_vec()),
-        IpAddr::V6(_) => None,
-    });
-    gateways
-        .map(|key| Element {
-            set: "addresses",
-            key,
-            data: None,
-            is_interval_end: false,
-            comment: bridge.network_id.clone(),
-        })
-        .collect()
+    let element = |net: &ipnet::IpNet| Element {
+        set: if net.addr().is_ipv4() { "addresses" } else { "addresses6" },
+        key: octets(net.addr()),
+        last: None,
+        data: None,
+        is_interval_end: false,
+        comment: bridge.network_id.clone(),
+    };
+    bridge.gateways.iter().map(element).collect()
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 #[cfg(test)]
@@ -114,14 +139,21 @@ mod tests {
             interface: "eth0".to_owned(),
             mac: MacAddr([2, 0x42, 1, 2, 3, 4]),
             addresses: vec!["172.17.0.2/16".parse().expect("a net"), "fd00::2/64".parse().expect("a net")],
-            gateway_v4: None,
-            gateway_v6: None,
-            mtu: None,
-            isolated: false,
+            ..EndpointSpec::default()
         };
         let elements = endpoint_elements(&endpoint, "fvabcdc10");
         let sizes: Vec<_> = elements.iter().map(|element| (element.set, element.key.len())).collect();
-        assert_eq!(sizes, [("macs", 6), ("port_macs", 24), ("addresses", 4), ("port_addresses", 20)]);
+        assert_eq!(
+            sizes,
+            [
+                ("macs", 6),
+                ("port_macs", 24),
+                ("addresses", 4),
+                ("port_addresses", 20),
+                ("addresses6", 16),
+                ("port_addresses6", 32)
+            ]
+        );
         assert!(elements.iter().all(|element| is_of_endpoint(element, &endpoint)));
         let other = EndpointSpec {
             mac: MacAddr([2, 0x42, 1, 2, 3, 5]),

@@ -13,14 +13,13 @@ mod ruleset;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     io::Write as _,
-    net::{Ipv4Addr, Ipv6Addr},
     process::{Command, Stdio},
 };
 
 use crate::{
     error::Error,
     netlink::{Netlink, Refused, Request},
-    types::{BridgeSpec, EndpointSpec, InstanceId, PublishedPort},
+    types::{BridgeSpec, EndpointSpec, InstanceId, PortTarget, PublishedPort},
 };
 
 pub(crate) use monitor::Monitor;
@@ -55,6 +54,8 @@ pub(crate) struct Firewall {
     owned: BTreeMap<String, BTreeSet<Element>>,
     /// The kernel has tables for bridges.
     guards: bool,
+    /// And `nft` words for what IPv6 needs.
+    guards6: bool,
     is_ready: bool,
 }
 
@@ -71,6 +72,7 @@ impl Firewall {
             ports: BTreeSet::new(),
             owned: BTreeMap::new(),
             guards: false,
+            guards6: false,
             is_ready: false,
         })
     }
@@ -89,7 +91,7 @@ impl Firewall {
         requests.extend(nftables::add_elements(INET, &self.table, &unwanted));
         requests.extend(nftables::delete_elements(INET, &self.table, &unwanted));
         if self.guards {
-            requests.extend(nftables::add_elements(BRIDGE, &self.table, &guard::bridge_elements(bridge)));
+            requests.extend(nftables::add_elements(BRIDGE, &self.table, &self.guarded(guard::bridge_elements(bridge))));
         }
         self.apply(requests)?;
         self.accept_in_others()
@@ -101,7 +103,8 @@ impl Firewall {
             let (elements, _) = ruleset::bridge_elements(&bridge);
             let mut requests = nftables::delete_elements(INET, &self.table, &elements);
             if self.guards {
-                requests.extend(nftables::delete_elements(BRIDGE, &self.table, &guard::bridge_elements(&bridge)));
+                let elements = self.guarded(guard::bridge_elements(&bridge));
+                requests.extend(nftables::delete_elements(BRIDGE, &self.table, &elements));
             }
             self.apply(requests)?;
         }
@@ -112,11 +115,10 @@ impl Firewall {
     pub(crate) fn publish(
         &mut self,
         container_id: &str,
-        v4: Option<Ipv4Addr>,
-        v6: Option<Ipv6Addr>,
+        target: &PortTarget,
         ports: &[PublishedPort],
     ) -> Result<(), Error> {
-        let elements = port_elements(container_id, v4, v6, ports);
+        let elements = port_elements(container_id, target, ports);
         if elements.is_empty() {
             return Ok(());
         }
@@ -124,7 +126,7 @@ impl Firewall {
         self.make_ready()?;
         let result = self.apply(nftables::add_elements(INET, &self.table, &elements));
         if result.is_err() {
-            self.ports.retain(|element| !elements.contains(element));
+            self.forget_ports(&elements);
         }
         result
     }
@@ -133,16 +135,21 @@ impl Firewall {
     pub(crate) fn unpublish(
         &mut self,
         container_id: &str,
-        v4: Option<Ipv4Addr>,
-        v6: Option<Ipv6Addr>,
+        target: &PortTarget,
         ports: &[PublishedPort],
     ) -> Result<(), Error> {
-        let elements = port_elements(container_id, v4, v6, ports);
+        let elements = port_elements(container_id, target, ports);
         if elements.is_empty() {
             return Ok(());
         }
-        self.ports.retain(|element| !elements.contains(element));
+        self.forget_ports(&elements);
         self.apply(nftables::delete_elements(INET, &self.table, &elements))
+    }
+
+    fn forget_ports(&mut self, elements: &[Element]) {
+        for element in elements {
+            self.ports.remove(element);
+        }
     }
 
     /// Reserves the addresses of an endpoint on its bridge for it.
@@ -151,7 +158,7 @@ impl Firewall {
         if !self.guards {
             return Ok(());
         }
-        let elements = guard::endpoint_elements(endpoint, host_end);
+        let elements = self.guarded(guard::endpoint_elements(endpoint, host_end));
         let requests = nftables::add_elements(BRIDGE, &self.table, &elements);
         self.owned.entry(endpoint.container_id.clone()).or_default().extend(elements);
         self.apply(requests)
@@ -177,13 +184,25 @@ impl Firewall {
         self.apply(requests)
     }
 
+    /// Sets of the table for bridges.
+    fn guard_sets(&self) -> Vec<&'static str> {
+        let more = if self.guards6 { guard::SETS6.as_slice() } else { &[] };
+        guard::SETS.iter().chain(more).copied().collect()
+    }
+
+    /// Elements of those.
+    fn guarded(&self, mut elements: Vec<Element>) -> Vec<Element> {
+        elements.retain(|element| self.guards6 || !guard::SETS6.contains(&element.set));
+        elements
+    }
+
     /// Takes over what endpoints of living containers own by the kernel's table.
     fn take_up_owned(&mut self, live: &HashSet<String>) -> Result<(), Error> {
         self.owned.retain(|container_id, _| live.contains(container_id));
         if !self.guards {
             return Ok(());
         }
-        for set in guard::SETS {
+        for set in self.guard_sets() {
             let elements = nftables::elements(&mut self.netlink, BRIDGE, &self.table, set)
                 .map_err(|source| Error::kernel("list set", set, source))?;
             for element in elements.into_iter().filter(|element| live.contains(&element.comment)) {
@@ -194,14 +213,8 @@ impl Firewall {
     }
 
     /// Takes ports that an earlier daemon published into the list, without touching the kernel.
-    pub(crate) fn take_up(
-        &mut self,
-        container_id: &str,
-        v4: Option<Ipv4Addr>,
-        v6: Option<Ipv6Addr>,
-        ports: &[PublishedPort],
-    ) {
-        self.ports.extend(port_elements(container_id, v4, v6, ports));
+    pub(crate) fn take_up(&mut self, container_id: &str, target: &PortTarget, ports: &[PublishedPort]) {
+        self.ports.extend(port_elements(container_id, target, ports));
     }
 
     /// Makes the kernel hold exactly the list. Returns whether the table had been missing.
@@ -225,7 +238,9 @@ impl Firewall {
         match change {
             _ if self.bridges.is_empty() => false,
             Change::TableGone(_) => true,
-            Change::Chain { table, chain } => *table != self.table && chain.eq_ignore_ascii_case("forward"),
+            Change::Chain { table, chain } => {
+                *table != self.table && (chain.eq_ignore_ascii_case("forward") || chain == forward::DOCKER_USER)
+            }
         }
     }
 
@@ -266,6 +281,11 @@ impl Firewall {
                 tracing::warn!(%error, "containers can take one another's addresses");
             }
             self.guards = guards.is_ok();
+            let guards6 = if self.guards { run_nft(&guard::text6(&self.instance)) } else { guards };
+            if let Err(error) = &guards6 {
+                tracing::warn!(%error, "containers can take one another's IPv6 addresses");
+            }
+            self.guards6 = guards6.is_ok();
             self.is_ready = true;
         }
         Ok(())
@@ -290,8 +310,8 @@ impl Firewall {
         let bridges: Vec<_> = self.bridges.values().flat_map(|bridge| ruleset::bridge_elements(bridge).0).collect();
         requests.extend(nftables::add_elements(INET, &self.table, bridges.iter().chain(&self.ports)));
         if self.guards {
-            requests.extend(guard::SETS.iter().map(|set| nftables::flush_set(BRIDGE, &self.table, set)));
-            let bridges: Vec<_> = self.bridges.values().flat_map(guard::bridge_elements).collect();
+            requests.extend(self.guard_sets().iter().map(|set| nftables::flush_set(BRIDGE, &self.table, set)));
+            let bridges = self.guarded(self.bridges.values().flat_map(guard::bridge_elements).collect());
             let owned = self.owned.values().flatten();
             requests.extend(nftables::add_elements(BRIDGE, &self.table, bridges.iter().chain(owned)));
         }
@@ -346,13 +366,11 @@ fn open_links(bridges: &BTreeMap<String, BridgeSpec>) -> Vec<&str> {
     bridges.values().filter(|bridge| !bridge.internal).map(|bridge| bridge.link.as_str()).collect()
 }
 
-fn port_elements(
-    container_id: &str,
-    v4: Option<Ipv4Addr>,
-    v6: Option<Ipv6Addr>,
-    ports: &[PublishedPort],
-) -> Vec<Element> {
-    ports.iter().filter_map(|port| ruleset::port_element(container_id, port, v4, v6)).collect()
+fn port_elements(container_id: &str, target: &PortTarget, ports: &[PublishedPort]) -> Vec<Element> {
+    // Two host ports of one container port are open once.
+    let elements: BTreeSet<_> =
+        ports.iter().flat_map(|port| ruleset::port_elements(container_id, port, target)).collect();
+    elements.into_iter().collect()
 }
 
 /// Runs `nft` over a text: one transaction.

@@ -42,6 +42,8 @@ pub(crate) struct Element {
     pub(crate) set: &'static str,
     /// The key, each field padded to four bytes.
     pub(crate) key: Vec<u8>,
+    /// The last key, where the element is a range in every field.
+    pub(crate) last: Option<Vec<u8>>,
     /// The value in a map, likewise.
     pub(crate) data: Option<Vec<u8>>,
     /// The key is the first one after an interval.
@@ -145,6 +147,9 @@ fn encode(element: &Element) -> Attributes {
     if let Some(data) = &element.data {
         encoded = encoded.nested(2, value(data));
     }
+    if let Some(last) = &element.last {
+        encoded = encoded.nested(10, value(last));
+    }
     match comment_data(&element.comment) {
         Some(data) => encoded.bytes(6, &data),
         None => encoded,
@@ -195,6 +200,16 @@ pub(crate) fn has_table(netlink: &mut Netlink, family: u8, table: &str) -> io::R
     }
 }
 
+/// Tells whether a table has a chain.
+pub(crate) fn has_chain(netlink: &mut Netlink, family: u8, table: &str, chain: &str) -> io::Result<bool> {
+    let request = message(GETCHAIN, family, 0, |attributes| attributes.text(1, table).text(3, chain));
+    match netlink.get(request) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Lists the elements of a plain set.
 pub(crate) fn elements(netlink: &mut Netlink, family: u8, table: &str, set: &'static str) -> io::Result<Vec<Element>> {
     let request = message(GETSETELEM, family, 0, |attributes| attributes.text(1, table).text(2, set));
@@ -207,7 +222,7 @@ fn decode(set: &'static str, element: &[u8]) -> Option<Element> {
     let reader = Reader::new(element);
     let key = Reader::new(reader.value(1)?).value(1)?.to_vec();
     let comment = reader.value(6).and_then(comment_in).unwrap_or_default();
-    Some(Element { set, key, data: None, is_interval_end: false, comment })
+    Some(Element { set, key, last: None, data: None, is_interval_end: false, comment })
 }
 
 /// Something that happened to the rules.
@@ -289,6 +304,7 @@ mod tests {
         let element = Element {
             set: "publish4",
             key: vec![6, 0, 0, 0, 10, 0, 0, 2, 0x1f, 0x90, 0, 0],
+            last: None,
             data: Some(vec![172, 17, 0, 2, 0, 80, 0, 0]),
             is_interval_end: false,
             comment: "abc".to_owned(),
@@ -324,6 +340,7 @@ mod tests {
             .map(|number| Element {
                 set: "s",
                 key: number.to_be_bytes().to_vec(),
+                last: None,
                 data: None,
                 is_interval_end: false,
                 comment: "0123456789ab".to_owned(),

@@ -8,11 +8,18 @@
 //! |---|---|
 //! | `bridges` | the links of all our bridges |
 //! | `internal` | those whose networks are internal |
-//! | `masqueraded` | those whose traffic to the outside takes the host's address |
+//! | `masqueraded4`, `masqueraded6` | those whose traffic to the outside takes the host's address |
+//! | `source4`, `source6` | the address that it takes, where one was chosen |
+//! | `unprotected4`, `unprotected6` | those whose containers are reached on all ports by who has a route to them |
+//! | `routed4`, `routed6` | those whose published ports are reached at the containers' own addresses |
+//! | `trusted` | pairs of a link of the host and a bridge, for which the same is true |
+//! | `open4`, `open6` | such ports: address, protocol, port |
 //! | `networks4`, `networks6` | their subnets |
 //! | `connected` | pairs of a bridge with itself, where containers may talk to one another |
 //! | `publish4`, `publish6` | protocol, host address, host port → container address and port |
 //! | `publish4_any`, `publish6_any` | the same for ports published on every address |
+//! | `limited4`, `limited6` | published ports that not everybody may reach: protocol, host address, host port |
+//! | `allowed4`, `allowed6` | who may, before the same |
 //!
 //! Policies are `accept`: ferry closes its own networks and leaves the host's other traffic to the
 //! host, also where it had to switch forwarding on. dockerd sets the host's `FORWARD` policy to drop
@@ -24,14 +31,24 @@ use ipnet::IpNet;
 
 use crate::{
     firewall::nftables::Element,
-    types::{BridgeSpec, PublishedPort},
+    types::{BridgeSpec, FamilySpec, GatewayMode, PortTarget, PublishedPort},
 };
 
 /// Every set of the table.
-pub(crate) const SETS: [&str; 10] = [
+pub(crate) const SETS: [&str; 24] = [
     "bridges",
     "internal",
-    "masqueraded",
+    "masqueraded4",
+    "masqueraded6",
+    "source4",
+    "source6",
+    "unprotected4",
+    "unprotected6",
+    "routed4",
+    "routed6",
+    "trusted",
+    "open4",
+    "open6",
     "connected",
     "networks4",
     "networks6",
@@ -39,13 +56,27 @@ pub(crate) const SETS: [&str; 10] = [
     "publish4_any",
     "publish6",
     "publish6_any",
+    "limited4",
+    "limited6",
+    "allowed4",
+    "allowed6",
 ];
 
 const SETS_TEXT: &str = "
 add table inet T
 add set inet T bridges { type ifname; }
 add set inet T internal { type ifname; }
-add set inet T masqueraded { type ifname; }
+add set inet T masqueraded4 { type ifname; }
+add set inet T masqueraded6 { type ifname; }
+add map inet T source4 { type ifname : ipv4_addr; }
+add map inet T source6 { type ifname : ipv6_addr; }
+add set inet T unprotected4 { type ifname; }
+add set inet T unprotected6 { type ifname; }
+add set inet T routed4 { type ifname; }
+add set inet T routed6 { type ifname; }
+add set inet T trusted { type ifname . ifname; }
+add set inet T open4 { type ipv4_addr . inet_proto . inet_service; }
+add set inet T open6 { type ipv6_addr . inet_proto . inet_service; }
 add set inet T connected { type ifname . ifname; }
 add set inet T networks4 { type ipv4_addr; flags interval; }
 add set inet T networks6 { type ipv6_addr; flags interval; }
@@ -53,6 +84,10 @@ add map inet T publish4 { type inet_proto . ipv4_addr . inet_service : ipv4_addr
 add map inet T publish4_any { type inet_proto . inet_service : ipv4_addr . inet_service; }
 add map inet T publish6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }
 add map inet T publish6_any { type inet_proto . inet_service : ipv6_addr . inet_service; }
+add set inet T limited4 { type inet_proto . ipv4_addr . inet_service; flags interval; }
+add set inet T limited6 { type inet_proto . ipv6_addr . inet_service; flags interval; }
+add set inet T allowed4 { type ipv4_addr . inet_proto . ipv4_addr . inet_service; flags interval; }
+add set inet T allowed6 { type ipv6_addr . inet_proto . ipv6_addr . inet_service; flags interval; }
 ";
 
 const CHAINS_TEXT: &str = "
@@ -63,6 +98,7 @@ add chain inet T postrouting { type nat hook postrouting priority srcnat; policy
 add chain inet T input { type filter hook input priority filter; policy accept; }
 add chain inet T forward { type filter hook forward priority filter; policy accept; }
 add chain inet T published
+add chain inet T limited
 add chain inet T to_container
 flush chain inet T raw
 flush chain inet T prerouting
@@ -71,24 +107,32 @@ flush chain inet T postrouting
 flush chain inet T input
 flush chain inet T forward
 flush chain inet T published
+flush chain inet T limited
 flush chain inet T to_container
 ";
 
 /// - `raw`: nothing on a wire may carry a loopback address. Bridges have `route_localnet`, and ports
 ///   published on 127.0.0.1 are for this machine alone.
+/// - `limited`: who may not reach a published port is turned away before it is translated, and before a socket that holds it.
 /// - `published`: `::1` is left to the relay of `ferry-netd`; link-local addresses are not translated.
 /// - `postrouting`: connections from 127.0.0.1, and from a container to a published port of its own
 ///   or another of our networks, must come back through us. The latter are known by their source,
 ///   because frames that `br_netfilter` shows have no input link here.
 /// - `to_container`: only what was asked for from inside, neighbours, and published ports. Direct
-///   routing to a container's address from another link, our other networks included, ends here.
+///   routing to a container's address from another link, our other networks included, ends here,
+///   but for networks and links that were said to be open to it.
 const RULES_TEXT: &str = "
 add rule inet T raw iifname != lo ip daddr 127.0.0.0/8 drop
 add rule inet T raw iifname @bridges ip saddr 127.0.0.0/8 drop
 add rule inet T prerouting ip6 daddr fe80::/10 return
+add rule inet T prerouting iifname != lo fib daddr type local jump limited
 add rule inet T prerouting fib daddr type local jump published
 add rule inet T output ip6 daddr { ::1, fe80::/10 } return
 add rule inet T output fib daddr type local jump published
+add rule inet T limited ip saddr . meta l4proto . ip daddr . th dport @allowed4 return
+add rule inet T limited ip6 saddr . meta l4proto . ip6 daddr . th dport @allowed6 return
+add rule inet T limited meta l4proto . ip daddr . th dport @limited4 drop
+add rule inet T limited meta l4proto . ip6 daddr . th dport @limited6 drop
 add rule inet T published dnat ip to meta l4proto . ip daddr . th dport map @publish4
 add rule inet T published dnat ip to meta l4proto . th dport map @publish4_any
 add rule inet T published dnat ip6 to meta l4proto . ip6 daddr . th dport map @publish6
@@ -96,7 +140,11 @@ add rule inet T published dnat ip6 to meta l4proto . th dport map @publish6_any
 add rule inet T postrouting oifname @bridges ip saddr 127.0.0.0/8 masquerade
 add rule inet T postrouting oifname @bridges ip saddr @networks4 ct status dnat masquerade
 add rule inet T postrouting oifname @bridges ip6 saddr @networks6 ct status dnat masquerade
-add rule inet T postrouting iifname @masqueraded oifname != @bridges masquerade
+add rule inet T postrouting oifname @bridges accept
+add rule inet T postrouting snat ip to iifname map @source4
+add rule inet T postrouting snat ip6 to iifname map @source6
+add rule inet T postrouting meta nfproto ipv4 iifname @masqueraded4 masquerade
+add rule inet T postrouting meta nfproto ipv6 iifname @masqueraded6 masquerade
 add rule inet T input iifname @internal ct state established,related accept
 add rule inet T input iifname @internal icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
 add rule inet T input iifname @internal drop
@@ -107,6 +155,15 @@ add rule inet T to_container iifname @internal drop
 add rule inet T to_container oifname @internal drop
 add rule inet T to_container ct state established,related accept
 add rule inet T to_container ct status dnat accept
+add rule inet T to_container oifname @routed4 ip daddr . meta l4proto . th dport @open4 accept
+add rule inet T to_container oifname @routed6 ip6 daddr . meta l4proto . th dport @open6 accept
+add rule inet T to_container iifname . oifname @trusted ip daddr . meta l4proto . th dport @open4 accept
+add rule inet T to_container iifname . oifname @trusted ip6 daddr . meta l4proto . th dport @open6 accept
+add rule inet T to_container iifname @bridges drop
+add rule inet T to_container oifname @routed4 meta l4proto icmp accept
+add rule inet T to_container oifname @routed6 meta l4proto icmpv6 accept
+add rule inet T to_container oifname @unprotected4 meta nfproto ipv4 accept
+add rule inet T to_container oifname @unprotected6 meta nfproto ipv6 accept
 add rule inet T to_container drop
 ";
 
@@ -121,18 +178,40 @@ pub(crate) fn bridge_elements(bridge: &BridgeSpec) -> (Vec<Element>, Vec<Element
     let name = link_key(&bridge.link);
     let pair = [name.as_slice(), name.as_slice()].concat();
     let comment = bridge.network_id.get(..12).unwrap_or(&bridge.network_id);
-    let element = |set, key| Element { set, key, data: None, is_interval_end: false, comment: comment.to_owned() };
+    let element =
+        |set, key| Element { set, key, last: None, data: None, is_interval_end: false, comment: comment.to_owned() };
+    let translates = |family: FamilySpec| {
+        bridge.masquerade && !bridge.internal && matches!(family.mode, GatewayMode::Nat | GatewayMode::NatUnprotected)
+    };
+    let is = |family: FamilySpec, mode| family.mode == mode && !bridge.internal;
     let all = [
         (true, element("bridges", name.clone())),
         (bridge.internal, element("internal", name.clone())),
-        (bridge.masquerade && !bridge.internal, element("masqueraded", name)),
+        (translates(bridge.v4), element("masqueraded4", name.clone())),
+        (translates(bridge.v6), element("masqueraded6", name.clone())),
+        (is(bridge.v4, GatewayMode::NatUnprotected), element("unprotected4", name.clone())),
+        (is(bridge.v6, GatewayMode::NatUnprotected), element("unprotected6", name.clone())),
+        (is(bridge.v4, GatewayMode::Routed), element("routed4", name.clone())),
+        (is(bridge.v6, GatewayMode::Routed), element("routed6", name.clone())),
         (bridge.icc, element("connected", pair)),
     ];
     let (wanted, unwanted): (Vec<_>, Vec<_>) = all.into_iter().partition(|(wanted, _)| *wanted);
     let elements = |list: Vec<(bool, Element)>| list.into_iter().map(|(_, element)| element).collect::<Vec<_>>();
     let mut wanted = elements(wanted);
-    wanted.extend(bridge.gateways.iter().flat_map(|net| network_elements(*net, comment)));
+    wanted.extend(bridge.subnets.iter().flat_map(|net| network_elements(*net, comment)));
+    let sources = [(bridge.v4, "source4"), (bridge.v6, "source6")];
+    wanted.extend(sources.into_iter().filter(|(family, _)| translates(*family)).filter_map(|(family, set)| {
+        Some(Element { data: Some(octets(family.source?)), ..element(set, name.clone()) })
+    }));
+    wanted.extend(bridge.trusted.iter().map(|link| element("trusted", [link_key(link).as_slice(), &name].concat())));
     (wanted, elements(unwanted))
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 /// A subnet as an interval: its first address and the first one after it.
@@ -150,6 +229,7 @@ fn network_elements(net: IpNet, comment: &str) -> Vec<Element> {
     let element = |key, is_interval_end| Element {
         set,
         key,
+        last: None,
         data: None,
         is_interval_end,
         comment: if is_interval_end { String::new() } else { comment.to_owned() },
@@ -158,9 +238,65 @@ fn network_elements(net: IpNet, comment: &str) -> Vec<Element> {
     std::iter::once(element(first, false)).chain(next.map(|key| element(key, true))).collect()
 }
 
-/// Returns the element of a published port; none where the relay serves it: for `::1`, and for a
+/// Returns the elements of a published port; none where the relay serves it: for `::1`, and for a
 /// family in which the container has no address.
-pub(crate) fn port_element(
+pub(crate) fn port_elements(container_id: &str, port: &PublishedPort, target: &PortTarget) -> Vec<Element> {
+    let opened = if port.host_ip.is_ipv4() { target.routed4 } else { target.routed6 } || target.opened;
+    let open = if opened { open_element(container_id, port, target) } else { None };
+    let translated = if port.host_port == 0 { None } else { port_element(container_id, port, target.v4, target.v6) };
+    open.into_iter().chain(translated).chain(limits(container_id, port)).collect()
+}
+
+/// Who may reach a port, and that nobody else may.
+fn limits(container_id: &str, port: &PublishedPort) -> Vec<Element> {
+    if port.from.is_empty() || port.host_port == 0 {
+        return Vec::new();
+    }
+    let protocol = [port.protocol.number(), 0, 0, 0];
+    let number = padded_port(port.host_port);
+    let (first, last) = match port.host_ip {
+        ip if !ip.is_unspecified() => (octets(ip), octets(ip)),
+        IpAddr::V4(_) => (vec![0; 4], vec![255; 4]),
+        IpAddr::V6(_) => (vec![0; 16], vec![255; 16]),
+    };
+    let is_v4 = port.host_ip.is_ipv4();
+    let element = |set, before: (Vec<u8>, Vec<u8>)| Element {
+        set,
+        key: [&before.0, &protocol[..], &first, &number].concat(),
+        last: Some([&before.1, &protocol[..], &last, &number].concat()),
+        data: None,
+        is_interval_end: false,
+        comment: short(container_id),
+    };
+    let nets = port.from.iter().filter(|net| net.addr().is_ipv4() == is_v4);
+    let (limited, allowed) = if is_v4 { ("limited4", "allowed4") } else { ("limited6", "allowed6") };
+    let allowed = nets.map(|net| element(allowed, (octets(net.network()), octets(net.broadcast()))));
+    allowed.chain([element(limited, (Vec::new(), Vec::new()))]).collect()
+}
+
+/// A port that is reached at the container's own address.
+fn open_element(container_id: &str, port: &PublishedPort, target: &PortTarget) -> Option<Element> {
+    let protocol = [port.protocol.number(), 0, 0, 0];
+    let (set, address) = match port.host_ip {
+        IpAddr::V4(_) => ("open4", target.v4?.octets().to_vec()),
+        IpAddr::V6(_) => ("open6", target.v6?.octets().to_vec()),
+    };
+    Some(Element {
+        set,
+        key: [&address, &protocol[..], &padded_port(port.container_port)].concat(),
+        last: None,
+        data: None,
+        is_interval_end: false,
+        comment: short(container_id),
+    })
+}
+
+fn short(container_id: &str) -> String {
+    container_id.get(..12).unwrap_or(container_id).to_owned()
+}
+
+/// The translation of a published port.
+fn port_element(
     container_id: &str,
     port: &PublishedPort,
     v4: Option<Ipv4Addr>,
@@ -183,9 +319,10 @@ pub(crate) fn port_element(
     Some(Element {
         set,
         key: [&protocol[..], &address, &host_port].concat(),
+        last: None,
         data: Some([&target[..], &container_port].concat()),
         is_interval_end: false,
-        comment: container_id.get(..12).unwrap_or(container_id).to_owned(),
+        comment: short(container_id),
     })
 }
 
@@ -212,6 +349,7 @@ mod tests {
             host_port: 8080,
             container_port: 80,
             protocol: Protocol::Tcp,
+            from: Vec::new(),
         }
     }
 
@@ -241,6 +379,16 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_is_not_for_everybody_has_a_list() {
+        let target = PortTarget { v4: Some(Ipv4Addr::new(172, 17, 0, 2)), ..PortTarget::default() };
+        let limited = PublishedPort { from: vec!["10.0.0.0/8".parse().expect("a net")], ..port("0.0.0.0") };
+        let elements = port_elements("c", &limited, &target);
+        assert_eq!(sets(elements.clone()), ["publish4_any", "allowed4", "limited4"]);
+        assert_eq!(elements[1].key[..8], [10, 0, 0, 0, 6, 0, 0, 0]);
+        assert_eq!(elements[1].last.as_ref().expect("a range")[..4], [10, 255, 255, 255]);
+    }
+
+    #[test]
     fn what_cannot_be_translated_is_left_to_the_relay() {
         let v4 = Some(Ipv4Addr::new(172, 17, 0, 2));
         let v6 = Some("fd00::2".parse().expect("an address"));
@@ -264,16 +412,54 @@ mod tests {
         let bridge = BridgeSpec {
             network_id: "n".to_owned(),
             link: "fb0".to_owned(),
-            gateways: Vec::new(),
-            mtu: None,
             internal: true,
-            icc: false,
             masquerade: true,
-            ipv6: false,
+            ..BridgeSpec::default()
         };
-        let sets = |elements: Vec<Element>| elements.into_iter().map(|element| element.set).collect::<Vec<_>>();
         let (wanted, unwanted) = bridge_elements(&bridge);
         assert_eq!(sets(wanted), ["bridges", "internal"]);
-        assert_eq!(sets(unwanted), ["masqueraded", "connected"]);
+        assert!(sets(unwanted).contains(&"masqueraded4"));
+    }
+
+    fn sets(elements: Vec<Element>) -> Vec<&'static str> {
+        elements.into_iter().map(|element| element.set).collect()
+    }
+
+    #[test]
+    fn each_family_goes_out_in_its_own_way() {
+        let family =
+            |mode, source: Option<&str>| FamilySpec { mode, source: source.map(|ip| ip.parse().expect("an ip")) };
+        let bridge = BridgeSpec {
+            network_id: "n".to_owned(),
+            link: "fb0".to_owned(),
+            masquerade: true,
+            icc: true,
+            v4: family(GatewayMode::NatUnprotected, Some("192.0.2.7")),
+            v6: family(GatewayMode::Routed, Some("fd00::7")),
+            trusted: vec!["eth1".to_owned()],
+            ..BridgeSpec::default()
+        };
+        let (wanted, _) = bridge_elements(&bridge);
+        assert_eq!(
+            sets(wanted),
+            ["bridges", "masqueraded4", "unprotected4", "routed6", "connected", "source4", "trusted"]
+        );
+    }
+
+    #[test]
+    fn a_routed_port_is_open_at_the_containers_address() {
+        let target = PortTarget {
+            v4: Some(Ipv4Addr::new(172, 18, 0, 2)),
+            v6: Some("fd00::2".parse().expect("an address")),
+            routed4: true,
+            ..PortTarget::default()
+        };
+        let routed = PublishedPort { host_port: 0, ..port("0.0.0.0") };
+        let elements = port_elements("c", &routed, &target);
+        assert_eq!(sets(elements.clone()), ["open4"]);
+        assert_eq!(elements[0].key, [172, 18, 0, 2, 6, 0, 0, 0, 0, 80, 0, 0]);
+        assert_eq!(sets(port_elements("c", &port("::"), &target)), ["publish6_any"]);
+        let trusted = PortTarget { opened: true, ..target };
+        assert_eq!(sets(port_elements("c", &port("::"), &trusted)), ["open6", "publish6_any"]);
     }
 }

@@ -146,7 +146,7 @@ impl Client {
 
     /// A connection may have outlived the process at its other end.
     fn is_answering(&mut self) -> bool {
-        self.exchange(&Request::List, &[]).is_ok()
+        self.exchange(&Request::Ping, &[]).is_ok()
     }
 
     fn connect(&mut self) -> Result<bool, Error> {

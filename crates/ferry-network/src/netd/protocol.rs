@@ -3,11 +3,9 @@
 //! A daemon speaks to a process that an older or newer daemon may have started, so fields are only
 //! ever added, with defaults.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Named, PublishedPort, ResolverSpec};
+use crate::types::{Named, PortTarget, PublishedPort, ResolverSpec};
 
 /// Sockets that travel with one request.
 pub(crate) const SOCKETS_PER_REQUEST: usize = 200;
@@ -43,16 +41,16 @@ pub(crate) enum Request {
     },
     /// Tell which containers are answered.
     Resolvers,
+    /// Say that there is somebody. One of an earlier version says that it does not understand, which is an answer, too.
+    Ping,
 }
 
 /// Ports of a container, and where connections to them go.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Publication {
     pub(crate) container_id: String,
-    #[serde(default)]
-    pub(crate) v4: Option<Ipv4Addr>,
-    #[serde(default)]
-    pub(crate) v6: Option<Ipv6Addr>,
+    #[serde(flatten)]
+    pub(crate) target: PortTarget,
     pub(crate) ports: Vec<HeldPort>,
 }
 
@@ -87,6 +85,8 @@ pub(crate) enum Reply {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::types::Protocol;
 
@@ -97,11 +97,11 @@ mod tests {
             host_port: 8080,
             container_port: 80,
             protocol: Protocol::Tcp,
+            from: Vec::new(),
         };
         let publication = Publication {
             container_id: "c1".to_owned(),
-            v4: Some(Ipv4Addr::new(172, 17, 0, 2)),
-            v6: None,
+            target: PortTarget { v4: Some(Ipv4Addr::new(172, 17, 0, 2)), ..PortTarget::default() },
             ports: vec![HeldPort { port, has_socket: true }],
         };
         let text = serde_json::to_string(&Request::Hold(publication.clone())).expect("serialisable");

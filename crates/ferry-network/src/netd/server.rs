@@ -94,6 +94,8 @@ enum Source {
     Tcp {
         listener: TcpListener,
         target: SocketAddr,
+        /// The container that has it.
+        owner: String,
     },
     Udp(UdpPort),
     /// A client of a UDP port.
@@ -133,6 +135,8 @@ struct Server {
     unfinished: VecDeque<u64>,
     holdings: BTreeMap<String, Holding>,
     dns: Dns,
+    /// Sources that are clients of UDP ports.
+    udp_clients: usize,
     next_token: u64,
     empty_since: Option<Instant>,
     next_expiry: Instant,
@@ -154,6 +158,7 @@ impl Server {
             unfinished: VecDeque::new(),
             holdings: BTreeMap::new(),
             dns,
+            udp_clients: 0,
             next_token: 2,
             empty_since: Some(Instant::now()),
             next_expiry: Instant::now() + EXPIRY,
@@ -189,7 +194,7 @@ impl Server {
         if !self.unfinished.is_empty() {
             return Timespec::try_from(Duration::ZERO).ok();
         }
-        let has_clients = self.sources.values().any(|source| matches!(source, Source::UdpClient { .. }));
+        let has_clients = self.udp_clients > 0;
         let ends = [
             self.empty_since.map(|since| since + IDLE),
             has_clients.then_some(self.next_expiry),
@@ -222,8 +227,8 @@ impl Server {
         let Some(mut source) = self.sources.remove(&token) else { return };
         let stays = match &mut source {
             Source::Connection(connection) => self.serve_daemon(connection),
-            Source::Tcp { listener, target } => {
-                self.accept_client(token, listener, *target);
+            Source::Tcp { listener, target, owner } => {
+                self.accept_client(listener, *target, owner);
                 true
             }
             Source::Udp(port) => {
@@ -317,6 +322,7 @@ impl Server {
                 self.dns.leave(&network_id, &container_id);
                 Reply::Done
             }
+            Request::Ping => Reply::Done,
             Request::Resolvers => Reply::Resolving(self.dns.containers()),
             Request::List => {
                 Reply::Holding(self.holdings.values().map(|holding| holding.publication.clone()).collect())
@@ -334,8 +340,7 @@ impl Server {
         }
         let mut holding = self.holdings.remove(&publication.container_id).unwrap_or_default();
         holding.publication.container_id.clone_from(&publication.container_id);
-        holding.publication.v4 = publication.v4;
-        holding.publication.v6 = publication.v6;
+        holding.publication.target = publication.target;
         let mut sockets = sockets.into_iter();
         let mut result = Ok(());
         for held in &publication.ports {
@@ -359,7 +364,7 @@ impl Server {
                 let listener = TcpListener::from(socket);
                 listener.set_nonblocking(true)?;
                 self.watch(&listener, token, epoll::EventFlags::IN)?;
-                Source::Tcp { listener, target }
+                Source::Tcp { listener, target, owner: publication.container_id.clone() }
             }
             (Protocol::Udp, Some(target)) => {
                 let port = UdpPort::new(UdpSocket::from(socket), target)?;
@@ -377,21 +382,19 @@ impl Server {
         for token in holding.tokens {
             if let Some(Source::Udp(port)) = self.sources.remove(&token) {
                 for client in port.tokens() {
-                    self.sources.remove(&client);
+                    self.forget_client(client);
                 }
             }
         }
         self.relays.retain(|_, (owner, _)| owner != container_id);
     }
 
-    fn accept_client(&mut self, port: u64, listener: &TcpListener, target: SocketAddr) {
+    fn accept_client(&mut self, listener: &TcpListener, target: SocketAddr, owner: &str) {
         let Ok((client, _)) = listener.accept() else { return };
-        let owner = self.holdings.values().find(|holding| holding.tokens.contains(&port));
-        let Some(owner) = owner.map(|holding| holding.publication.container_id.clone()) else { return };
         let token = self.token();
         // A client that cannot be served is dropped: it sees its connection end.
         if let Ok(relay) = self.start_relay(client, target, token) {
-            self.relays.insert(token, (owner, relay));
+            self.relays.insert(token, (owner.to_owned(), relay));
             self.turn(token);
         }
     }
@@ -421,11 +424,13 @@ impl Server {
 
     fn pass_to_container(&mut self, token: u64, port: &mut UdpPort) {
         let (epoll, sources, next_token) = (&self.epoll, &mut self.sources, &mut self.next_token);
+        let udp_clients = &mut self.udp_clients;
         port.pass_to_container(&mut self.datagram, |socket, client| {
             let client_token = *next_token;
             *next_token += 2;
             epoll::add(epoll, socket, epoll::EventData::new_u64(client_token), epoll::EventFlags::IN)?;
             sources.insert(client_token, Source::UdpClient { port: token, client });
+            *udp_clients += 1;
             Ok(client_token)
         });
     }
@@ -444,14 +449,20 @@ impl Server {
             }
         }
         for token in expired {
-            self.sources.remove(&token);
+            self.forget_client(token);
+        }
+    }
+
+    fn forget_client(&mut self, token: u64) {
+        if let Some(Source::UdpClient { .. }) = self.sources.remove(&token) {
+            self.udp_clients -= 1;
         }
     }
 }
 
 /// Where a connection to a held port goes: to the address of its own family if there is one.
 fn target(held: &HeldPort, publication: &Publication) -> Option<SocketAddr> {
-    let v4 = publication.v4.map(|ip| SocketAddr::new(ip.into(), held.port.container_port));
-    let v6 = publication.v6.map(|ip| SocketAddr::new(ip.into(), held.port.container_port));
+    let v4 = publication.target.v4.map(|ip| SocketAddr::new(ip.into(), held.port.container_port));
+    let v6 = publication.target.v6.map(|ip| SocketAddr::new(ip.into(), held.port.container_port));
     if held.port.host_ip.is_ipv4() { v4.or(v6) } else { v6.or(v4) }
 }

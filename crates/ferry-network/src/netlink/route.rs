@@ -15,8 +15,9 @@ use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
     link::{
-        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
-        InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan,
+        InfoPortData, InfoPortKind, InfoVeth, InfoVlan, IpVlanFlags, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+        MacVlanMode, State,
     },
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
@@ -24,7 +25,7 @@ use netlink_packet_route::{
 use crate::{
     netlink::{Netlink, Refused, Request, attribute::Attributes, flag},
     sysctl,
-    types::MacAddr,
+    types::{ChildKind, IpvlanFlag, IpvlanMode, MacAddr, MacvlanMode},
 };
 
 const RTM_NEWLINK: u16 = 16;
@@ -84,6 +85,17 @@ pub(crate) struct VethPair<'a> {
     pub(crate) namespace: BorrowedFd<'a>,
 }
 
+/// A link on a parent.
+#[derive(Debug)]
+pub(crate) struct ChildLink<'a> {
+    pub(crate) parent_index: u32,
+    pub(crate) kind: ChildKind,
+    pub(crate) interface: &'a str,
+    pub(crate) mac: MacAddr,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) namespace: BorrowedFd<'a>,
+}
+
 fn request(kind: u16, flags: u16, message: &impl Emitable) -> Request {
     let mut payload = vec![0; message.buffer_len()];
     message.emit(&mut payload);
@@ -124,6 +136,66 @@ pub(crate) fn new_veth(pair: &VethPair<'_>) -> Request {
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
+    request(RTM_NEWLINK, flag::ACK | flag::CREATE | flag::EXCL, &message)
+}
+
+/// Makes a link on a parent, inside the namespace from the start.
+pub(crate) fn new_child(child: &ChildLink<'_>) -> Request {
+    let mut message = named(child.interface);
+    message.attributes.push(LinkAttribute::Link(child.parent_index));
+    message.attributes.push(LinkAttribute::NetNsFd(child.namespace.as_raw_fd()));
+    message.attributes.extend(child.mtu.map(LinkAttribute::Mtu));
+    let info = match child.kind {
+        ChildKind::Macvlan(mode) => {
+            message.attributes.push(LinkAttribute::Address(child.mac.0.to_vec()));
+            let mode = match mode {
+                MacvlanMode::Bridge => MacVlanMode::Bridge,
+                MacvlanMode::Private => MacVlanMode::Private,
+                MacvlanMode::Vepa => MacVlanMode::Vepa,
+                MacvlanMode::Passthru => MacVlanMode::Passthrough,
+            };
+            vec![LinkInfo::Kind(InfoKind::MacVlan), LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)]))]
+        }
+        ChildKind::Ipvlan(mode, flag) => {
+            let mode: u16 = match mode {
+                IpvlanMode::L2 => 0,
+                IpvlanMode::L3 => 1,
+                IpvlanMode::L3s => 2,
+            };
+            let flag = IpVlanFlags::from_bits_retain(match flag {
+                IpvlanFlag::Bridge => 0,
+                IpvlanFlag::Private => 1,
+                IpvlanFlag::Vepa => 2,
+            });
+            let data = vec![InfoIpVlan::Mode(mode.into()), InfoIpVlan::Flags(flag)];
+            vec![LinkInfo::Kind(InfoKind::IpVlan), LinkInfo::Data(InfoData::IpVlan(data))]
+        }
+    };
+    message.attributes.push(LinkAttribute::LinkInfo(info));
+    request(RTM_NEWLINK, flag::ACK | flag::CREATE | flag::EXCL, &message)
+}
+
+/// Makes a link that carries one VLAN of another.
+pub(crate) fn new_vlan(name: &str, below: u32, id: u16) -> Request {
+    let mut message = named(name);
+    message.attributes.push(LinkAttribute::Link(below));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Vlan),
+        LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(id)])),
+    ]));
+    request(RTM_NEWLINK, flag::ACK | flag::CREATE | flag::EXCL, &message)
+}
+
+/// Makes a link of a kind without saying more.
+pub(crate) fn new_link_of_kind(name: &str, kind: &'static str) -> Request {
+    let kind = match kind {
+        "dummy" => InfoKind::Dummy,
+        "macvlan" => InfoKind::MacVlan,
+        "ipvlan" => InfoKind::IpVlan,
+        other => InfoKind::Other(other.to_owned()),
+    };
+    let mut message = named(name);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
     request(RTM_NEWLINK, flag::ACK | flag::CREATE | flag::EXCL, &message)
 }
 
@@ -259,6 +331,16 @@ pub(crate) fn add_default_route(index: u32, gateway: IpAddr) -> Request {
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
     message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+    message.attributes.push(RouteAttribute::Oif(index));
+    request(RTM_NEWROUTE, flag::ACK | flag::CREATE | flag::REPLACE, &message)
+}
+
+/// Adds a default route by the link itself.
+pub(crate) fn add_default_route_by_link(index: u32, family: IpAddr) -> Request {
+    let mut message = default_route(family);
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = RouteScope::Link;
+    message.header.kind = RouteType::Unicast;
     message.attributes.push(RouteAttribute::Oif(index));
     request(RTM_NEWROUTE, flag::ACK | flag::CREATE | flag::REPLACE, &message)
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ferry_network::{BridgeSpec, EndpointSpec, InstanceId, Networking, Options, Sandbox, mac};
+use ferry_network::{BridgeSpec, EndpointSpec, InstanceId, Networking, Options, PortTarget, Sandbox, mac};
 use ferry_sys::netns;
 
 /// Long enough for a loaded machine; what is expected to fail by silence takes this long.
@@ -119,11 +119,11 @@ pub(crate) fn bridge(link: &str, gateways: &[&str]) -> BridgeSpec {
         network_id: format!("{link}-network-id"),
         link: link.to_owned(),
         gateways: gateways.iter().map(|net| net.parse().expect("a net")).collect(),
-        mtu: None,
-        internal: false,
+        subnets: gateways.iter().map(|net| net.parse::<ipnet::IpNet>().expect("a net").trunc()).collect(),
         icc: true,
         masquerade: true,
         ipv6: gateways.iter().any(|net| net.contains("::")),
+        ..BridgeSpec::default()
     }
 }
 
@@ -165,8 +165,8 @@ impl Container {
                 IpAddr::V6(ip) => Some(ip),
                 IpAddr::V4(_) => None,
             }),
-            mtu: None,
             isolated: !bridge.icc,
+            ..EndpointSpec::default()
         };
         networking.attach(&sandbox, &endpoint).expect("attach");
         Self { id: endpoint.container_id.clone(), sandbox, endpoint }
@@ -184,6 +184,11 @@ impl Container {
             IpAddr::V6(ip) => Some(ip),
             IpAddr::V4(_) => None,
         })
+    }
+
+    /// Where published ports lead.
+    pub(crate) fn target(&self) -> PortTarget {
+        PortTarget { v4: self.v4(), v6: self.v6(), ..PortTarget::default() }
     }
 
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
@@ -299,4 +304,9 @@ pub(crate) fn ask_udp_from(socket: &UdpSocket, address: SocketAddr) -> Option<St
     socket.send(b"hello").ok()?;
     let length = socket.recv(&mut buffer).ok()?;
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// Past the capture of the test harness: figures are to be read.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -183,6 +183,7 @@ fn a_container_cannot_take_the_place_of_another() {
         networking.ensure_bridge(&spec).expect("a bridge");
         let live = ferry_network::Live {
             bridges: vec![spec.clone()],
+            parents: Vec::new(),
             container_ids: [&thief, &victim, &client].into_iter().map(|container| container.id.clone()).collect(),
         };
         networking.sweep(&live).expect("swept");
@@ -225,7 +226,7 @@ fn two_instances_live_side_by_side() {
         second.serve("second", 80);
         publish(&one, &first, &[tcp(None, 8080, 80), udp(None, 8080, 80)]);
         publish(&two, &second, &[tcp(None, 8081, 80)]);
-        let error = two.publish("other", second.v4(), None, &[tcp(None, 8080, 80)]).expect_err("taken");
+        let error = two.publish("other", &second.target(), &[tcp(None, 8080, 80)]).expect_err("taken");
         assert_eq!(error.to_string(), "failed to bind host port 0.0.0.0:8080/tcp: address already in use");
         assert!(ask_tcp("127.0.0.1", 8080).is_some_and(|text| text.starts_with("first")));
         assert!(ask_tcp("127.0.0.1", 8081).is_some_and(|text| text.starts_with("second")));
@@ -238,5 +239,45 @@ fn two_instances_live_side_by_side() {
         assert_eq!(ask_tcp("127.0.0.1", 8080), None);
         let ruleset = run("nft", "list ruleset");
         assert!(ruleset.contains("ferry_eeee0005") && !ruleset.contains("dddd0005"), "{ruleset}");
+    });
+}
+
+#[test]
+fn a_container_cannot_take_an_ipv6_address_or_play_the_router() {
+    as_host(|host| {
+        let networking = host.networking("dddd0009");
+        let spec = bridge("ferry0", &["172.30.0.1/16", "fd30::1/64"]);
+        networking.ensure_bridge(&spec).expect("a bridge");
+        let start = |id: &str, last: u8| {
+            Container::start(&networking, &spec, id, &[&format!("172.30.0.{last}/16"), &format!("fd30::{last}/64")])
+        };
+        let (thief, victim, client) = (start("thief", 2), start("victim", 3), start("client", 4));
+        victim.serve("victim", 80);
+        thief.serve("thief", 80);
+        client.inside(|| assert!(ask_tcp("fd30::3", 80).is_some_and(|text| text.starts_with("victim"))));
+        victim.inside(|| run("ip", "link set eth0 down"));
+        thief.inside(|| {
+            for address in ["fd30::3", "fd30::77", "fd30::1"] {
+                run("ip", &format!("-6 addr add {address}/128 dev eth0 nodad"));
+            }
+        });
+        let asks = |address: &str| {
+            client.inside(|| {
+                run("ip", "-6 neigh flush all");
+                ask_tcp(address, 80)
+            })
+        };
+        // The control: an address that nobody has may be shared.
+        assert!(asks("fd30::77").is_some_and(|text| text.starts_with("thief")));
+        assert_eq!(asks("fd30::3"), None, "the victim's address");
+        assert_eq!(asks("fd30::1"), None, "the gateway's address");
+        networking.release(&victim.id).expect("released");
+        assert!(asks("fd30::3").is_some(), "nobody's address any more");
+        // Nobody listens to router advertisements, and none passes.
+        for (who, link) in [(&client, "eth0"), (&thief, "eth0")] {
+            let path = format!("/proc/sys/net/ipv6/conf/{link}/accept_ra");
+            who.inside(|| assert_eq!(std::fs::read_to_string(&path).expect("a sysctl").trim(), "0"));
+        }
+        assert!(run("nft", "list table bridge ferry_dddd0009").contains("nd-router-advert"));
     });
 }

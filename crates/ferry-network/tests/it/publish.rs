@@ -15,6 +15,7 @@ pub(crate) fn tcp(host_ip: Option<&str>, host_port: u16, container_port: u16) ->
         host_ports: host_port..=host_port,
         container_port,
         protocol: Protocol::Tcp,
+        from: Vec::new(),
     }
 }
 
@@ -23,11 +24,11 @@ pub(crate) fn udp(host_ip: Option<&str>, host_port: u16, container_port: u16) ->
 }
 
 pub(crate) fn publish(networking: &Networking, container: &Container, ports: &[PortRequest]) -> Vec<PublishedPort> {
-    networking.publish(&container.id, container.v4(), container.v6(), ports).expect("published")
+    networking.publish(&container.id, &container.target(), ports).expect("published")
 }
 
 fn refused(networking: &Networking, container: &Container, ports: &[PortRequest]) -> String {
-    networking.publish(&container.id, container.v4(), container.v6(), ports).expect_err("refused").to_string()
+    networking.publish(&container.id, &container.target(), ports).expect_err("refused").to_string()
 }
 
 /// A network with one container that serves on port 80.

@@ -20,6 +20,7 @@ fn kill_netd(host: &Host, instance: &str) {
 fn live(containers: &[&Container]) -> Live {
     Live {
         bridges: vec![bridge("ferry0", GATEWAY)],
+        parents: Vec::new(),
         container_ids: containers.iter().map(|container| container.id.clone()).collect(),
     }
 }

@@ -22,6 +22,12 @@ case \"$images\" in *'<none>'*) docker images --digests --format '{{.Repository}
     grep -v -e ^busybox@ -e ^full@ -e '<none>' | xargs -r docker rmi -f >/dev/null 2>&1; docker image prune -f >/dev/null 2>&1;; esac
 true";
 
+/// The same for networks, where a case speaks of any; those that hold a configuration go once nobody uses it.
+const CLEAN_NETWORKS: &str = "for last in no yes; do
+    docker network ls -q --filter type=custom | xargs -r docker network rm >/dev/null 2>&1
+done
+true";
+
 /// How cases are run: gives a shell for a line, ready in every way but for `-c LINE`.
 pub struct Runner<'a> {
     /// Makes the command that runs a shell line.
@@ -69,6 +75,9 @@ impl Runner<'_> {
     #[must_use]
     pub fn case_beside(&self, case: &Case, recorded: &[Answer]) -> Vec<Answer> {
         let _ = self.line(&self.cleaner, CLEAN);
+        if case.steps.iter().any(|step| step.text().contains("network")) {
+            let _ = self.line(&self.cleaner, CLEAN_NETWORKS);
+        }
         let mut ids = BTreeMap::new();
         case.steps.iter().enumerate().map(|(at, step)| self.step(step, recorded.get(at), &mut ids)).collect()
     }

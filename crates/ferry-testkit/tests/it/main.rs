@@ -2,6 +2,7 @@
 
 mod attach;
 mod bad_input;
+mod churn;
 mod clients;
 mod confinement;
 mod contexts;
@@ -37,6 +38,7 @@ mod run;
 mod runtimes;
 mod sandbox;
 mod scale;
+mod servers;
 mod shapes;
 mod table;
 mod tls;

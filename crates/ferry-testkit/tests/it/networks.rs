@@ -169,7 +169,10 @@ fn wrong_networks_are_refused_in_dockers_words_and_nothing_is_made() {
         (&["network", "create", "-d", "nosuch", "x"], "plugin \"nosuch\" not found"),
         (&["network", "create", "-d", "host", "x"], "only one instance of \"host\" network is allowed"),
         (&["network", "create", "../../x"], "includes invalid characters"),
-        (&["network", "create", "-o", "com.docker.network.driver.mtu=many", "x"], "failed to parse Mtu value: many"),
+        (
+            &["network", "create", "-o", "com.docker.network.driver.mtu=many", "x"],
+            "failed to parse com.docker.network.driver.mtu value: many",
+        ),
         (&["network", "rm", "host"], "host is a pre-defined network and cannot be removed"),
         (&["network", "rm", "nosuch"], "network nosuch not found"),
         (&["network", "inspect", "nosuch"], "network nosuch not found"),
@@ -189,5 +192,41 @@ fn wrong_networks_are_refused_in_dockers_words_and_nothing_is_made() {
     assert!(run(&["--ip", "172.17.0.9"]).contains("supported on user-defined networks only"));
     let _ = daemon.run(&["rm", "-f", "there"]).ok();
     let _ = daemon.run(&["network", "rm", "taken"]).ok();
+    watch.end().unwrap();
+}
+
+#[test]
+fn pools_that_are_used_up_name_who_has_them_and_what_frees_some() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    // A route of the host's, which no network may take.
+    let _ = daemon
+        .sandbox()
+        .sh("ip route add 172.30.0.0/16 via 192.0.2.9 2>/dev/null || ip route add 172.30.0.0/16 dev uplink")
+        .ok();
+    let mut made = 0;
+    let told = loop {
+        let outcome = daemon.run(&["network", "create", &format!("pool{made}")]);
+        if outcome.code != 0 {
+            break outcome.err();
+        }
+        made += 1;
+        assert!(made < 40, "there are no more than 31 networks in the pools");
+    };
+    assert!(
+        told.contains("all predefined address pools have been fully subnetted: they are held by bridge, pool0"),
+        "{told}"
+    );
+    assert!(told.contains("network prune"), "{told}");
+    let subnets =
+        daemon.run(&["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", "pool1", "pool9"]);
+    assert!(!subnets.ok().contains("172.30."), "{made} networks avoid the host's route");
+    let _ = daemon.run(&["network", "prune", "-f"]).ok();
+    let _ = daemon.run(&["network", "create", "pool0"]).ok();
+    let _ = daemon.run(&["network", "rm", "pool0"]).ok();
+    let _ = daemon.sandbox().sh("ip route del 172.30.0.0/16").ok();
     watch.end().unwrap();
 }

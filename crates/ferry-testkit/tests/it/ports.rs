@@ -50,6 +50,45 @@ fn a_port_on_loopback_is_not_reached_from_elsewhere() {
 }
 
 #[test]
+fn a_port_is_for_those_it_is_meant_for_and_the_audit_says_who_they_are() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    let wire = "ip link add near type veth peer name far && ip netns add other && ip link set far netns other &&
+        ip address add 198.51.100.1/24 dev near && ip link set near up &&
+        ip -n other address add 198.51.100.2/24 dev far && ip -n other link set far up";
+    let _ = daemon.sandbox().sh(wire).ok();
+    serve(
+        &daemon,
+        "web",
+        &["-p", "8080:80,from=203.0.113.0/24", "-p", "8081:80,from=198.51.100.0/24", "-p", "127.0.0.1:8082:80"],
+    );
+    let other = |port: u16| {
+        let line = format!("ip netns exec other curl -s --max-time 2 http://198.51.100.1:{port}/index.html");
+        daemon.sandbox().sh(&line).out().contains("it works")
+    };
+    until("who is meant to be answered", || other(8081));
+    assert!(!other(8080), "who is not meant");
+    until("the host itself to be answered", || answers(&daemon, "127.0.0.1:8080"));
+    let told = daemon.run(&["ports", "--audit", "--format", "{{.Port}} {{.Container}} {{.Target}} {{.Reach}}"]).ok();
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[0], "0.0.0.0:8080/tcp web 80/tcp this host, 203.0.113.0/24", "{told}");
+    assert!(lines.contains(&"127.0.0.1:8082/tcp web 80/tcp this host"), "{told}");
+    assert!(daemon.inspect("web", "{{json .NetworkSettings.Ports}}").contains(r#""From":["203.0.113.0/24"]"#));
+    let wrong = daemon.run(&["run", "-p", "8083:80,from=nobody", "busybox", "true"]).fails_with(125);
+    assert!(wrong.contains("invalid source \"nobody\" of a published port"), "{wrong}");
+    daemon.kill().unwrap();
+    daemon.start().unwrap();
+    assert!(!other(8080), "nor for a new daemon");
+    until("who is meant to be answered still", || other(8081));
+    let _ = daemon.run(&["rm", "-f", "web"]).ok();
+    let _ = daemon.sandbox().sh("ip link del near; ip netns del other; umount /run/netns; rmdir /run/netns").ok();
+    watch.end().unwrap();
+}
+
+#[test]
 fn ephemeral_ports_and_exposed_ones_are_told() {
     if !programs::need_root() {
         return;

@@ -10,6 +10,8 @@ use ferry_testkit::{Daemon, programs};
 const MANY: usize = 200;
 const AT_ONCE: usize = 8;
 const LISTS: u32 = 9;
+/// Networks and containers of a network that grows.
+const GROWN: usize = 24;
 /// A loaded machine may be slow; it may not be stuck.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -73,6 +75,65 @@ fn cpu_time(daemon: &Daemon) -> Duration {
         text.split(' ').next()?.parse::<u64>().ok()
     };
     Duration::from_nanos(tasks.filter_map(of_task).sum())
+}
+
+/// `FERRY_SCALE` containers, and as many networks; a few are part of every run.
+#[test]
+fn a_bridge_with_many_containers_starts_the_last_as_quickly_as_the_first() {
+    if !programs::need_root() {
+        return;
+    }
+    let many = std::env::var("FERRY_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(GROWN);
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    let created = Instant::now();
+    let networks: Vec<String> = (0..many).map(|number| format!("net-{number:04}")).collect();
+    for (number, name) in networks.iter().enumerate() {
+        let subnet = format!("10.{}.{}.0/24", 100 + number / 256, number % 256);
+        let body = serde_json::json!({"Name": name, "IPAM": {"Config": [{"Subnet": subnet}]}});
+        let answer = daemon.api("POST", "/networks/create", Some(&body));
+        assert_eq!(answer.status, 201, "{name}");
+    }
+    let created = created.elapsed();
+    let _ = daemon.run(&["network", "create", "--subnet", "10.90.0.0/16", "wide"]).ok();
+    let names: Vec<String> = (0..many).map(|number| format!("grown-{number:04}")).collect();
+    let start = |name: &String| {
+        let begin = Instant::now();
+        let outcome = daemon.run(&["run", "-d", "--name", name, "--network", "wide", "busybox", "sleep", "100000"]);
+        assert_eq!(outcome.code, 0, "{name}: {outcome}");
+        begin.elapsed()
+    };
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2]
+    };
+    let (most, last) = names.split_at(names.len() - 10);
+    for name in most {
+        let _ = start(name);
+    }
+    let late = median(last.iter().map(start).collect());
+    let told = daemon.run(&["exec", &names[0], "nslookup", &names[names.len() - 1]]).ok();
+    assert!(told.contains("10.90."), "{told}");
+    // The tenth is started right after the last, so that both find the machine in the same mood.
+    many_quietly(&daemon, &["rm", "-f"], &names[5..]);
+    let early = median(names[5..15].iter().map(start).collect());
+    say(&format!(
+        "{many} networks in {created:.1?}; on one bridge the last of {many} containers starts in {late:.1?}, the tenth in {early:.1?} \
+         ({:.2} times)",
+        late.as_secs_f64() / early.as_secs_f64()
+    ));
+    many_quietly(&daemon, &["rm", "-f"], &names[..15]);
+    let mut all = networks;
+    all.push("wide".to_owned());
+    many_quietly(&daemon, &["network", "rm"], &all);
+    watch.end_within(Duration::from_secs(60)).unwrap();
+}
+
+fn many_quietly(daemon: &Daemon, verb: &[&str], names: &[String]) {
+    let mut ferry = daemon.client(programs::binary("ferry").unwrap());
+    ferry.args(verb).args(names);
+    let outcome = Running::start(ferry, b"").unwrap().finish(LIMIT).unwrap();
+    assert_eq!(outcome.code, 0, "{verb:?}: {outcome}");
 }
 
 fn list(daemon: &Daemon) -> Duration {

@@ -33,7 +33,7 @@ fn to_request(parsed: &Parsed) -> Result<ConnectRequest> {
             link_local_ips: parsed.all("link-local-ip").to_vec(),
         }),
         links: list("link"),
-        aliases: list("alias"),
+        aliases: Some(parsed.all("alias").to_vec()),
         driver_opts: (!driver_opts.is_empty()).then_some(driver_opts),
         gw_priority: parsed.int("gw-priority").unwrap_or(0),
         ..EndpointSettings::default()

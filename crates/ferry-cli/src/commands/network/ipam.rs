@@ -26,6 +26,15 @@ pub(super) fn consolidate(
         return Err("every ip-range or gateway must have a corresponding subnet".to_owned());
     }
     let mut configs: Vec<(Net, IpamConfig)> = Vec::new();
+    if let [only] = subnets
+        && parse(only).is_err()
+        && ranges.is_empty()
+        && gateways.is_empty()
+        && auxiliary.is_empty()
+    {
+        // Nothing here has to be sorted by it: the daemon says what is wrong with it.
+        return Ok(vec![IpamConfig { subnet: only.clone(), ..IpamConfig::default() }]);
+    }
     for subnet in subnets {
         let net = parse(subnet)?;
         if configs.iter().any(|(other, _)| contains(*other, net.address) || contains(net, other.address)) {
@@ -136,6 +145,8 @@ mod tests {
             error(&["10.1.0.0/16", "10.1.2.0/24"], &[], &[]),
             "multiple overlapping subnet configuration is not supported"
         );
-        assert_eq!(error(&["10.1.0.0"], &[], &[]), "invalid CIDR address: 10.1.0.0");
+        assert_eq!(error(&["10.1.0.0"], &[], &["10.1.0.1"]), "invalid CIDR address: 10.1.0.0");
+        let alone = consolidate(&texts(&["10.1.0.0"]), &[], &[], &none).expect("the daemon's affair");
+        assert_eq!(alone[0].subnet, "10.1.0.0");
     }
 }

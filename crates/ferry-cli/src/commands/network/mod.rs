@@ -5,5 +5,6 @@ pub(super) mod create;
 pub(super) mod disconnect;
 mod ipam;
 pub(super) mod list;
+pub(super) mod ports;
 pub(super) mod prune;
 pub(super) mod remove;

@@ -16,5 +16,9 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
             Err(error) => errors.push(error.to_string()),
         }
     }
+    if !errors.is_empty() {
+        // As Docker's client ends such a list.
+        errors.push("exit status 1".to_owned());
+    }
     lists::finish(errors)
 }

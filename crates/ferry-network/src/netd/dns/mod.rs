@@ -39,6 +39,8 @@ pub(crate) struct Dns {
     zones: Arc<Mutex<Zones>>,
     resolvers: HashMap<String, Resolver>,
     sources: HashMap<u64, Source>,
+    /// Apart from the others: they are looked through after each event.
+    waiting: HashMap<u64, Waiting>,
     next_token: u64,
     servers: Arc<Mutex<Servers>>,
     streams: Streams,
@@ -56,7 +58,6 @@ struct Resolver {
 enum Source {
     Datagrams { container_id: String },
     Listener { container_id: String, listener: TcpListener },
-    Waiting(Waiting),
 }
 
 /// A query that a server has been asked.
@@ -78,6 +79,7 @@ impl Dns {
             zones: Arc::default(),
             resolvers: HashMap::new(),
             sources: HashMap::new(),
+            waiting: HashMap::new(),
             next_token: TOKENS,
             servers: Arc::default(),
             streams: Streams::default(),
@@ -138,13 +140,15 @@ impl Dns {
         for token in resolver.tokens {
             self.sources.remove(&token);
         }
-        self.sources
-            .retain(|_, source| !matches!(source, Source::Waiting(waiting) if waiting.container_id == container_id));
+        self.waiting.retain(|_, waiting| waiting.container_id != container_id);
     }
 
     /// Serves what became readable.
     pub(crate) fn handle(&mut self, token: u64) {
         // Taken out while it is served; put back unless it has ended.
+        if let Some(waiting) = self.waiting.remove(&token) {
+            return self.pass_back(token, waiting);
+        }
         let Some(source) = self.sources.remove(&token) else { return };
         match source {
             Source::Datagrams { container_id } => {
@@ -162,7 +166,6 @@ impl Dns {
                 }
                 self.sources.insert(token, Source::Listener { container_id, listener });
             }
-            Source::Waiting(waiting) => self.pass_back(token, waiting),
         }
     }
 
@@ -186,8 +189,7 @@ impl Dns {
 
     /// Asks the first server; tells whether there was one to ask.
     fn forward(&mut self, spec: &ResolverSpec, client: SocketAddr, query: &[u8]) -> bool {
-        let waiting = self.sources.values().filter(|source| matches!(source, Source::Waiting(_))).count();
-        if waiting >= WAITING {
+        if self.waiting.len() >= WAITING {
             return false;
         }
         let servers = lock(&self.servers).of(spec);
@@ -209,8 +211,7 @@ impl Dns {
                 continue;
             }
             let deadline = Instant::now() + PATIENCE;
-            self.sources
-                .insert(token, Source::Waiting(Waiting { container_id, client, query, servers, socket, deadline }));
+            self.waiting.insert(token, Waiting { container_id, client, query, servers, socket, deadline });
             return true;
         }
         false
@@ -225,10 +226,10 @@ impl Dns {
             }
             // Something else that came to our port; the answer may still come.
             Ok(_) => {
-                self.sources.insert(token, Source::Waiting(waiting));
+                self.waiting.insert(token, waiting);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.sources.insert(token, Source::Waiting(waiting));
+                self.waiting.insert(token, waiting);
             }
             // Nobody listens there.
             Err(_) => self.pass_over(waiting),
@@ -248,25 +249,18 @@ impl Dns {
 
     /// When somebody's patience ends next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.waiting().map(|(_, waiting)| waiting.deadline).min()
+        self.waiting.values().map(|waiting| waiting.deadline).min()
     }
 
     /// Passes over servers that have not answered in time.
     pub(crate) fn expire(&mut self, now: Instant) {
         let late: Vec<u64> =
-            self.waiting().filter(|(_, waiting)| waiting.deadline <= now).map(|(token, _)| token).collect();
+            self.waiting.iter().filter(|(_, waiting)| waiting.deadline <= now).map(|(token, _)| *token).collect();
         for token in late {
-            if let Some(Source::Waiting(waiting)) = self.sources.remove(&token) {
+            if let Some(waiting) = self.waiting.remove(&token) {
                 self.pass_over(waiting);
             }
         }
-    }
-
-    fn waiting(&self) -> impl Iterator<Item = (u64, &Waiting)> {
-        self.sources.iter().filter_map(|(token, source)| match source {
-            Source::Waiting(waiting) => Some((*token, waiting)),
-            _ => None,
-        })
     }
 
     fn token(&mut self) -> u64 {
