@@ -7,6 +7,7 @@
 //! because clients tell `null` from `[]`; one with `omitempty` is a plain collection that is left out when empty. Maps are sorted as
 //! Go sorts them. Addresses and times are strings: the empty one is Go's zero value.
 
+pub mod build;
 pub mod compare;
 pub mod container;
 pub mod error;

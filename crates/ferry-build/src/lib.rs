@@ -3,5 +3,24 @@
 //! A build goes through types, each made from the one before by a function: text of the Dockerfile, its instructions,
 //! a [`graph`] of operations, and what executing that graph leaves in the store.
 
+mod builder;
+mod cache;
+pub mod classic;
+mod clock;
+mod content;
+mod export;
+mod failure;
+mod files;
+mod git;
 pub mod graph;
+mod output;
 pub mod plan;
+pub mod progress;
+pub mod session;
+pub mod solve;
+pub mod tree;
+pub mod usage;
+
+pub use builder::{BuildRequest, Builder, Building, Built, BuiltTarget};
+pub use cache::{Cache, Record};
+pub use failure::{Failure, Result};

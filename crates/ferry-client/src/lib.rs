@@ -5,6 +5,7 @@
 //! through as raw JSON, because a typed copy would lose what a newer daemon adds. Meant for one current-thread
 //! runtime: the client is neither `Send` nor `Sync`.
 
+mod build;
 mod connection;
 mod container;
 mod container_files;
@@ -20,6 +21,7 @@ mod system;
 mod tls;
 mod volume;
 
+pub use build::{BuildPruneReport, BuildQuery};
 pub use connection::{Client, Ping, Raw};
 pub use container::{AttachOptions, LogsOptions, StopOptions, Wait};
 pub use container_files::CommitOptions;

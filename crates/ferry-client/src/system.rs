@@ -88,6 +88,17 @@ impl Client {
         if is_newer { raw.typed() } else { Ok(raw.typed::<OlderUsage>()?.into_newer()) }
     }
 
+    /// API: `GET /system/df` of one kind of objects.
+    ///
+    /// # Errors
+    /// 400 for an unknown kind.
+    pub async fn disk_usage_of(&self, kind: &str) -> Result<DiskUsage> {
+        let query = Query::new().with("type", kind).with_flag("verbose", true);
+        let raw = self.get_raw("/system/df", &query).await?;
+        let is_newer = raw.value()?.get("BuildCacheUsage").is_some();
+        if is_newer { raw.typed() } else { Ok(raw.typed::<OlderUsage>()?.into_newer()) }
+    }
+
     /// API: `GET /version`, untouched.
     ///
     /// # Errors

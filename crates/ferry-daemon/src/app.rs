@@ -1,6 +1,7 @@
 //! What every handler shares: the engine and the routing table.
 
 use ferry_api::version;
+use ferry_build::Builder;
 use ferry_engine::Engine;
 use hyper::header::HeaderValue;
 
@@ -24,15 +25,17 @@ pub(crate) struct HeaderValues {
 /// What every handler shares.
 pub(crate) struct App {
     pub(crate) engine: Engine,
+    pub(crate) builder: Builder,
     pub(crate) header_values: HeaderValues,
     routes: Vec<Route>,
 }
 
 impl App {
-    pub(crate) fn new(engine: Engine) -> Self {
+    pub(crate) fn new(engine: Engine, builder: Builder) -> Self {
         let text = |text: String| HeaderValue::from_str(&text).expect("version texts are plain ASCII");
         Self {
             engine,
+            builder,
             header_values: HeaderValues {
                 api_version: text(version::NEWEST.to_string()),
                 server: text(format!("Docker/{SERVER_VERSION} (linux)")),

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferry_build::Builder;
 use ferry_engine::Engine;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -71,7 +72,11 @@ async fn serve(config: Config, level: Level) -> Result<(), AnyError> {
     // What was handed over is ours alone.
     ferry_sys::process::close_on_exec_from(3)?;
     let engine = Engine::start(config.engine).await?;
-    let app = Arc::new(App::new(engine));
+    let builder = {
+        let engine = engine.clone();
+        tokio::task::spawn_blocking(move || Builder::open(engine)).await??
+    };
+    let app = Arc::new(App::new(engine, builder));
     let (stop, stopped) = watch::channel(false);
     let server = Server::new(Arc::clone(&app), stopped);
     let mut accepting = JoinSet::new();

@@ -22,6 +22,7 @@ use crate::images::Images;
 use crate::networks::Networks;
 use crate::system::System;
 use crate::volumes::Volumes;
+use crate::workshop::Workshop;
 
 /// Format of the data root that this build writes and reads.
 const FORMAT: u32 = 1;
@@ -41,6 +42,8 @@ pub struct Engine {
     pub networks: Networks,
     /// Volumes.
     pub volumes: Volumes,
+    /// What builds work with.
+    pub workshop: Workshop,
     /// Events.
     pub events: Events,
     /// What is told about the whole.
@@ -98,6 +101,7 @@ impl Engine {
         containers.recover().await?;
         images.start_upkeep();
         let compare = Compare::new(store.clone(), images.clone(), containers.clone());
+        let workshop = Workshop::open(&config, store.clone(), containers.clone())?;
         let system = System::new(id, Arc::clone(&config), store, containers.clone(), images.clone(), volumes.clone());
         let execs = Execs::new(containers.clone());
         Ok(Self {
@@ -106,6 +110,7 @@ impl Engine {
             images,
             networks,
             volumes,
+            workshop,
             events,
             system,
             compare,

@@ -23,6 +23,7 @@ mod shims;
 mod sizes;
 pub mod system;
 pub mod volumes;
+pub mod workshop;
 
 pub use config::EngineConfig;
 pub use engine::Engine;

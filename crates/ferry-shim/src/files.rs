@@ -76,7 +76,10 @@ pub enum Action {
     /// Write the changes to the data socket, each `0`, `1` or `2` (modified, added, deleted), a path and a NUL: [`Reply::Done`].
     Changes,
     /// Write the changes as the tar of an image layer to the data socket: [`Reply::Done`].
-    Layer,
+    Layer {
+        /// Nothing ran there: what looks like the runtime's was put there by somebody.
+        exact: bool,
+    },
 }
 
 /// How an archive is unpacked.

@@ -1,5 +1,6 @@
 //! What each command does, one file per command.
 
+mod build;
 mod container;
 mod contexts;
 mod image;
@@ -57,6 +58,9 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "context update" => contexts::update::run(parsed, context),
         "context use" => contexts::make_current::run(parsed, context),
         "debug" => container::debug::run(parsed, context).await,
+        "builder du" => build::usage::run(parsed, context).await,
+        "builder prune" => build::prune::run(parsed, context).await,
+        "image build" => build::run(parsed, context).await,
         "image explore" => image::explore::run(parsed, context).await,
         "image history" => image::history::run(parsed, context).await,
         "image import" => image::import::run(parsed, context).await,

@@ -4,6 +4,7 @@
 //! parsing (`flags`), help layout (`help`) and meaning (`commands`). Tables are `static`, so a start
 //! costs nothing for the commands that are not used.
 
+mod build;
 mod container;
 mod container_files;
 mod container_run;
@@ -17,6 +18,8 @@ mod root;
 mod system;
 mod volume;
 
+#[cfg(test)]
+pub(crate) use build::IMAGE_BUILD;
 #[cfg(test)]
 pub(crate) use container::{CONTAINER_EXEC, CONTAINER_STOP, CONTAINER_UPDATE};
 #[cfg(test)]
@@ -154,6 +157,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
         container_files::ALL,
         image::ALL,
         manifest::ALL,
+        build::ALL,
         volume::ALL,
         network::ALL,
         system::ALL,

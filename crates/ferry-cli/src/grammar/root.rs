@@ -35,6 +35,8 @@ pub(crate) static GLOBAL: &[Flag] = &[
 
 /// Groups, sorted.
 pub(crate) static GROUPS: &[Group] = &[
+    Group { name: "builder", short: "Manage builds" },
+    Group { name: "buildx", short: "Docker Buildx" },
     Group { name: "container", short: "Manage containers" },
     Group { name: "context", short: "Manage contexts" },
     Group { name: "image", short: "Manage images" },
@@ -60,10 +62,6 @@ pub(crate) static OWN: &[&str] = &["container why", "image explore", "ports", "p
 
 /// Commands of Docker's client that are not built.
 pub(crate) static NOT_BUILT: &[&str] = &[
-    "build",
-    "builder",
-    "builder build",
-    "builder prune",
     "checkpoint",
     "checkpoint create",
     "checkpoint list",
@@ -77,7 +75,6 @@ pub(crate) static NOT_BUILT: &[&str] = &[
     "config ls",
     "config remove",
     "config rm",
-    "image build",
     "node",
     "node demote",
     "node inspect",

@@ -140,7 +140,7 @@ fn check_sysctl(value: &str) -> Result<(), String> {
 }
 
 /// Reads `name=soft[:hard]`.
-pub(super) fn parse_ulimit(value: &str) -> Result<(String, i64, i64), String> {
+pub(crate) fn parse_ulimit(value: &str) -> Result<(String, i64, i64), String> {
     const NAMES: &[&str] = &[
         "core",
         "cpu",

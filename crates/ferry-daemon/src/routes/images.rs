@@ -31,7 +31,7 @@ use crate::http::router::{Route, delete, get, post};
 use crate::streams;
 
 /// base64 for URLs, with or without padding: clients send both.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -368,7 +368,7 @@ fn access(header: &str) -> Result<Access, ApiError> {
     Ok(Access { plain_http: access.plain_http, authorities: access.authorities })
 }
 
-fn from_auth(auth: AuthConfig) -> Option<Credentials> {
+pub(super) fn from_auth(auth: AuthConfig) -> Option<Credentials> {
     let (mut username, mut password) = (auth.username, auth.password);
     if username.is_empty() && !auth.auth.is_empty() {
         let decoded = base64::engine::general_purpose::STANDARD.decode(&auth.auth).ok()?;

@@ -1,5 +1,6 @@
 //! The routing table, one module per kind of object.
 
+mod builds;
 mod containers;
 mod execs;
 mod files;
@@ -23,6 +24,7 @@ pub(crate) fn table() -> Vec<Route> {
         execs::routes(),
         files::routes(),
         images::routes(),
+        builds::routes(),
         volumes::routes(),
         networks::routes(),
         plugins::routes(),

@@ -37,7 +37,10 @@ async fn disk_usage(call: Call) -> Outcome {
         true => UsageKinds::parse(call.query.all("type"))?,
         false => UsageKinds::ALL,
     };
-    let usage = call.app.engine.system.disk_usage(kinds).await?;
+    let mut usage = call.app.engine.system.disk_usage(kinds).await?;
+    if kinds.build_cache {
+        usage.build_cache_usage = Some(call.app.builder.usage().await?);
+    }
     // Who asks for everything knows the newer lists; others get the older ones beside them.
     let both = ApiVersion::new(1, 52);
     let shape = match call.version {

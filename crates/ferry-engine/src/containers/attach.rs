@@ -69,7 +69,11 @@ impl Containers {
         Ok(self.logs(id, logs).await?.chunks)
     }
 
-    async fn attach_stream(&self, container: &Container, options: AttachOptions) -> Result<Option<UnixStream>> {
+    pub(super) async fn attach_stream(
+        &self,
+        container: &Container,
+        options: AttachOptions,
+    ) -> Result<Option<UnixStream>> {
         let open_stdin = container.with_record(|record| record.config.open_stdin);
         let streams = Streams { stdin: options.stdin && open_stdin, stdout: options.stdout, stderr: options.stderr };
         let (ours, theirs) = stream_pair()?;

@@ -343,7 +343,10 @@ fn own_mount(mount: &MountRecord) -> Mount {
         }
         // Its files come as a descriptor; the name is for messages, and has to look like a path.
         MountKind::Image { reference, .. } => {
-            bind(&mount.destination, &format!("/{reference}"), &["rbind", "rprivate", "ro"])
+            let mut options = vec!["rbind", "rprivate"];
+            // Only a tree of a build has no name, and what is written to it is thrown away.
+            options.extend((!(mount.writable && reference.is_empty())).then_some("ro"));
+            bind(&mount.destination, &format!("/{reference}"), &options)
         }
         MountKind::Tmpfs { options } => Mount {
             destination: mount.destination.clone(),

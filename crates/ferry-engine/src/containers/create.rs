@@ -372,5 +372,6 @@ fn new_record(
         published: Vec::new(),
         life: Life::default(),
         pending: None,
+        build_step: false,
     }
 }

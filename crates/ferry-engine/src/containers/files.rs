@@ -7,7 +7,7 @@
 //! the writable layer is used by one mount at a time. A start takes it after the verb lock; work takes it without that.
 
 mod archive;
-mod changes;
+pub(super) mod changes;
 mod commit;
 mod export;
 mod process;

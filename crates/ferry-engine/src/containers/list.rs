@@ -35,6 +35,7 @@ impl Containers {
     pub async fn list(&self, options: ListOptions) -> Result<Vec<Summary>> {
         let filter = ListFilter::new(self, &options)?;
         let mut records: Vec<Record> = self.all().iter().map(|container| container.snapshot()).collect();
+        records.retain(|record| !record.build_step);
         records.sort_by_key(|record| std::cmp::Reverse(record.created_ns));
         let limit = options.limit.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
         let kept = records.into_iter().filter(|record| filter.keeps(record)).take(limit.unwrap_or(usize::MAX));

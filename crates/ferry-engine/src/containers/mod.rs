@@ -47,6 +47,7 @@ mod sources;
 mod start;
 pub(crate) mod state;
 mod stats;
+mod step;
 mod stop;
 mod supervisor;
 mod top;
@@ -77,6 +78,7 @@ pub use self::logs::{LogsForm, LogsOptions, LogsSession};
 pub use self::remove::RemoveOptions;
 pub(crate) use self::start::start_exit_code;
 pub use self::stats::StatsSession;
+pub use self::step::{Step, StepMount, StepRequest, StepSource};
 pub(crate) use self::stop::is_restarting;
 pub use self::stop::{StopOptions, Stopped};
 pub use self::wait::{WaitCondition, WaitHandle};
@@ -335,6 +337,9 @@ impl Containers {
 
     /// Tells what happened to a container.
     pub(crate) fn publish(&self, record: &Record, action: &str, more: &[(&str, String)]) {
+        if record.build_step {
+            return;
+        }
         let mut attributes = record.event_attributes();
         attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         self.inner.events.publish("container", action, &record.id, attributes);

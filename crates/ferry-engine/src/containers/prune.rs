@@ -35,7 +35,7 @@ impl Containers {
         let mut report = PruneReport::default();
         for container in self.all() {
             let record = container.snapshot();
-            if record.status.counts_as_running() || !fits(filters, until_ns, &record) {
+            if record.build_step || record.status.counts_as_running() || !fits(filters, until_ns, &record) {
                 continue;
             }
             // Sizes are for information only.

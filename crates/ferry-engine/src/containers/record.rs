@@ -77,6 +77,9 @@ pub(crate) struct Record {
     /// What the next start takes up.
     #[serde(default)]
     pub(crate) pending: Option<Pending>,
+    /// It runs one step of a build: nobody sees it, and a start removes it.
+    #[serde(default)]
+    pub(crate) build_step: bool,
 }
 
 /// A name for another container.
@@ -313,6 +316,7 @@ pub(super) mod tests {
             published: Vec::new(),
             life: Life::default(),
             pending: None,
+            build_step: false,
         }
     }
 }

@@ -98,7 +98,7 @@ impl Containers {
     async fn recover_one(&self, record: Record) -> Option<Arc<Container>> {
         let folder = self.data_folder(&record.id);
         let shim = self.reach_shim(&record).await;
-        let removing = record.intent == Intent::Removing;
+        let removing = record.intent == Intent::Removing || record.build_step;
         let container = Arc::new(Container::new(record, folder));
         self.insert(Arc::clone(&container));
         match shim {

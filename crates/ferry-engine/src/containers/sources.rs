@@ -103,11 +103,13 @@ impl Containers {
         for part in [&upper, &work] {
             fs::create_dir_all(part).context("cannot make the folders of an image mount")?;
         }
-        let options = MountOptions { volatile: true, read_only: true, limited: false };
+        let options =
+            MountOptions { volatile: true, read_only: !(record.build_step && mount.writable), limited: false };
         let root = self.inner.store.mount_rootfs(content.chain_id.as_ref(), &upper, &work, options);
         let root = root.context(format!("cannot mount image {reference}"))?;
         match subpath {
             "" => Ok(root),
+            subpath if record.build_step => tree_in_root(root.as_fd(), subpath),
             subpath => tree_below(root.as_fd(), reference, subpath),
         }
     }
@@ -184,6 +186,16 @@ fn tree_below(root: impl AsFd, name: &str, subpath: &str) -> Result<OwnedFd> {
     })?;
     open_tree(found, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE)
         .context(format!("cannot take {subpath} of {name}"))
+}
+
+/// The tree of mounts at a path of a build's tree, whose links are followed inside of it.
+fn tree_in_root(root: impl AsFd, path: &str) -> Result<OwnedFd> {
+    let found =
+        ferry_sys::path::resolve_in_root(&root, path, OFlags::PATH, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR => Error::not_found(format!("\"{path}\": not found")),
+            errno => Error::internal(format!("cannot open {path}")).with_source(std::io::Error::from(errno)),
+        })?;
+    open_tree(found, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH).context(format!("cannot take {path}"))
 }
 
 fn open_below(root: impl AsFd, path: &str) -> std::result::Result<OwnedFd, Errno> {

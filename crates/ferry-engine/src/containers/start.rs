@@ -263,7 +263,7 @@ impl Containers {
         self.prepare_binds(record)?;
         self.write_etc(record, &folder)?;
         let options = MountOptions {
-            volatile: record.host_config.auto_remove,
+            volatile: record.host_config.auto_remove || record.build_step,
             limited: super::quota::is_limited(record),
             ..MountOptions::default()
         };

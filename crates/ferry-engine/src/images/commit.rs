@@ -62,6 +62,18 @@ pub(crate) struct CommittedLayer {
     hold: Arc<Hold>,
 }
 
+impl CommittedLayer {
+    /// Its blob, and the digest of its uncompressed tar.
+    pub(super) fn stored(&self) -> (Descriptor, ferry_spec::DiffId) {
+        (self.layer.descriptor.clone(), self.layer.diff_id.clone())
+    }
+
+    /// Something keeps it now.
+    pub(super) fn keep(&self) {
+        self.hold.keep();
+    }
+}
+
 impl Images {
     /// Stores the tar of a layer.
     ///

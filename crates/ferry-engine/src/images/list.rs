@@ -231,7 +231,8 @@ fn created_ns(time: Option<&str>) -> Option<i64> {
 }
 
 /// Reads a moment as Unix seconds, a date, or a duration before now such as `1h30m`.
-pub(crate) fn parse_moment(text: &str, now_ns: i64) -> Option<i64> {
+#[must_use]
+pub fn parse_moment(text: &str, now_ns: i64) -> Option<i64> {
     if let Some(before) = parse_duration(text) {
         return now_ns.checked_sub(before);
     }

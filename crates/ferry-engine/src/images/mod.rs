@@ -11,6 +11,7 @@
 
 mod attestations;
 mod body;
+mod build;
 mod bundled;
 mod changes;
 mod commit;
@@ -50,7 +51,7 @@ use std::time::Duration;
 
 use ferry_registry::{Client, ClientConfig, Mirrors, Proxies, RetryPolicy, Timeouts};
 use ferry_spec::{Digest, Index, Platform, Reference};
-use ferry_store::{ImageRecord, Live, Store};
+use ferry_store::{ImageRecord, Store};
 use tokio::sync::Semaphore;
 
 use crate::config::{self, EngineConfig};
@@ -59,13 +60,14 @@ use crate::events::Events;
 
 pub use attestations::AttestationOptions;
 pub(crate) use body::Body;
+pub use build::{BuildHold, Fetched, KeptContent, StoredLayer, WrittenImage, built_name};
 pub(crate) use changes::apply_to as apply_changes;
 pub(crate) use commit::{Commit, CommitName};
 pub(crate) use explore::absolute as absolute_path;
 pub use ferry_registry::{Access, Credentials};
 pub use import::ImportRequest;
 pub use list::ListOptions;
-pub(crate) use list::parse_moment;
+pub use list::parse_moment;
 pub(crate) use look::Look;
 pub use progress::JsonMessageStream;
 pub use pull::PullRequest;
@@ -103,6 +105,8 @@ pub(crate) struct Inner {
     live: config::LiveSettings,
     /// Layers are kept as they came, beside their files.
     keep_blobs: bool,
+    /// What the cache of builds keeps.
+    kept_by_builds: Mutex<KeptContent>,
 }
 
 /// Derived from the name records at start; changed only together with them.
@@ -188,6 +192,7 @@ impl Images {
             used,
             live,
             keep_blobs,
+            kept_by_builds: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -248,7 +253,7 @@ impl Inner {
     fn collect(&self) -> u64 {
         let in_use = || {
             let used: Vec<Digest> = self.state().users.values().flatten().map(|user| user.image.clone()).collect();
-            let mut live = Live::default();
+            let mut live = self.kept_by_builds();
             for id in used {
                 live.extend(self.store.reachable(&ferry_spec::Descriptor::new("", id, 0)));
             }

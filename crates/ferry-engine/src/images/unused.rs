@@ -214,7 +214,8 @@ impl Inner {
 
     fn reached_by_containers(&self) -> Live {
         let used: HashSet<Digest> = self.state().users.values().flatten().map(|user| user.image.clone()).collect();
-        let mut live = Live::default();
+        // The cache of builds keeps layers as containers do.
+        let mut live = self.kept_by_builds();
         for id in used {
             live.extend(self.store.reachable(&Descriptor::new("", id, 0)));
         }

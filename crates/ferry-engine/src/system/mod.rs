@@ -60,7 +60,9 @@ impl System {
     pub async fn info(&self) -> Result<Info> {
         let config = &self.config;
         let live = config.live.get();
-        let statuses: Vec<Status> = self.containers.all().iter().map(|container| container.status()).collect();
+        let all = self.containers.all();
+        let shown = all.iter().filter(|container| !container.with_record(|record| record.build_step));
+        let statuses: Vec<Status> = shown.map(|container| container.status()).collect();
         let count = |wanted: &dyn Fn(Status) -> bool| as_i64(statuses.iter().filter(|status| wanted(**status)).count());
         let host = host::facts(config);
         let folders = config.cdi_spec_dirs.clone();

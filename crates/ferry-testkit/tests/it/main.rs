@@ -2,6 +2,7 @@
 
 mod attach;
 mod bad_input;
+mod build;
 mod churn;
 mod clients;
 mod confinement;

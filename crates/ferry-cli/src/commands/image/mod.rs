@@ -62,7 +62,7 @@ async fn show_nothing_with(stream: ByteStream, aux: &mut dyn FnMut(&JsonMessage)
 }
 
 /// Shows a progress stream on standard error.
-async fn show_on_stderr(stream: ByteStream) -> Result<()> {
+pub(in crate::commands) async fn show_on_stderr(stream: ByteStream) -> Result<()> {
     let width = stderr_is_terminal().then(|| stderr_size().map_or(200, |(_, columns)| usize::from(columns)));
     Display::new(&mut io::stderr(), width).show(stream).await
 }

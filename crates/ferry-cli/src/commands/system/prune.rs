@@ -22,8 +22,8 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let client = context.client().await?;
     let mut reclaimed = 0;
     let kinds: &[Kind] = match volumes {
-        true => &[Kind::Containers, Kind::Networks, Kind::Volumes, Kind::Images],
-        false => &[Kind::Containers, Kind::Networks, Kind::Images],
+        true => &[Kind::Containers, Kind::Networks, Kind::Volumes, Kind::Images, Kind::BuildCache],
+        false => &[Kind::Containers, Kind::Networks, Kind::Images, Kind::BuildCache],
     };
     for kind in kinds {
         match prune(client, *kind, all, &filters).await {
@@ -50,6 +50,7 @@ enum Kind {
     Networks,
     Volumes,
     Images,
+    BuildCache,
 }
 
 async fn prune(client: &Client, kind: Kind, all: bool, filters: &Filters) -> Result<(u64, String), Error> {
@@ -69,6 +70,16 @@ async fn prune(client: &Client, kind: Kind, all: bool, filters: &Filters) -> Res
         Kind::Volumes => {
             let report = client.volume_prune(filters).await?;
             Ok((report.space_reclaimed, listed("Volumes", report.volumes_deleted.unwrap_or_default())))
+        }
+        Kind::BuildCache => {
+            // Labels are nothing that a cache has.
+            let mut of_cache = Filters::default();
+            filters.get("until").for_each(|value| of_cache.add("until", value));
+            if filters.contains("label") || filters.contains("label!") {
+                return Ok((0, String::new()));
+            }
+            let report = client.build_prune(all, &of_cache, [0; 3]).await?;
+            Ok((report.space_reclaimed, listed("build cache objects", report.caches_deleted.unwrap_or_default())))
         }
         Kind::Images => {
             let mut filters = filters.clone();

@@ -1,7 +1,10 @@
 //! `GET /containers/{id}/changes`, and the changes as a layer.
 
+use std::path::PathBuf;
+
 use ferry_api::container::FilesystemChange;
 use ferry_shim::files::{Action, View, Work};
+use ferry_spec::ChainId;
 use ferry_store::{LayersView, MountOptions};
 
 use super::open_folder;
@@ -12,9 +15,9 @@ use crate::containers::{Container, Containers};
 use crate::error::{Context, Error, Result};
 
 /// Work on a container's changes; what lies below them is kept in sight as long.
-pub(super) struct ChangesWork {
-    pub(super) process: FilesProcess,
-    pub(super) below: Option<LayersView>,
+pub(in crate::containers) struct ChangesWork {
+    pub(in crate::containers) process: FilesProcess,
+    pub(in crate::containers) below: Option<LayersView>,
 }
 
 impl Containers {
@@ -33,19 +36,29 @@ impl Containers {
     }
 
     pub(super) async fn work_on_changes(&self, container: &Container, action: Action) -> Result<ChangesWork> {
-        let (store, record) = (self.inner.store.clone(), container.snapshot());
-        let folder = self.data_folder(&record.id);
+        let record = container.snapshot();
+        self.work_on_layer(self.data_folder(&record.id), record.chain_id, action).await
+    }
+
+    /// Starts work on what `upper` in a folder, with its `work`, has changed of the layers of `chain`.
+    pub(in crate::containers) async fn work_on_layer(
+        &self,
+        folder: PathBuf,
+        chain: Option<ChainId>,
+        action: Action,
+    ) -> Result<ChangesWork> {
+        let store = self.inner.store.clone();
         let whole = store.driver_name() != "overlayfs";
         let (upper, below, passed) = blocking(move || {
             if whole {
                 // The copy is made by the first who needs it.
                 let (upper, work) = (folder.join("upper"), folder.join("work"));
                 store
-                    .mount_rootfs(record.chain_id.as_ref(), &upper, &work, MountOptions::default())
+                    .mount_rootfs(chain.as_ref(), &upper, &work, MountOptions::default())
                     .context("cannot mount the root file system")?;
             }
             let upper = open_folder(&folder.join("upper"))?;
-            let below = record.chain_id.as_ref().map(|chain| store.look_at_layers(chain)).transpose();
+            let below = chain.as_ref().map(|chain| store.look_at_layers(chain)).transpose();
             let below = below.context("cannot mount the layers of the image")?;
             let passed = below.as_ref().map(|below| std::os::fd::AsFd::as_fd(below).try_clone_to_owned()).transpose();
             Ok((upper, below, passed.context("cannot pass a descriptor")?))

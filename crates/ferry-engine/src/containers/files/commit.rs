@@ -75,7 +75,8 @@ impl Containers {
         config: ContainerConfig,
         options: &CommitOptions,
     ) -> Result<String> {
-        let ChangesWork { mut process, below } = self.work_on_changes(container, Action::Layer).await?;
+        let ChangesWork { mut process, below } =
+            self.work_on_changes(container, Action::Layer { exact: false }).await?;
         let data = process.take_data()?.into_std().context("cannot take over the layer")?;
         data.set_nonblocking(false).context("cannot take over the layer")?;
         let record = container.snapshot();

@@ -94,7 +94,7 @@ fn do_work(work: Work, sockets: &Sockets, fds: Vec<OwnedFd>) -> Answer {
         Action::Write(unpack) => write::unpack(&unpack, sockets),
         Action::Export => read::export(sockets),
         Action::Changes => changes::list(&fds.layers()?, sockets),
-        Action::Layer => changes::layer(&fds.layers()?, sockets),
+        Action::Layer { exact } => changes::layer(&fds.layers()?, exact, sockets),
     }
 }
 

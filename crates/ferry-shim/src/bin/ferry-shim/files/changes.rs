@@ -39,7 +39,7 @@ const MADE_FOLDERS: [&[u8]; 6] = [b"dev", b"dev/pts", b"dev/shm", b"proc", b"sys
 
 /// Writes the changes as a list.
 pub(crate) fn list(layers: &Layers, sockets: &Sockets) -> Answer {
-    let changes = compare(layers).map_err(|errno| Failure::internal(cause(&errno.into())))?;
+    let changes = compare(layers, false).map_err(|errno| Failure::internal(cause(&errno.into())))?;
     let mut out = BufWriter::new(std::fs::File::from(sockets.data.try_clone()?));
     for (path, change) in changes {
         write!(out, "{}/", change as u8)?;
@@ -52,8 +52,8 @@ pub(crate) fn list(layers: &Layers, sockets: &Sockets) -> Answer {
 /// Writes the changes as the tar of an image layer.
 ///
 /// Spec: OCI image layer.
-pub(crate) fn layer(layers: &Layers, sockets: &Sockets) -> Answer {
-    let changes = compare(layers).map_err(|errno| Failure::internal(cause(&errno.into())))?;
+pub(crate) fn layer(layers: &Layers, exact: bool, sockets: &Sockets) -> Answer {
+    let changes = compare(layers, exact).map_err(|errno| Failure::internal(cause(&errno.into())))?;
     let mut archive = Archive::new(&sockets.data)?;
     for (path, _) in changes.iter().filter(|(_, change)| *change == Change::Deleted) {
         let (above, name) = split(path);
@@ -92,8 +92,8 @@ fn is_kept(name: &[u8]) -> bool {
     name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 
-fn compare(layers: &Layers) -> Result<Vec<(Vec<u8>, Change)>, Errno> {
-    let mut comparison = Comparison { whole: layers.whole, changes: Vec::new() };
+fn compare(layers: &Layers, exact: bool) -> Result<Vec<(Vec<u8>, Change)>, Errno> {
+    let mut comparison = Comparison { whole: layers.whole, exact, changes: Vec::new() };
     let upper = open_folder(layers.upper.as_fd(), b".")?;
     let lower = layers.lower.as_ref().map(|lower| open_folder(lower.as_fd(), b".")).transpose()?;
     comparison.folder(&upper, lower.as_ref(), b"", false)?;
@@ -102,6 +102,7 @@ fn compare(layers: &Layers) -> Result<Vec<(Vec<u8>, Change)>, Errno> {
 
 struct Comparison {
     whole: bool,
+    exact: bool,
     changes: Vec<(Vec<u8>, Change)>,
 }
 
@@ -140,7 +141,7 @@ impl Comparison {
     ) -> Result<(), Errno> {
         let is_folder = FileType::from_raw_mode(new.st_mode).is_dir();
         if !is_folder {
-            if old.is_none() && is_made(upper, name, &path, new) {
+            if !self.exact && old.is_none() && is_made(upper, name, &path, new) {
                 return Ok(());
             }
             let change = match old {
@@ -165,7 +166,7 @@ impl Comparison {
         let alone = is_opaque(&folder);
         self.folder(&folder, below.as_ref(), &path, alone)?;
         let change = match old {
-            None if MADE_FOLDERS.contains(&&path[..]) && self.changes.len() == at => return Ok(()),
+            None if !self.exact && MADE_FOLDERS.contains(&&path[..]) && self.changes.len() == at => return Ok(()),
             None => Change::Added,
             Some(old) if differs(new, old) || self.changes.len() > at => Change::Modified,
             Some(_) => return Ok(()),
@@ -268,7 +269,7 @@ mod tests {
     fn changes(whole: bool, upper: &Path, lower: &Path) -> Vec<String> {
         let layers = Layers { upper: folder(upper), lower: Some(folder(lower)), whole };
         let told = |(path, change): (Vec<u8>, Change)| format!("{} {}", change as u8, String::from_utf8_lossy(&path));
-        compare(&layers).expect("compare").into_iter().map(told).collect()
+        compare(&layers, false).expect("compare").into_iter().map(told).collect()
     }
 
     #[test]

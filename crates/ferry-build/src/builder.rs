@@ -1,0 +1,619 @@
+//! The builder: from a request to an image, with everything told on the way.
+//!
+//! A build is one task. Whoever started it may leave: dropping a [`Building`] ends the build, its steps and its transfers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferry_dockerfile::check::{Checks, Warning as Check};
+use ferry_engine::images::BuildHold;
+use ferry_engine::{Engine, ErrorKind};
+use ferry_spec::descriptor::Descriptor;
+use ferry_spec::digest::Digest;
+use ferry_spec::image::ImageConfig;
+use ferry_spec::platform::Platform;
+use ferry_spec::reference::Reference;
+use futures_util::future::try_join_all;
+
+use crate::cache::Cache;
+use crate::classic;
+use crate::clock::now_ns;
+use crate::export;
+use crate::failure::{Failure, Result, blocking};
+use crate::files;
+use crate::graph::{Graph, LocalDiffer, LocalSource, Op, Output, Source, VertexMeta};
+use crate::plan::{self, Input, MainContext, Need, Observed, Plan, Planned, Request, ResolvedImage};
+use crate::progress::{Begun, Event, Reporter, Warning};
+use crate::session::{Session, Uploaded};
+use crate::solve::mounts::CacheMounts;
+use crate::solve::{Ground, Solve, SolveOptions, resolve_image};
+use crate::tree::{Folder, Tree};
+
+/// The longest Dockerfile that is read, in bytes.
+const DOCKERFILE_LIMIT: u64 = 16 << 20;
+
+/// Builds images; cheap to clone.
+#[derive(Clone)]
+pub struct Builder {
+    ground: Ground,
+    running: Arc<Mutex<HashMap<String, tokio::task::AbortHandle>>>,
+}
+
+/// What to build.
+#[derive(Clone, Default)]
+pub struct BuildRequest {
+    /// Its id, for cancelling it; empty for none.
+    pub id: String,
+    /// The options of BuildKit's Dockerfile frontend.
+    pub options: BTreeMap<String, String>,
+    /// What the build is allowed, and what the client lends.
+    pub solve: SolveOptions,
+    /// Names of the image.
+    pub names: Vec<Reference>,
+    /// The image is written to the store.
+    pub writes_image: bool,
+    /// A context that the daemon fetches itself.
+    pub remote: String,
+}
+
+/// What came of a build.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The image, when one was written: an index or a manifest.
+    pub image: Option<Descriptor>,
+    /// The configuration's digest of its only, or first, platform.
+    pub config_digest: Option<Digest>,
+    /// Each platform's tree and configuration.
+    pub targets: Vec<BuiltTarget>,
+    /// When nothing but a check was asked for: how many warnings there are, and their text.
+    pub checked: Option<(usize, String)>,
+    /// Names it was given.
+    pub names: Vec<Reference>,
+    /// Warnings of the checks.
+    pub warnings: Vec<Check>,
+    /// `--build-arg` that no ARG takes.
+    pub unused_args: Vec<String>,
+    /// Keeps it all until it is dropped.
+    pub hold: Arc<BuildHold>,
+}
+
+/// What was built for one platform.
+#[derive(Debug, Clone)]
+pub struct BuiltTarget {
+    /// Which.
+    pub platform: Platform,
+    /// The files.
+    pub tree: Tree,
+    /// The image's configuration.
+    pub config: ImageConfig,
+}
+
+/// A build that goes on.
+pub struct Building {
+    /// Tells how it goes.
+    pub reporter: Reporter,
+    task: tokio::task::JoinHandle<Result<Built>>,
+    builder: Builder,
+    id: String,
+}
+
+impl Building {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub async fn finish(mut self) -> Result<Built> {
+        match (&mut self.task).await {
+            Ok(outcome) => outcome,
+            Err(error) if error.is_cancelled() => Err(Failure::new(ErrorKind::Conflict, "context canceled")),
+            Err(error) => Err(Failure::internal(format!("the build panicked: {error}"))),
+        }
+    }
+}
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        self.task.abort();
+        if !self.id.is_empty() {
+            self.builder.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        }
+    }
+}
+
+impl Builder {
+    /// Opens the builder of an engine. Blocks.
+    ///
+    /// # Errors
+    /// When its folder cannot be used.
+    pub fn open(engine: Engine) -> Result<Self> {
+        let cache = Cache::open(engine.workshop.folder(), engine.images.clone())?;
+        let ground = Ground { engine, cache, cache_mounts: CacheMounts::default() };
+        Ok(Self { ground, running: Arc::default() })
+    }
+
+    /// What builds work with.
+    #[must_use]
+    pub fn ground(&self) -> &Ground {
+        &self.ground
+    }
+
+    /// Starts a build.
+    #[must_use]
+    pub fn start(&self, request: BuildRequest) -> Building {
+        let reporter = Reporter::new();
+        let (builder, told, id) = (self.clone(), reporter.clone(), request.id.clone());
+        let task = tokio::spawn(async move {
+            // However it ends, those who follow learn it.
+            let told = FinishOnDrop(told);
+            builder.build(request, &told.0).await
+        });
+        if !id.is_empty() {
+            let abort = task.abort_handle();
+            self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), abort);
+        }
+        Building { reporter, task, builder: self.clone(), id }
+    }
+
+    /// Takes the archive that a client sends as its context, with its secrets. `split` when each directory at its top is one of the client's.
+    ///
+    /// # Errors
+    /// InvalidArgument for what is no archive.
+    pub async fn receive_context(
+        &self,
+        pieces: std::sync::mpsc::Receiver<bytes::Bytes>,
+        secrets: HashMap<String, Vec<u8>>,
+        split: bool,
+    ) -> Result<Session> {
+        let workshop = self.ground.engine.workshop.clone();
+        blocking(move || {
+            let folder = Folder::open(workshop.context_folder()?)?;
+            files::unpack_context(Pieces { pieces, left: bytes::Bytes::new() }, folder.as_fd())
+                .map_err(|failure| failure.during("Error processing tar file"))?;
+            let mut folders = HashMap::new();
+            if split {
+                for name in folder.names()? {
+                    let below = Arc::new(folder.below(&name)?);
+                    folders.insert(name, below);
+                }
+            } else {
+                let folder = Arc::new(folder);
+                folders.extend(["context", "dockerfile"].map(|name| (name.to_owned(), Arc::clone(&folder))));
+            }
+            Ok(Session::of(Arc::new(Uploaded { folders, secrets })))
+        })
+        .await
+    }
+
+    /// Ends a build by its id; tells whether there was one.
+    pub fn cancel(&self, id: &str) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        running.is_some_and(|task| {
+            task.abort();
+            true
+        })
+    }
+
+    async fn build(&self, mut request: BuildRequest, reporter: &Reporter) -> Result<Built> {
+        let hold = self.ground.engine.images.hold_for_build();
+        if !request.remote.is_empty() {
+            self.take_remote(&mut request, reporter, &hold).await?;
+        }
+        let mut planning =
+            Request::from_options(&request.options).map_err(|error| Failure::invalid(error.to_string()))?;
+        let source = self.load_dockerfile(&request, &mut planning, reporter).await?;
+        let mut work = Work { builder: self, request: &request, planning: &planning, source: &source, reporter };
+        let mut graph = Graph::new();
+        let (plans, warnings) = work.plan_all(&mut graph).await?;
+        if planning.subrequest == "frontend.lint" {
+            let text = ferry_dockerfile::check::render(&warnings, &planning.filename, &source);
+            let checked = Some((warnings.len(), text));
+            let hold = Arc::new(hold);
+            let (targets, names, unused_args) = (Vec::new(), Vec::new(), Vec::new());
+            return Ok(Built {
+                image: None,
+                config_digest: None,
+                targets,
+                checked,
+                names,
+                warnings,
+                unused_args,
+                hold,
+            });
+        }
+        reporter.tell(Event::Instructions(classic::instructions(&source, &planning.target, &graph)));
+        let solve = Solve::new(graph, self.ground.clone(), request.solve.clone(), reporter.clone(), hold.clone());
+        let wanted: Vec<Output> = plans.iter().filter_map(|(_, plan)| plan.tree).collect();
+        let mut trees = solve
+            .trees(&wanted)
+            .await
+            .map_err(|failure| with_excerpt(failure, &planning.filename, &source))?
+            .into_iter();
+        let mut unused_args = Vec::new();
+        let mut targets = Vec::new();
+        for (platform, plan) in plans {
+            let tree = if plan.tree.is_some() { trees.next().unwrap_or_default() } else { Tree::default() };
+            let layers = solve.layers(&tree).await?;
+            let config = export::complete(plan.image, &layers, plan.base_image.as_ref(), plan.epoch);
+            let platform = platform.unwrap_or_else(|| config.platform());
+            unused_args = plan.unused_args;
+            targets.push(BuiltTarget { platform, tree: Tree::Layers(layers), config });
+        }
+        let mut built = Built {
+            image: None,
+            config_digest: None,
+            targets,
+            names: Vec::new(),
+            checked: None,
+            warnings,
+            unused_args,
+            hold: Arc::new(hold.clone()),
+        };
+        if request.writes_image {
+            let begun = reporter.internal("exporting to image");
+            match self.export_image(&mut built, &planning, &request.names, &begun).await {
+                Ok(()) => begun.done(),
+                Err(failure) => {
+                    begun.failed(failure.message.clone());
+                    return Err(failure);
+                }
+            }
+        }
+        hold.keep();
+        Ok(built)
+    }
+
+    async fn export_image(
+        &self,
+        built: &mut Built,
+        planning: &Request,
+        names: &[Reference],
+        begun: &Begun,
+    ) -> Result<()> {
+        let images = self.ground.engine.images.clone();
+        let (targets, names) = (built.targets.clone(), names.to_vec());
+        let is_index = planning.multi_platform || targets.len() > 1;
+        let started = now_ns();
+        begun.status("exporting layers", 0, 0, started, true);
+        let written = blocking(move || {
+            let mut manifests = Vec::new();
+            let mut config = None;
+            for target in &targets {
+                let Tree::Layers(layers) = &target.tree else {
+                    return Err(Failure::internal("a target without layers"));
+                };
+                let written = export::write(&images, &target.config, layers)?;
+                config.get_or_insert(written.config.digest.clone());
+                manifests.push((written.target, target.platform.clone()));
+            }
+            let target = match (is_index, manifests.first()) {
+                (false, Some((only, _))) => only.clone(),
+                _ => images.write_index(manifests)?,
+            };
+            images.name_built(&target, &names)?;
+            Ok((target, config, names))
+        })
+        .await?;
+        let (target, config, names) = written;
+        let started = now_ns();
+        begun.status(&format!("exporting manifest {}", target.digest), 0, 0, started, true);
+        if let Some(config) = &config {
+            begun.status(&format!("exporting config {config}"), 0, 0, started, true);
+        }
+        for name in &names {
+            begun.status(&format!("naming to {name}"), 0, 0, started, true);
+        }
+        built.image = Some(target);
+        built.names = names;
+        built.config_digest = config;
+        Ok(())
+    }
+
+    /// Fetches a context that the client only names, and lends it as if the client had sent it.
+    async fn take_remote(&self, request: &mut BuildRequest, reporter: &Reporter, hold: &BuildHold) -> Result<()> {
+        let source = match MainContext::detect(&request.remote) {
+            MainContext::Git(address) => Source::Git(plan::git_source(&address, false).map_err(plan_failed)?),
+            MainContext::Http { url, .. } => Source::Http(plan::http_source(&url, "context")),
+            MainContext::Local(_) => {
+                return Err(Failure::invalid(format!("unable to detect remote context {:?}", request.remote)));
+            }
+        };
+        let is_file = matches!(source, Source::Http(_));
+        let mut graph = Graph::new();
+        let meta = VertexMeta { name: "[internal] load remote build context".to_owned(), ..VertexMeta::default() };
+        let vertex = graph.add(Op::Source(source), Vec::new(), None, meta)?;
+        let solve = Solve::new(graph, self.ground.clone(), request.solve.clone(), reporter.clone(), hold.clone());
+        let Tree::Folder(fetched) = solve.tree(vertex.into()).await? else {
+            return Err(Failure::internal("a remote context that is no folder"));
+        };
+        let folder = if is_file { self.open_remote_file(fetched).await? } else { fetched };
+        let mut uploaded = Uploaded::default();
+        for name in ["context", "dockerfile"] {
+            uploaded.folders.insert(name.to_owned(), Arc::clone(&folder));
+        }
+        request.solve.session = Session::of(Arc::new(uploaded));
+        Ok(())
+    }
+
+    /// An archive is the context; anything else is a Dockerfile without one.
+    async fn open_remote_file(&self, fetched: Arc<Folder>) -> Result<Arc<Folder>> {
+        let workshop = self.ground.engine.workshop.clone();
+        blocking(move || {
+            let owner = workshop.context_folder()?;
+            let target = Folder::open(owner)?;
+            let copy = crate::graph::CopyAction {
+                source: "/context".to_owned(),
+                target: "/".to_owned(),
+                archives: crate::graph::ArchiveHandling::TryUnpack,
+                create_target_path: true,
+                ..Default::default()
+            };
+            files::copy(fetched.as_ref().as_fd(), target.as_fd(), &files::CopyOrder::new(&copy, None)?)?;
+            if let Some(text) = files::read_file(target.as_fd(), "context", DOCKERFILE_LIMIT)? {
+                let file = crate::graph::MakeFile {
+                    path: "/Dockerfile".to_owned(),
+                    mode: 0o644,
+                    content: text,
+                    ..Default::default()
+                };
+                files::make_file(target.as_fd(), &file, None)?;
+            }
+            Ok(Arc::new(target))
+        })
+        .await
+    }
+
+    /// Reads the Dockerfile, and the ignore file that goes with it.
+    async fn load_dockerfile(
+        &self,
+        request: &BuildRequest,
+        planning: &mut Request,
+        reporter: &Reporter,
+    ) -> Result<String> {
+        let name = planning.filename.clone();
+        let begun = reporter.internal(format!("[internal] load build definition from {}", base_name(&name)));
+        let read = self.read_dockerfile(request, planning, &name, &begun).await;
+        let (text, folder) = match read {
+            Ok(read) => read,
+            Err(failure) => {
+                begun.failed(failure.message.clone());
+                return Err(failure);
+            }
+        };
+        begun.done();
+        let MainContext::Local(directory) = planning.context.clone() else { return Ok(text) };
+        let begun = reporter.internal("[internal] load .dockerignore");
+        let ignored = self.read_ignore_file(request, &folder, &name, &directory, &begun).await?;
+        begun.done();
+        planning.ignore_patterns = ferry_dockerfile::ignore::read(&ignored);
+        Ok(text)
+    }
+
+    async fn read_dockerfile(
+        &self,
+        request: &BuildRequest,
+        planning: &Request,
+        name: &str,
+        begun: &Begun,
+    ) -> Result<(String, Arc<Folder>)> {
+        let key = planning.dockerfile_name.clone().unwrap_or_else(|| "dockerfile".to_owned());
+        let wanted = vec![name.to_owned(), format!("{name}.dockerignore"), ".dockerignore".to_owned()];
+        let source = local(&key, wanted);
+        let started = now_ns();
+        let folder = request.solve.session.files(&source, begun).await?;
+        let (reading, path) = (Arc::clone(&folder), name.to_owned());
+        let text = blocking(move || files::read_file(reading.as_ref().as_fd(), &path, DOCKERFILE_LIMIT)).await?;
+        let text = text.ok_or_else(|| {
+            Failure::invalid(format!("failed to read dockerfile: open {name}: no such file or directory"))
+        })?;
+        let bytes = i64::try_from(text.len()).unwrap_or_default();
+        begun.status("transferring dockerfile:", bytes, 0, started, true);
+        let text =
+            String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        Ok((text, folder))
+    }
+
+    /// `<file>.dockerignore` beside the Dockerfile, or else `.dockerignore` in the context.
+    async fn read_ignore_file(
+        &self,
+        request: &BuildRequest,
+        beside: &Arc<Folder>,
+        name: &str,
+        directory: &str,
+        begun: &Begun,
+    ) -> Result<String> {
+        let read = |folder: &Arc<Folder>, path: String| {
+            let folder = Arc::clone(folder);
+            blocking(move || files::read_file(folder.as_ref().as_fd(), &path, DOCKERFILE_LIMIT))
+        };
+        let started = now_ns();
+        let found = match read(beside, format!("{name}.dockerignore")).await? {
+            Some(found) => Some(found),
+            None => {
+                let context =
+                    request.solve.session.files(&local(directory, vec![".dockerignore".to_owned()]), begun).await?;
+                read(&context, ".dockerignore".to_owned()).await?
+            }
+        };
+        let found = found.unwrap_or_default();
+        begun.status("transferring context:", i64::try_from(found.len()).unwrap_or_default().max(2), 0, started, true);
+        Ok(String::from_utf8_lossy(&found).into_owned())
+    }
+}
+
+/// One build's planning.
+struct Work<'a> {
+    builder: &'a Builder,
+    request: &'a BuildRequest,
+    planning: &'a Request,
+    source: &'a str,
+    reporter: &'a Reporter,
+}
+
+impl Work<'_> {
+    /// Plans every platform onto one graph.
+    async fn plan_all(&mut self, graph: &mut Graph) -> Result<(Vec<(Option<Platform>, Plan)>, Vec<Check>)> {
+        let mut observed = Observed::new();
+        let platforms: Vec<Option<Platform>> = match self.planning.platforms.as_slice() {
+            [] => vec![None],
+            some => some.iter().cloned().map(Some).collect(),
+        };
+        let mut checks =
+            plan::checks(self.source, self.planning).map_err(|error| Failure::invalid(error.to_string()))?;
+        let mut plans = Vec::new();
+        for platform in platforms {
+            let plan = self.plan_one(platform.as_ref(), &mut observed, graph, &mut checks).await?;
+            plans.push((platform, plan));
+        }
+        let warnings = checks.into_warnings();
+        self.tell(&warnings);
+        Ok((plans, warnings))
+    }
+
+    async fn plan_one(
+        &self,
+        platform: Option<&Platform>,
+        observed: &mut Observed,
+        graph: &mut Graph,
+        checks: &mut Checks,
+    ) -> Result<Plan> {
+        loop {
+            let input = Input { source: self.source, request: self.planning, platform, observed };
+            let planned = plan::plan(input, graph, checks).map_err(|error| {
+                let excerpts = error.excerpts(&self.planning.filename, self.source);
+                let failure = plan_failed(error);
+                match excerpts.is_empty() {
+                    true => failure,
+                    false => Failure { excerpt: excerpts, ..failure },
+                }
+            })?;
+            let needs = match planned {
+                Planned::Ready(plan) => return Ok(*plan),
+                Planned::Needs(needs) => needs,
+            };
+            for answer in try_join_all(needs.into_iter().map(|need| self.answer(need))).await? {
+                answer(observed);
+            }
+        }
+    }
+
+    /// Finds out what a plan needs to know.
+    async fn answer(&self, need: Need) -> Result<Box<dyn FnOnce(&mut Observed) + Send>> {
+        match need {
+            Need::Image(need) => {
+                if need.layout.is_some() {
+                    return Err(Failure::not_implemented("an OCI layout of the client as a source"));
+                }
+                let begun = self.reporter.internal(need.label.clone());
+                let engine = &self.builder.ground.engine;
+                let platform = need.platform.as_ref();
+                let found =
+                    resolve_image(engine, &self.request.solve, &need.reference, platform, need.pull, Some(&begun))
+                        .await;
+                let answer = match found {
+                    Ok(found) => {
+                        begun.done();
+                        let reference = need.reference.clone();
+                        Ok(ResolvedImage { reference, digest: Some(found.id), config: found.config })
+                    }
+                    Err(failure) => {
+                        begun.failed(failure.message.clone());
+                        Err(failure.message)
+                    }
+                };
+                Ok(Box::new(move |observed| observed.add_image(need, answer)))
+            }
+            Need::IgnoreFile(name) => {
+                let begun = self.reporter.internal(format!("[context {name}] load .dockerignore"));
+                let source = local(&name, vec![".dockerignore".to_owned()]);
+                let folder = self.request.solve.session.files(&source, &begun).await?;
+                let text =
+                    blocking(move || files::read_file(folder.as_ref().as_fd(), ".dockerignore", DOCKERFILE_LIMIT))
+                        .await?;
+                begun.done();
+                let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
+                Ok(Box::new(move |observed| observed.add_ignore_file(name, text)))
+            }
+            Need::Time { source, .. } => {
+                let text = "not implemented: the time of a remote source".to_owned();
+                Ok(Box::new(move |observed| observed.add_time(*source, Err(text))))
+            }
+        }
+    }
+
+    fn tell(&self, warnings: &[Check]) {
+        let vertex = Digest::sha256(self.source.as_bytes());
+        for warning in warnings {
+            self.reporter.tell(Event::Warning(Warning {
+                vertex: vertex.clone(),
+                short: warning.short(),
+                detail: vec![warning.rule.description.to_owned()],
+                url: warning.rule.url.to_owned(),
+                file: self.planning.filename.clone(),
+                lines: vec![(warning.lines.first, warning.lines.last)],
+                source: self.source.as_bytes().to_vec(),
+            }));
+        }
+    }
+}
+
+fn local(name: &str, follow_paths: Vec<String>) -> LocalSource {
+    LocalSource {
+        name: name.to_owned(),
+        include_patterns: follow_paths.clone(),
+        exclude_patterns: Vec::new(),
+        follow_paths,
+        differ: LocalDiffer::Metadata,
+        shared_key_hint: name.to_owned(),
+    }
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn plan_failed(error: plan::PlanError) -> Failure {
+    Failure::invalid(error.to_string())
+}
+
+/// Shows the lines of the Dockerfile that failed, and words the failure as a solve's.
+fn with_excerpt(failure: Failure, name: &str, source: &str) -> Failure {
+    let lines: Vec<ferry_dockerfile::Lines> = failure
+        .location
+        .iter()
+        .map(|range| {
+            let number = |line: usize| u32::try_from(line).unwrap_or(u32::MAX);
+            ferry_dockerfile::Lines::new(number(range.first), number(range.last))
+        })
+        .collect();
+    let excerpt = ferry_dockerfile::source::excerpt(name, source, &lines).unwrap_or_default();
+    Failure { excerpt, ..failure }
+}
+
+struct FinishOnDrop(Reporter);
+
+impl Drop for FinishOnDrop {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// Bytes that come in pieces.
+struct Pieces {
+    pieces: std::sync::mpsc::Receiver<bytes::Bytes>,
+    left: bytes::Bytes,
+}
+
+impl std::io::Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.left.is_empty() {
+            match self.pieces.recv() {
+                Ok(piece) => self.left = piece,
+                Err(_) => return Ok(0),
+            }
+        }
+        let taken = self.left.split_to(self.left.len().min(buffer.len()));
+        buffer[..taken.len()].copy_from_slice(&taken);
+        Ok(taken.len())
+    }
+}

@@ -1,0 +1,102 @@
+//! Digests of what files are: kind, mode, owner, content, links, attributes; never times.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use ferry_sys::tree::{Found, Walk};
+use rustix::fs::FileType;
+use sha2::{Digest as _, Sha256};
+
+use crate::failure::{Doing, Result};
+use crate::files;
+
+/// Attributes that count.
+pub(crate) fn is_kept(name: &[u8]) -> bool {
+    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+}
+
+/// Takes in entries one by one; their order counts.
+pub(crate) struct ContentHasher {
+    hasher: Sha256,
+    buffer: Vec<u8>,
+}
+
+impl ContentHasher {
+    pub(crate) fn new() -> Self {
+        Self { hasher: Sha256::new(), buffer: vec![0; 256 * 1024] }
+    }
+
+    /// Takes in a word of the caller's.
+    pub(crate) fn word(&mut self, word: &[u8]) {
+        self.hasher.update((word.len() as u64).to_le_bytes());
+        self.hasher.update(word);
+    }
+
+    /// Takes in an entry under a name.
+    pub(crate) fn entry(&mut self, name: &[u8], found: &mut Found) -> io::Result<()> {
+        self.word(name);
+        self.hasher.update(found.kind.as_raw_mode().to_le_bytes());
+        // Of a link nothing but its target can be told apart by anybody.
+        if !found.kind.is_symlink() {
+            self.hasher.update(found.looks.mode.to_le_bytes());
+        }
+        self.hasher.update(found.looks.uid.to_le_bytes());
+        self.hasher.update(found.looks.gid.to_le_bytes());
+        for (name, value) in &found.looks.xattrs {
+            self.word(name);
+            self.word(value);
+        }
+        match found.kind {
+            FileType::RegularFile => {
+                let Some(file) = found.file.take() else { return Ok(()) };
+                self.file(file)
+            }
+            FileType::Symlink => {
+                self.word(&found.link.clone());
+                Ok(())
+            }
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                self.hasher.update(found.device.0.to_le_bytes());
+                self.hasher.update(found.device.1.to_le_bytes());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&mut self, file: OwnedFd) -> io::Result<()> {
+        let mut file = File::from(file);
+        let mut length = 0_u64;
+        loop {
+            match file.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    self.hasher.update(&self.buffer[..read]);
+                    length += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.hasher.update(length.to_le_bytes());
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> String {
+        format!("content:{}", hex::encode(self.hasher.finalize()))
+    }
+}
+
+/// The digest of everything in a folder. Blocks.
+pub(crate) fn of_tree(root: BorrowedFd<'_>) -> Result<String> {
+    // A mount that was just made is no more than a place.
+    let root = files::open_folder(root)?;
+    let mut hasher = ContentHasher::new();
+    let mut visit = |mut found: Found| {
+        let name = found.path.clone();
+        hasher.entry(&name, &mut found)
+    };
+    Walk::new(is_kept, &mut visit).children(root.as_fd(), b"").doing("cannot read a tree")?;
+    Ok(hasher.finish())
+}

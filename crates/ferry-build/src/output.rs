@@ -1,0 +1,125 @@
+//! Trees on their way to the client, as tars.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+
+use ferry_spec::tar::{END, Entry, Kind, header, padding};
+use ferry_sys::tree::{Found, Walk};
+use rustix::fs::FileType;
+use tokio::sync::mpsc;
+
+use crate::builder::{Builder, Built};
+use crate::content::is_kept;
+use crate::failure::{Doing, Failure, Result, blocking};
+use crate::files;
+
+/// Bytes of one piece.
+const PIECE: usize = 192 * 1024;
+
+impl Builder {
+    /// Writes what was built as one tar, piece by piece: the tree itself, or one directory for each of several platforms.
+    ///
+    /// # Errors
+    /// When a tree cannot be read. A receiver that is gone ends it.
+    pub async fn write_tar(&self, built: &Built, pieces: mpsc::Sender<Vec<u8>>) -> Result<()> {
+        let (targets, workshop) = (built.targets.clone(), self.ground().engine.workshop.clone());
+        blocking(move || {
+            let mut archive = Archive { pieces, buffer: Vec::with_capacity(PIECE) };
+            for target in &targets {
+                let folder = match targets.len() {
+                    1 => String::new(),
+                    _ => format!("{}/", target.platform.to_string().replace('/', "_")),
+                };
+                if !folder.is_empty() {
+                    archive.put(&header(&Entry::new(Kind::Folder, folder.clone(), 0o755)))?;
+                }
+                let open = target.tree.open(&workshop)?;
+                archive.tree(open.as_fd(), folder.as_bytes())?;
+            }
+            archive.put(&END)?;
+            archive.flush()
+        })
+        .await
+    }
+}
+
+struct Archive {
+    pieces: mpsc::Sender<Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+impl Archive {
+    fn tree(&mut self, root: std::os::fd::BorrowedFd<'_>, below: &[u8]) -> Result<()> {
+        let root = files::open_folder(root)?;
+        let mut failure = None;
+        let mut visit = |found: Found| {
+            self.entry(found, below).map_err(|error| {
+                failure = Some(error);
+                std::io::ErrorKind::Other.into()
+            })
+        };
+        let walked = Walk::new(is_kept, &mut visit).children(root.as_fd(), b"");
+        match failure {
+            Some(failure) => Err(failure),
+            None => walked.doing("cannot read what was built"),
+        }
+    }
+
+    fn entry(&mut self, found: Found, below: &[u8]) -> Result<()> {
+        let path = |name: &[u8]| [below, name].concat();
+        let kind = match found.kind {
+            FileType::Directory => Kind::Folder,
+            FileType::Symlink => Kind::Symlink,
+            FileType::CharacterDevice => Kind::CharDevice,
+            FileType::BlockDevice => Kind::BlockDevice,
+            FileType::Fifo => Kind::Fifo,
+            _ if found.same_as.is_some() => Kind::HardLink,
+            _ => Kind::File,
+        };
+        let name = if kind == Kind::Folder { [&found.path[..], b"/"].concat() } else { found.path.clone() };
+        let mut entry = Entry::new(kind, path(&name), found.looks.mode);
+        entry.uid = found.looks.uid;
+        entry.gid = found.looks.gid;
+        entry.mtime = found.looks.mtime;
+        entry.xattrs = found.looks.xattrs;
+        entry.device = found.device;
+        entry.link = match (&found.same_as, kind) {
+            (Some(first), Kind::HardLink) => path(first),
+            _ => found.link,
+        };
+        if kind != Kind::File {
+            return self.put(&header(&entry));
+        }
+        entry.size = found.size;
+        entry.stored_bytes = found.size;
+        self.put(&header(&entry))?;
+        let mut left = found.size;
+        let mut file = found.file.map(File::from);
+        let mut buffer = vec![0; PIECE];
+        while left > 0 {
+            let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let read = match file.as_mut() {
+                Some(file) => file.read(&mut buffer[..wanted]).doing("cannot read what was built")?,
+                None => 0,
+            };
+            if read == 0 {
+                return Err(Failure::internal("a file changed while it was read"));
+            }
+            self.put(&buffer[..read])?;
+            left -= read as u64;
+        }
+        let zeros = [0; 512];
+        self.put(&zeros[..usize::try_from(padding(found.size)).unwrap_or_default()])
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
+        self.pieces.blocking_send(piece).map_err(|_| Failure::internal("nobody takes what was built"))
+    }
+}

@@ -1,0 +1,127 @@
+//! Operations that change files.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use ferry_engine::workshop::{Tree as Workpiece, Workshop};
+
+use super::Solve;
+use crate::clock::now_ns;
+use crate::failure::{Failure, Result, blocking};
+use crate::files::{self, CopyOrder, Ids};
+use crate::graph::{ActionInput, ChangeOwner, FileAction, FileOp, Owner};
+use crate::tree::{BuiltLayer, Layers, OpenTree, Tree};
+
+impl Solve {
+    /// Carries the steps out; steps that change each other's results one after the other make one layer.
+    pub(super) async fn file(&self, op: &FileOp, inputs: &[Tree]) -> Result<Vec<Layers>> {
+        let bases: Vec<Option<usize>> = roots(op)?;
+        let mut layers = Vec::new();
+        for input in inputs {
+            layers.push(self.layers_if_needed(input, op, layers.len()).await?);
+        }
+        let of = |place: Option<usize>| place.and_then(|place| layers[place].clone()).unwrap_or_default();
+        let (order, inputs_open) = (op.clone(), inputs.to_vec());
+        let workshop = self.ground.engine.workshop.clone();
+        let based: Vec<Layers> = bases.iter().map(|base| of(*base)).collect();
+        let all = based.clone();
+        let done = blocking(move || carry_out(&order, &all, &inputs_open, &workshop)).await?;
+        let mut outputs = vec![Layers::default(); op.outputs()];
+        for (output, group, workpiece) in done {
+            let stored = self.ground.engine.workshop.layer_of(workpiece).await?;
+            outputs[output] = based[group].with(BuiltLayer {
+                descriptor: stored.descriptor,
+                diff_id: stored.diff_id,
+                created_ns: Some(now_ns()),
+                size_bytes: stored.size_bytes,
+                foreign: false,
+            });
+        }
+        Ok(outputs)
+    }
+
+    /// Files that came from elsewhere become layers only where something is put onto them.
+    async fn layers_if_needed(&self, input: &Tree, op: &FileOp, place: usize) -> Result<Option<Layers>> {
+        let is_base = op.steps.iter().any(|step| step.input == Some(ActionInput::Input(place)));
+        match (is_base, input) {
+            (true, _) | (_, Tree::Layers(_)) => self.layers(input).await.map(Some),
+            (false, Tree::Folder(_)) => Ok(None),
+        }
+    }
+}
+
+/// The input that each step's tree begins as; a step on another's result has that one's.
+fn roots(op: &FileOp) -> Result<Vec<Option<usize>>> {
+    let mut roots: Vec<Option<usize>> = Vec::new();
+    for step in &op.steps {
+        roots.push(match step.input {
+            None => None,
+            Some(ActionInput::Input(place)) => Some(place),
+            Some(ActionInput::Step(at)) => {
+                *roots.get(at).ok_or_else(|| Failure::invalid("a step takes the result of one that comes later"))?
+            }
+        });
+    }
+    Ok(roots)
+}
+
+type Done = Vec<(usize, usize, Workpiece)>;
+
+/// Runs the steps; a result that is an output is handed back, with the step it is of.
+fn carry_out(op: &FileOp, bases: &[Layers], inputs: &[Tree], workshop: &Workshop) -> Result<Done> {
+    let opened: Vec<Option<OpenTree>> =
+        inputs.iter().map(|input| input.open(workshop).map(Some)).collect::<Result<_>>()?;
+    let mut results: Vec<Option<Workpiece>> = Vec::new();
+    let mut done = Vec::new();
+    for (at, step) in op.steps.iter().enumerate() {
+        let workpiece = match step.input {
+            // A result that two steps change would have to be forked.
+            Some(ActionInput::Step(before)) => results[before]
+                .take()
+                .ok_or_else(|| Failure::not_implemented("two changes of one intermediate result"))?,
+            _ => workshop.tree(bases[at].chain())?,
+        };
+        let source = match step.source {
+            Some(ActionInput::Input(place)) => opened[place].as_ref().map(AsFd::as_fd),
+            Some(ActionInput::Step(before)) => results[before].as_ref().map(Workpiece::root),
+            None => None,
+        };
+        act(&step.action, workpiece.root(), source, &opened)?;
+        results.push(Some(workpiece));
+        if let Some(output) = step.output
+            && let Some(workpiece) = results[at].take()
+        {
+            done.push((output, at, workpiece));
+        }
+    }
+    Ok(done)
+}
+
+fn act(
+    action: &FileAction,
+    root: BorrowedFd<'_>,
+    source: Option<BorrowedFd<'_>>,
+    inputs: &[Option<OpenTree>],
+) -> Result<()> {
+    let owner = action.owner().map(|owner| ids(owner, root, inputs)).transpose()?;
+    match action {
+        FileAction::Copy(copy) => {
+            let source =
+                source.ok_or_else(|| Failure::invalid(format!("\"/{}\": not found", files::clean(&copy.source))))?;
+            files::copy(source, root, &CopyOrder::new(copy, owner)?)
+        }
+        FileAction::MakeFile(order) => files::make_file(root, order, owner),
+        FileAction::MakeDir(order) => files::make_dir(root, order, owner),
+        FileAction::Symlink(order) => files::make_symlink(root, order, owner),
+        FileAction::Remove(order) => files::remove(root, order),
+    }
+}
+
+fn ids(owner: &ChangeOwner, root: BorrowedFd<'_>, inputs: &[Option<OpenTree>]) -> Result<Ids> {
+    let tree = |name: Option<&Owner>| match name {
+        Some(Owner::Name { input: Some(place), .. }) => {
+            inputs.get(*place).and_then(Option::as_ref).map(AsFd::as_fd).or(Some(root))
+        }
+        _ => Some(root),
+    };
+    files::find_ids(owner.user.as_ref(), owner.group.as_ref(), tree(owner.user.as_ref()), tree(owner.group.as_ref()))
+}

@@ -1,0 +1,341 @@
+//! From flags to a request. Pure, but for the environment that build arguments and secrets name.
+
+use std::collections::BTreeMap;
+
+use ferry_api::container::Ulimit;
+use ferry_client::BuildQuery;
+
+use crate::failure::{Failure, Result};
+use crate::flags::{Parsed, go_quote, parse_bytes};
+
+/// Where the context comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A directory.
+    Folder(String),
+    /// An archive, or a Dockerfile alone, on standard input.
+    Stdin,
+    /// Something the daemon fetches.
+    Remote(String),
+}
+
+/// What to do with the outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Auto,
+    Plain,
+    Terminal,
+    Quiet,
+    Raw,
+}
+
+/// A build, as asked for.
+#[derive(Debug)]
+pub(crate) struct BuildOptions {
+    pub(crate) source: Source,
+    /// `-f`; `-` is standard input.
+    pub(crate) file: Option<String>,
+    pub(crate) progress: Progress,
+    pub(crate) query: BuildQuery,
+    /// Further directories, by name.
+    pub(crate) folders: Vec<(String, String)>,
+    /// Secrets: id, and where from.
+    pub(crate) secrets: Vec<(String, SecretSource)>,
+    pub(crate) pushes: bool,
+    pub(crate) output: Output,
+}
+
+/// What becomes of what was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// It is an image of the daemon's.
+    Image,
+    /// Its files go to a directory.
+    Folder(String),
+    /// Its files go to an archive; `-` is standard output.
+    Archive(String),
+}
+
+/// Where a secret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SecretSource {
+    File(String),
+    Variable(String),
+}
+
+/// Reads the flags.
+pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<String>) -> Result<BuildOptions> {
+    refuse_unbuilt(parsed)?;
+    let progress = match parsed.text("progress").map(str::to_owned).or_else(|| variable("BUILDKIT_PROGRESS")).as_deref()
+    {
+        None | Some("" | "auto") => Progress::Auto,
+        Some("plain") => Progress::Plain,
+        Some("tty") => Progress::Terminal,
+        Some("quiet" | "none") => Progress::Quiet,
+        Some("rawjson") => Progress::Raw,
+        Some(other) => return Err(Failure::new(format!("ERROR: invalid progress mode {other}"))),
+    };
+    let progress = if parsed.on("quiet") { Progress::Quiet } else { progress };
+    let (folders, contexts) = contexts(parsed.all("build-context"))?;
+    let mut query = BuildQuery {
+        names: parsed.all("tag").to_vec(),
+        target: parsed.text_or_empty("target").to_owned(),
+        no_cache: parsed.on("no-cache"),
+        no_cache_filter: parsed.all("no-cache-filter").join(","),
+        pull: parsed.on("pull"),
+        network: parsed.text_or_empty("network").to_owned(),
+        platform: parsed.all("platform").join(","),
+        build_args: build_args(parsed.all("build-arg"), variable),
+        labels: pairs(parsed.all("label")),
+        contexts,
+        extra_hosts: parsed
+            .all("add-host")
+            .iter()
+            .map(|host| host.replacen(':', "=", usize::from(!host.contains('='))))
+            .collect(),
+        cgroup_parent: parsed.text_or_empty("cgroup-parent").to_owned(),
+        shm_size: parsed.bytes("shm-size").unwrap_or_default(),
+        memory: parsed.bytes("memory").unwrap_or_default(),
+        memory_swap: parsed
+            .text("memory-swap")
+            .and_then(|text| if text == "-1" { Some(-1) } else { parse_bytes(text).ok() })
+            .unwrap_or_default(),
+        cpu_period: number(parsed, "cpu-period")?,
+        cpu_quota: number(parsed, "cpu-quota")?,
+        cpu_shares: number(parsed, "cpu-shares")?,
+        cpuset_cpus: parsed.text_or_empty("cpuset-cpus").to_owned(),
+        cpuset_mems: parsed.text_or_empty("cpuset-mems").to_owned(),
+        allow_insecure: parsed.all("allow").iter().any(|one| one == "security.insecure"),
+        security_options: parsed.all("security-opt").to_vec(),
+        explains: parsed.on("explain"),
+        checks: parsed.on("check") || parsed.text_or_empty("call") == "check",
+        ..BuildQuery::default()
+    };
+    for limit in parsed.all("ulimit") {
+        let (name, soft, hard) = crate::options::checks::parse_ulimit(limit).map_err(Failure::new)?;
+        query.ulimits.push(Ulimit { name, soft, hard });
+    }
+    let context = parsed.args[0].as_str();
+    let source = match context {
+        "-" => Source::Stdin,
+        url if is_remote(url) => Source::Remote(url.to_owned()),
+        path => Source::Folder(path.to_owned()),
+    };
+    let file = parsed.text("file").filter(|file| !file.is_empty()).map(str::to_owned);
+    if source == Source::Stdin && file.as_deref() == Some("-") {
+        return Err(Failure::new(
+            "ERROR: failed to build: invalid argument: can't use stdin for both build context and dockerfile",
+        ));
+    }
+    let (output, pushes) = output(parsed.all("output"))?;
+    query.output = match output {
+        Output::Image => "",
+        Output::Folder(_) => "local",
+        Output::Archive(_) => "tar",
+    }
+    .to_owned();
+    let secrets = parsed.all("secret").iter().map(|text| secret(text, variable)).collect::<Result<_>>()?;
+    Ok(BuildOptions { source, file, progress, query, folders, secrets, pushes: parsed.on("push") || pushes, output })
+}
+
+/// What is known and not built says so.
+fn refuse_unbuilt(parsed: &Parsed) -> Result<()> {
+    for name in ["annotation", "attest", "cache-from", "cache-to", "ssh"] {
+        if parsed.changed(name) {
+            return Err(Failure::not_implemented(&format!("`--{name}` of build")));
+        }
+    }
+    for name in ["provenance", "sbom"] {
+        if !matches!(parsed.text_or_empty(name), "" | "false" | "0") {
+            return Err(Failure::not_implemented(&format!("`--{name}` of build")));
+        }
+    }
+    if !matches!(parsed.text_or_empty("call"), "" | "build" | "check") {
+        return Err(Failure::not_implemented(&format!("`--call {}` of build", parsed.text_or_empty("call"))));
+    }
+    if parsed.on("squash") {
+        return Err(Failure::not_implemented("`--squash` of build"));
+    }
+    match parsed.text_or_empty("builder") {
+        "" | "default" => Ok(()),
+        other => Err(Failure::new(format!("ERROR: no builder {} found", go_quote(other)))),
+    }
+}
+
+fn is_remote(context: &str) -> bool {
+    let known = ["http://", "https://", "git://", "github.com/", "git@", "ssh://"];
+    known.iter().any(|prefix| context.starts_with(prefix))
+}
+
+fn number(parsed: &Parsed, name: &str) -> Result<i64> {
+    match parsed.text_or_empty(name) {
+        "" => Ok(0),
+        text => text.parse().map_err(|_| Failure::new(format!("ERROR: invalid value {} for --{name}", go_quote(text)))),
+    }
+}
+
+/// `NAME=value`, or the value that the environment has for a name alone.
+fn build_args(given: &[String], variable: &dyn Fn(&str) -> Option<String>) -> BTreeMap<String, Option<String>> {
+    let mut args = BTreeMap::new();
+    for text in given {
+        match text.split_once('=') {
+            Some((name, value)) => args.insert(name.to_owned(), Some(value.to_owned())),
+            None => args.insert(text.clone(), variable(text)),
+        };
+    }
+    if let Some(epoch) = variable("SOURCE_DATE_EPOCH") {
+        args.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(Some(epoch));
+    }
+    args
+}
+
+fn pairs(given: &[String]) -> BTreeMap<String, String> {
+    given
+        .iter()
+        .map(|text| {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            (name.to_owned(), value.to_owned())
+        })
+        .collect()
+}
+
+type Contexts = (Vec<(String, String)>, BTreeMap<String, String>);
+
+/// Directories that go along, and what every name leads to.
+fn contexts(given: &[String]) -> Result<Contexts> {
+    let (mut folders, mut contexts) = (Vec::new(), BTreeMap::new());
+    for text in given {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(Failure::new(format!("ERROR: invalid context value: {text}, expected key=value")));
+        };
+        let is_address = is_remote(value) || value.starts_with("docker-image://") || value.starts_with("oci-layout://");
+        if is_address {
+            contexts.insert(name.to_owned(), value.to_owned());
+            continue;
+        }
+        let directory = format!("named{}", folders.len());
+        contexts.insert(name.to_owned(), format!("local:{directory}"));
+        folders.push((directory, value.to_owned()));
+    }
+    Ok((folders, contexts))
+}
+
+/// `type=local,dest=x`, `dest`, `-`; tells also whether the image is pushed.
+fn output(given: &[String]) -> Result<(Output, bool)> {
+    let text = match given {
+        [] => return Ok((Output::Image, false)),
+        [one] => one.as_str(),
+        _ => return Err(Failure::not_implemented("more than one `--output` of build")),
+    };
+    if !text.contains('=') {
+        let output = if text == "-" { Output::Archive("-".to_owned()) } else { Output::Folder(text.to_owned()) };
+        return Ok((output, false));
+    }
+    let (mut kind, mut dest, mut pushes) = ("", "", false);
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("type", value)) => kind = value,
+            Some(("dest", value)) => dest = value,
+            Some(("push", value)) => pushes = value == "true",
+            _ => return Err(Failure::not_implemented(&format!("`{field}` of build's `--output`"))),
+        }
+    }
+    match (kind, dest) {
+        ("local", "") => Err(Failure::new("ERROR: dest is required for local exporter")),
+        ("local", dest) => Ok((Output::Folder(dest.to_owned()), false)),
+        ("tar", "" | "-") => Ok((Output::Archive("-".to_owned()), false)),
+        ("tar", dest) => Ok((Output::Archive(dest.to_owned()), false)),
+        ("image" | "docker", "") => Ok((Output::Image, pushes)),
+        ("registry", "") => Ok((Output::Image, true)),
+        _ => Err(Failure::not_implemented(&format!("`--output {text}` of build"))),
+    }
+}
+
+/// `id=x[,src=path][,env=NAME][,type=file|env]`
+fn secret(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(String, SecretSource)> {
+    let (mut id, mut source, mut kind) = (String::new(), None, "");
+    for field in text.split(',') {
+        let Some((key, value)) = field.split_once('=') else {
+            return Err(Failure::new(format!("ERROR: invalid field '{field}' must be a key=value pair")));
+        };
+        match key.to_ascii_lowercase().as_str() {
+            "id" => id = value.to_owned(),
+            "type" if matches!(value, "file" | "env") => kind = value,
+            "type" => return Err(Failure::new(format!("ERROR: unsupported secret type {}", go_quote(value)))),
+            "src" | "source" => source = Some(SecretSource::File(value.to_owned())),
+            "env" => source = Some(SecretSource::Variable(value.to_owned())),
+            _ => return Err(Failure::new(format!("ERROR: unexpected key '{key}' in '{field}'"))),
+        }
+    }
+    let source = match (source, kind) {
+        (Some(SecretSource::File(name)), "env") => SecretSource::Variable(name),
+        (Some(source), _) => source,
+        (None, "file") => SecretSource::File(id.clone()),
+        (None, _) if variable(&id).is_some() => SecretSource::Variable(id.clone()),
+        (None, _) => SecretSource::File(id.clone()),
+    };
+    Ok((id, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grammar::IMAGE_BUILD;
+    use crate::{flags, options};
+
+    fn read(line: &str) -> Result<BuildOptions> {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let parsed = flags::parse(IMAGE_BUILD.flags, false, &words, options::checks::check).unwrap();
+        to_options(&parsed, &|name| (name == "FROM_ENV").then(|| "value".to_owned()))
+    }
+
+    #[test]
+    fn flags_become_a_request() {
+        let options =
+            read("-t a -t b:1 --build-arg X=1 --build-arg FROM_ENV --build-arg GONE --label l=v --target t -f d/F .")
+                .unwrap();
+        assert_eq!(options.query.names, ["a", "b:1"]);
+        assert_eq!(options.query.build_args["X"].as_deref(), Some("1"));
+        assert_eq!(options.query.build_args["FROM_ENV"].as_deref(), Some("value"));
+        assert_eq!(options.query.build_args["GONE"], None);
+        assert_eq!(options.query.labels["l"], "v");
+        assert_eq!((options.file.as_deref(), options.source), (Some("d/F"), Source::Folder(".".to_owned())));
+        assert_eq!(read("-").unwrap().source, Source::Stdin);
+        assert_eq!(read("https://x/y.git").unwrap().source, Source::Remote("https://x/y.git".to_owned()));
+        assert!(read("-f - -").is_err());
+    }
+
+    #[test]
+    fn secrets_and_contexts_are_read() {
+        let options = read("--secret id=a,src=/x --secret id=FROM_ENV --secret id=b,env=Y --build-context n=dir --build-context i=docker-image://x .").unwrap();
+        assert_eq!(options.secrets[0], ("a".to_owned(), SecretSource::File("/x".to_owned())));
+        assert_eq!(options.secrets[1].1, SecretSource::Variable("FROM_ENV".to_owned()));
+        assert_eq!(options.secrets[2].1, SecretSource::Variable("Y".to_owned()));
+        assert_eq!(options.query.contexts["n"], "local:named0");
+        assert_eq!(options.query.contexts["i"], "docker-image://x");
+        assert_eq!(options.folders, [("named0".to_owned(), "dir".to_owned())]);
+        assert!(read("--secret id=a,bad=1 .").is_err());
+    }
+
+    #[test]
+    fn outputs_are_read() {
+        for (line, output) in [
+            (".", Output::Image),
+            ("-o out .", Output::Folder("out".to_owned())),
+            ("-o - .", Output::Archive("-".to_owned())),
+            ("-o type=tar,dest=x.tar .", Output::Archive("x.tar".to_owned())),
+            ("-o type=local,dest=d .", Output::Folder("d".to_owned())),
+        ] {
+            assert_eq!(read(line).unwrap().output, output, "{line}");
+        }
+        assert!(read("-o type=registry .").unwrap().pushes);
+        assert!(read("-o type=local .").is_err());
+    }
+
+    #[test]
+    fn what_is_not_built_says_so() {
+        for line in ["--ssh default .", "-o type=oci,dest=x .", "--sbom true .", "--call outline ."] {
+            assert!(read(line).unwrap_err().message.contains("not implemented"), "{line}");
+        }
+    }
+}

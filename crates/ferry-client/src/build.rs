@@ -1,0 +1,204 @@
+//! Builds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use bytes::Bytes;
+use ferry_api::container::Ulimit;
+use ferry_api::filters::Filters;
+use futures_util::Stream;
+use http::{HeaderMap, HeaderValue, Method};
+use serde::Deserialize;
+
+use crate::connection::{Client, decode};
+use crate::error::Result;
+use crate::request::{Payload, Query, streamed};
+use crate::stream::ByteStream;
+
+/// A build, as the API takes it.
+#[derive(Debug, Clone, Default)]
+pub struct BuildQuery {
+    /// Names of the image.
+    pub names: Vec<String>,
+    /// The Dockerfile's name.
+    pub dockerfile: String,
+    /// Which stage.
+    pub target: String,
+    /// Without the cache.
+    pub no_cache: bool,
+    /// Stages without the cache, separated by commas.
+    pub no_cache_filter: String,
+    /// Registries are asked for base images.
+    pub pull: bool,
+    /// Network of the steps.
+    pub network: String,
+    /// Platforms, separated by commas.
+    pub platform: String,
+    /// Build arguments; one without a value is left to the Dockerfile.
+    pub build_args: BTreeMap<String, Option<String>>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Named contexts.
+    pub contexts: BTreeMap<String, String>,
+    /// `name=address`
+    pub extra_hosts: Vec<String>,
+    /// Parent cgroup of the steps.
+    pub cgroup_parent: String,
+    /// Bytes of `/dev/shm`; 0 is the default.
+    pub shm_size: i64,
+    /// Bytes of memory of the steps; 0 is without limit.
+    pub memory: i64,
+    /// Bytes of memory and swap.
+    pub memory_swap: i64,
+    /// Microseconds.
+    pub cpu_period: i64,
+    /// Microseconds.
+    pub cpu_quota: i64,
+    /// Weight.
+    pub cpu_shares: i64,
+    /// Processors.
+    pub cpuset_cpus: String,
+    /// Memory nodes.
+    pub cpuset_mems: String,
+    /// Limits.
+    pub ulimits: Vec<Ulimit>,
+    /// Security options.
+    pub security_options: Vec<String>,
+    /// Steps may ask for every right.
+    pub allow_insecure: bool,
+    /// The kind of output; empty is an image.
+    pub output: String,
+    /// Each step tells why it was not found in the cache.
+    pub explains: bool,
+    /// Nothing is built: the Dockerfile is checked.
+    pub checks: bool,
+    /// Secrets by id.
+    pub secrets: HashMap<String, Vec<u8>>,
+    /// The ready `X-Registry-Config` value.
+    pub registry_config: String,
+    /// A context that the daemon fetches itself.
+    pub remote: String,
+    /// A whole context as an archive, in place of directories.
+    pub archive: Option<Vec<u8>>,
+}
+
+/// What pruning removed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct BuildPruneReport {
+    /// Ids.
+    pub caches_deleted: Option<Vec<String>>,
+    /// Bytes.
+    pub space_reclaimed: u64,
+}
+
+impl Client {
+    /// API: `POST /build`, with progress in ferry's own form. `directories` is a tar whose directories at the top are the client's.
+    ///
+    /// # Errors
+    /// 400 for the request; everything later is told in the stream.
+    pub async fn image_build(
+        &self,
+        build: &BuildQuery,
+        directories: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<ByteStream> {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+        if let Ok(value) = HeaderValue::from_str(&build.registry_config) {
+            headers.insert("x-registry-config", value);
+        }
+        if !build.secrets.is_empty() {
+            let texts: HashMap<&String, String> =
+                build.secrets.iter().map(|(id, value)| (id, URL_SAFE.encode(value))).collect();
+            let json = serde_json::to_vec(&texts).unwrap_or_default();
+            if let Ok(mut value) = HeaderValue::from_str(&URL_SAFE.encode(json)) {
+                value.set_sensitive(true);
+                headers.insert("x-ferry-build-secrets", value);
+            }
+        }
+        let query = build.to_query();
+        let payload = match &build.archive {
+            Some(archive) => Payload::Whole(archive.clone().into()),
+            None if !build.remote.is_empty() => Payload::empty(),
+            None => streamed(directories),
+        };
+        self.stream(Method::POST, "/build", &query, headers, payload).await
+    }
+
+    /// API: `POST /build/prune`; limits are bytes that are reserved, used at most, and free at least.
+    ///
+    /// # Errors
+    /// 400 for a filter.
+    pub async fn build_prune(&self, all: bool, filters: &Filters, limits: [i64; 3]) -> Result<BuildPruneReport> {
+        let mut query = Query::new().with_flag("all", all).with_text("filters", &filters.to_parameter());
+        for (name, bytes) in ["reserved-space", "max-used-space", "min-free-space"].into_iter().zip(limits) {
+            if bytes > 0 {
+                query = query.with(name, bytes.to_string());
+            }
+        }
+        let mut answer = self.stream(Method::POST, "/build/prune", &query, HeaderMap::new(), Payload::empty()).await?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = answer.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        decode(&bytes)
+    }
+}
+
+impl BuildQuery {
+    fn to_query(&self) -> Query {
+        let mut query = Query::new()
+            .with("progress", "trace")
+            .with("version", "1")
+            .with_flag("directories", self.archive.is_none() && self.remote.is_empty())
+            .with_text("dockerfile", &self.dockerfile)
+            .with_text("target", &self.target)
+            .with_flag("nocache", self.no_cache)
+            .with_text("nocache-filter", &self.no_cache_filter)
+            .with_flag("pull", self.pull)
+            .with_text("networkmode", &self.network)
+            .with_text("platform", &self.platform)
+            .with_text("cgroupparent", &self.cgroup_parent)
+            .with_text("cpusetcpus", &self.cpuset_cpus)
+            .with_text("cpusetmems", &self.cpuset_mems)
+            .with_text("remote", &self.remote)
+            .with_flag("allow-insecure", self.allow_insecure)
+            .with_flag("explain", self.explains)
+            .with_flag("check", self.checks);
+        for name in &self.names {
+            query = query.with("t", name.clone());
+        }
+        for host in &self.extra_hosts {
+            query = query.with("extrahosts", host.clone());
+        }
+        let numbers = [
+            ("shmsize", self.shm_size),
+            ("memory", self.memory),
+            ("memswap", self.memory_swap),
+            ("cpuperiod", self.cpu_period),
+            ("cpuquota", self.cpu_quota),
+            ("cpushares", self.cpu_shares),
+        ];
+        for (name, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
+            query = query.with(name, number.to_string());
+        }
+        if !self.output.is_empty() {
+            query = query.with("outputs", serde_json::json!([{ "Type": self.output, "Attrs": {} }]).to_string());
+        }
+        let json = |value: &dyn Fn() -> serde_json::Result<String>, is_empty: bool| match is_empty {
+            true => String::new(),
+            false => value().unwrap_or_default(),
+        };
+        query
+            .with_text("buildargs", &json(&|| serde_json::to_string(&self.build_args), self.build_args.is_empty()))
+            .with_text("labels", &json(&|| serde_json::to_string(&self.labels), self.labels.is_empty()))
+            .with_text("contexts", &json(&|| serde_json::to_string(&self.contexts), self.contexts.is_empty()))
+            .with_text("ulimits", &json(&|| serde_json::to_string(&self.ulimits), self.ulimits.is_empty()))
+            .with_text(
+                "securityopt",
+                &json(&|| serde_json::to_string(&self.security_options), self.security_options.is_empty()),
+            )
+    }
+}

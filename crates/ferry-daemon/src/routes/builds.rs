@@ -1,0 +1,437 @@
+//! `/build`: images from Dockerfiles, and what building keeps.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use ferry_api::build::{Event, OUTPUT, TRACE};
+use ferry_api::container::{HostConfig, Ulimit};
+use ferry_api::image::AuthConfig;
+use ferry_api::json;
+use ferry_api::stream::JsonMessage;
+use ferry_build::classic::ClassicStream;
+use ferry_build::session::Session;
+use ferry_build::solve::{Limits, SolveOptions};
+use ferry_build::usage::PruneOptions;
+use ferry_build::{BuildRequest, Building, Failure};
+use ferry_engine::images::{Credentials, built_name};
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::images::{BASE64, from_auth};
+use crate::app::App;
+use crate::http::body::{BodySender, Gone, RequestBody};
+use crate::http::call::Call;
+use crate::http::error::{ApiError, status_of};
+use crate::http::reply::{self, Outcome};
+use crate::http::router::{Route, post};
+use crate::streams;
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![post("/build", build), post("/build/cancel", cancel), post("/build/prune", prune)]
+}
+
+async fn cancel(call: Call) -> Outcome {
+    match call.query.get("id") {
+        "" => Err(ApiError::invalid("build ID not provided")),
+        id => {
+            call.app.builder.cancel(id);
+            reply::no_content()
+        }
+    }
+}
+
+async fn prune(call: Call) -> Outcome {
+    let bytes = |name: &str| -> Result<i64, ApiError> {
+        if !call.query.has(name) {
+            return Ok(0);
+        }
+        let text = call.query.get(name);
+        let fits = text.parse();
+        fits.map_err(|_| ApiError::invalid(format!("{name} is in bytes and expects an integer, got {text}")))
+    };
+    let newer = call.at_least(48);
+    let mut reserved = if newer { bytes("reserved-space")? } else { 0 };
+    if !call.at_least(52) && reserved == 0 {
+        reserved = bytes("keep-storage")?;
+    }
+    let options = PruneOptions {
+        all: call.query.flag("all"),
+        filters: call.filters()?,
+        reserved_bytes: reserved,
+        max_used_bytes: if newer { bytes("max-used-space")? } else { 0 },
+        min_free_bytes: if newer { bytes("min-free-space")? } else { 0 },
+    };
+    let pruned = call.app.builder.prune(options).await?;
+    let ids: Vec<&str> = pruned.records.iter().map(|record| record.id.as_str()).collect();
+    let deleted = if ids.is_empty() { serde_json::Value::Null } else { json!(ids) };
+    reply::json(StatusCode::OK, &json!({ "CachesDeleted": deleted, "SpaceReclaimed": pruned.bytes }))
+}
+
+async fn build(call: Call) -> Outcome {
+    let mut order = Order::read(&call)?;
+    let Call { app, peer, request, .. } = call;
+    if order.build.remote.is_empty() {
+        let split = order.split;
+        order.build.solve.session = receive_context(&app.builder, request.into_body(), order.secrets, split).await?;
+    }
+    let building = app.builder.start(order.build);
+    let (form, sends_tree) = (order.form, order.sends_tree);
+    Ok(streams::stream_body(peer, reply::JSON, move |body| tell(app, building, body, form, sends_tree)))
+}
+
+/// How progress is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As the builder before BuildKit told it.
+    Classic,
+    /// The id alone.
+    Quiet,
+    /// Events of ferry's own.
+    Trace,
+}
+
+/// A request, read.
+struct Order {
+    build: BuildRequest,
+    form: Form,
+    secrets: HashMap<String, Vec<u8>>,
+    /// Each directory at the top of the archive is one of the client's; ferry's own.
+    split: bool,
+    /// The files are sent to the client, in place of an image.
+    sends_tree: bool,
+}
+
+impl Order {
+    fn read(call: &Call) -> Result<Self, ApiError> {
+        match call.query.get("version") {
+            "" | "1" => {}
+            "2" => {
+                return Err(ApiError::not_implemented(
+                    "`version=2` of POST /build; builds by sessions go through /grpc",
+                ));
+            }
+            other => return Err(ApiError::invalid(format!("invalid version: {other}"))),
+        }
+        if call.query.flag("squash") {
+            return Err(ApiError::invalid("squash is only supported with experimental mode"));
+        }
+        let isolation = call.query.get("isolation");
+        if !matches!(isolation, "" | "default") {
+            return Err(ApiError::invalid(format!("unsupported isolation: {isolation:?}")));
+        }
+        let mut names = Vec::new();
+        for text in call.query.all("t").filter(|text| !text.is_empty()) {
+            let name = built_name(text)?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let form = match (call.query.get("progress"), call.query.flag("q")) {
+            ("trace", _) => Form::Trace,
+            (_, true) => Form::Quiet,
+            _ => Form::Classic,
+        };
+        let sends_tree = sends_tree(call.query.get("outputs"), form)?;
+        let solve = SolveOptions {
+            allow_host_network: true,
+            allow_insecure: call.query.flag("allow-insecure"),
+            limits: limits(call)?,
+            explains: call.query.flag("explain"),
+            credentials: credentials(call.header("x-registry-config")),
+            ..SolveOptions::default()
+        };
+        let build = BuildRequest {
+            id: call.query.get("buildid").to_owned(),
+            options: options(call)?,
+            solve,
+            names,
+            writes_image: !sends_tree,
+            remote: call.query.get("remote").to_owned(),
+        };
+        let secrets = secrets(call.header("x-ferry-build-secrets"))?;
+        Ok(Self { build, form, secrets, split: call.query.flag("directories"), sends_tree })
+    }
+}
+
+/// Reads `outputs`: whether the files themselves are asked for.
+fn sends_tree(text: &str, form: Form) -> Result<bool, ApiError> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Output {
+        #[serde(rename = "Type")]
+        kind: String,
+    }
+    let outputs: Vec<Output> = from_json::<Option<Vec<Output>>>(text, "outputs")?.flatten().unwrap_or_default();
+    match outputs.as_slice() {
+        [] => Ok(false),
+        [one] if matches!(one.kind.as_str(), "image" | "moby" | "docker") => Ok(false),
+        [one] if matches!(one.kind.as_str(), "local" | "tar") && form == Form::Trace => Ok(true),
+        [one] => Err(ApiError::not_implemented(format_args!("output of type {}", one.kind))),
+        _ => Err(ApiError::not_implemented("several outputs of one build")),
+    }
+}
+
+/// The request in the words of BuildKit's Dockerfile frontend.
+fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
+    let query = &call.query;
+    let mut options = BTreeMap::new();
+    let mut set = |key: &str, value: &str| {
+        if !value.is_empty() {
+            options.insert(key.to_owned(), value.to_owned());
+        }
+    };
+    set("filename", query.get("dockerfile"));
+    set("target", query.get("target"));
+    set("platform", query.get("platform"));
+    set("cgroup-parent", query.get("cgroupparent"));
+    set("shm-size", query.get("shmsize"));
+    if query.flag("pull") {
+        set("image-resolve-mode", "pull");
+    }
+    match query.get("networkmode") {
+        "" | "default" | "bridge" => {}
+        mode @ ("host" | "none") => set("force-network-mode", mode),
+        // A network of the user's is each step's own business.
+        _ => {}
+    }
+    set("add-hosts", &query.all("extrahosts").collect::<Vec<_>>().join(","));
+    if query.flag("nocache") {
+        options.entry("no-cache".to_owned()).or_default();
+    }
+    if query.flag("check") {
+        options.insert("requestid".to_owned(), "frontend.lint".to_owned());
+    }
+    if let Some(stages) = query.non_empty("nocache-filter") {
+        options.insert("no-cache".to_owned(), stages.to_owned());
+    }
+    for ulimit in from_json::<Option<Vec<Ulimit>>>(query.get("ulimits"), "ulimits")?.flatten().unwrap_or_default() {
+        let text = format!("{}={}:{}", ulimit.name, ulimit.soft, ulimit.hard);
+        options
+            .entry("ulimit".to_owned())
+            .and_modify(|all: &mut String| {
+                all.push(',');
+                all.push_str(&text);
+            })
+            .or_insert(text);
+    }
+    let arguments: Option<BTreeMap<String, Option<String>>> =
+        from_json::<Option<BTreeMap<String, Option<String>>>>(query.get("buildargs"), "buildargs")?.flatten();
+    for (name, value) in arguments.into_iter().flatten() {
+        // Without a value it is as good as not given.
+        if let Some(value) = value {
+            options.insert(format!("build-arg:{name}"), value);
+        }
+    }
+    let labels: Option<BTreeMap<String, String>> =
+        from_json::<Option<BTreeMap<String, String>>>(query.get("labels"), "labels")?.flatten();
+    for (name, value) in labels.into_iter().flatten() {
+        options.insert(format!("label:{name}"), value);
+    }
+    let contexts: Option<BTreeMap<String, String>> =
+        from_json::<Option<BTreeMap<String, String>>>(query.get("contexts"), "contexts")?.flatten();
+    for (name, value) in contexts.into_iter().flatten() {
+        options.insert(format!("context:{name}"), value);
+    }
+    Ok(options)
+}
+
+/// What is asked of the host for every step.
+fn limits(call: &Call) -> Result<Limits, ApiError> {
+    let query = &call.query;
+    let number = |name: &str| query.integer(name).map(Option::unwrap_or_default);
+    let mut host = HostConfig {
+        memory: number("memory")?,
+        memory_swap: number("memswap")?,
+        cpu_shares: number("cpushares")?,
+        cpu_period: number("cpuperiod")?,
+        cpu_quota: number("cpuquota")?,
+        cpuset_cpus: query.get("cpusetcpus").to_owned(),
+        cpuset_mems: query.get("cpusetmems").to_owned(),
+        cgroup_parent: query.get("cgroupparent").to_owned(),
+        security_opt: from_json::<Option<Vec<String>>>(query.get("securityopt"), "securityopt")?.flatten(),
+        ..HostConfig::default()
+    };
+    match query.get("networkmode") {
+        "" | "default" | "bridge" | "host" | "none" => {}
+        network => host.network_mode = network.to_owned(),
+    }
+    Ok(Limits { host_config: host })
+}
+
+fn from_json<T: DeserializeOwned>(text: &str, name: &str) -> Result<Option<T>, ApiError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let read = json::from_slice(text.as_bytes());
+    read.map(Some).map_err(|error| ApiError::invalid(format!("error reading {name}: {error}")))
+}
+
+/// Reads `X-Registry-Config`: credentials by registry. What cannot be read is nobody, as in Docker.
+fn credentials(header: &str) -> HashMap<String, Credentials> {
+    let Ok(bytes) = BASE64.decode(header.trim()) else { return HashMap::new() };
+    let Ok(configs) = json::from_slice::<HashMap<String, AuthConfig>>(&bytes) else { return HashMap::new() };
+    configs.into_iter().filter_map(|(registry, auth)| Some((registry, from_auth(auth)?))).collect()
+}
+
+/// Reads secrets, base64 each, in a header that is told to nobody.
+fn secrets(header: &str) -> Result<HashMap<String, Vec<u8>>, ApiError> {
+    if header.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let wrong = || ApiError::invalid("cannot read the secrets of the build");
+    let bytes = BASE64.decode(header.trim()).map_err(|_| wrong())?;
+    let texts: HashMap<String, String> = json::from_slice(&bytes).map_err(|_| wrong())?;
+    texts.into_iter().map(|(id, text)| Ok((id, BASE64.decode(text).map_err(|_| wrong())?))).collect()
+}
+
+async fn receive_context(
+    builder: &ferry_build::Builder,
+    mut body: RequestBody,
+    secrets: HashMap<String, Vec<u8>>,
+    split: bool,
+) -> Result<Session, ApiError> {
+    let (sender, receiver) = std::sync::mpsc::sync_channel::<Bytes>(16);
+    let receiving = builder.receive_context(receiver, secrets, split);
+    let sending = async move {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| ApiError::invalid(format!("cannot read the build context: {error}")))?;
+            let Ok(piece) = frame.into_data() else { continue };
+            let sender = sender.clone();
+            // A thread waits where the other end is slow; one that is gone has said why.
+            let sent = tokio::task::spawn_blocking(move || sender.send(piece)).await;
+            if !sent.is_ok_and(|sent| sent.is_ok()) {
+                break;
+            }
+        }
+        Ok::<(), ApiError>(())
+    };
+    let (received, sent) = tokio::join!(receiving, sending);
+    sent?;
+    Ok(received?)
+}
+
+/// Tells how a build goes and ends; a client that leaves takes it along.
+async fn tell(app: Arc<App>, building: Building, body: BodySender, form: Form, sends_tree: bool) -> Result<(), Gone> {
+    let mut events = building.reporter.follow();
+    let mut classic = ClassicStream::new();
+    while let Some(event) = events.recv().await {
+        match form {
+            Form::Trace => send_trace(&body, &event).await?,
+            Form::Classic => send_all(&body, classic.take(event)).await?,
+            Form::Quiet => {}
+        }
+    }
+    let outcome = building.finish().await;
+    if form == Form::Classic {
+        send_all(&body, classic.finish(outcome.is_ok())).await?;
+    }
+    match outcome {
+        Ok(built) if sends_tree => send_tree(&app, &body, &built).await,
+        Ok(built) => tell_success(&body, &built, form).await,
+        Err(failure) => send(&body, &failed(&failure, form)).await,
+    }
+}
+
+async fn send_tree(app: &App, body: &BodySender, built: &ferry_build::Built) -> Result<(), Gone> {
+    let (sender, mut pieces) = tokio::sync::mpsc::channel(4);
+    let writing = app.builder.write_tar(built, sender);
+    let sending = async {
+        while let Some(piece) = pieces.recv().await {
+            let aux = Some(serde_json::Value::String(BASE64.encode(piece)));
+            send(body, &JsonMessage { id: OUTPUT.to_owned(), aux, ..JsonMessage::default() }).await?;
+        }
+        Ok::<(), Gone>(())
+    };
+    let (written, sent) = tokio::join!(writing, sending);
+    sent?;
+    match written {
+        Ok(()) => Ok(()),
+        Err(failure) => send(body, &JsonMessage::failed(failure.message)).await,
+    }
+}
+
+async fn tell_success(body: &BodySender, built: &ferry_build::Built, form: Form) -> Result<(), Gone> {
+    let Some(image) = &built.image else {
+        let aux = built.checked.as_ref().map(|(count, text)| json!({ "Warnings": count, "Text": text }));
+        return send(body, &JsonMessage { aux, ..JsonMessage::default() }).await;
+    };
+    let id = image.digest.to_string();
+    let line = |stream: String| JsonMessage { stream, ..JsonMessage::default() };
+    match form {
+        Form::Quiet => return send(body, &line(format!("{id}\n"))).await,
+        Form::Trace => {
+            let outcome = json!({
+                "ID": id,
+                "Config": built.config_digest,
+                "Descriptor": image,
+                "Names": built.names.iter().map(ferry_spec::Reference::familiar).collect::<Vec<_>>(),
+            });
+            return send(body, &JsonMessage { aux: Some(outcome), ..JsonMessage::default() }).await;
+        }
+        Form::Classic => {}
+    }
+    if !built.unused_args.is_empty() {
+        let names = built.unused_args.join(" ");
+        send(body, &line(format!("[Warning] One or more build-args [{names}] were not consumed\n"))).await?;
+    }
+    send(body, &JsonMessage { aux: Some(json!({ "ID": id })), ..JsonMessage::default() }).await?;
+    let short = image.digest.hex().get(..12).unwrap_or_default().to_owned();
+    send(body, &line(format!("Successfully built {short}\n"))).await?;
+    for name in &built.names {
+        send(body, &line(format!("Successfully tagged {}\n", name.familiar()))).await?;
+    }
+    Ok(())
+}
+
+fn failed(failure: &Failure, form: Form) -> JsonMessage {
+    if form == Form::Trace {
+        let text = match failure.excerpt.as_str() {
+            "" => format!("failed to solve: {}", failure.message),
+            excerpt => format!("{excerpt}failed to solve: {}", failure.message),
+        };
+        let mut message = JsonMessage::failed(text);
+        if let (Some(code), Some(detail)) = (failure.exit_code, message.error_detail.as_mut()) {
+            detail.code = code;
+        }
+        return message;
+    }
+    let Some(code) = failure.exit_code else { return JsonMessage::failed(failure.message.clone()) };
+    let command = failure.command.join(" ");
+    let mut message = JsonMessage::failed(format!("The command '{command}' returned a non-zero code: {code}"));
+    if let Some(detail) = message.error_detail.as_mut() {
+        detail.code = code;
+    }
+    message
+}
+
+async fn send_trace(body: &BodySender, event: &Event) -> Result<(), Gone> {
+    let aux = serde_json::to_value(event).ok();
+    send(body, &JsonMessage { id: TRACE.to_owned(), aux, ..JsonMessage::default() }).await
+}
+
+async fn send_all(body: &BodySender, messages: Vec<JsonMessage>) -> Result<(), Gone> {
+    for message in messages {
+        send(body, &message).await?;
+    }
+    Ok(())
+}
+
+async fn send(body: &BodySender, message: &JsonMessage) -> Result<(), Gone> {
+    match json::to_string_html(message) {
+        Ok(text) => body.send(text + "\r\n").await,
+        Err(error) => {
+            tracing::error!(%error, "cannot write a progress message");
+            Ok(())
+        }
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        Self::new(status_of(failure.kind), failure.message)
+    }
+}

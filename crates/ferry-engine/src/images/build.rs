@@ -1,0 +1,305 @@
+//! What a build does with images: layers put on top of layers, images written of them, and what its cache keeps.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
+
+use ferry_spec::{
+    ChainId, Descriptor, DiffId, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type,
+};
+use ferry_store::Live;
+
+use super::commit::CommittedLayer;
+use super::import::oci_type;
+use super::layers::{Hold, Layer, layer_failed};
+use super::names::{dangling_name, parse_name};
+use super::{Images, Inner, ResolvedImage};
+use crate::error::{Context, Error, Result};
+
+/// A layer that is stored and unpacked on top of others.
+#[derive(Clone)]
+pub struct StoredLayer {
+    /// What it and those below it are together.
+    pub chain_id: ChainId,
+    /// Its blob.
+    pub descriptor: Descriptor,
+    /// Digest of its uncompressed tar.
+    pub diff_id: DiffId,
+    /// Bytes of its files.
+    pub size_bytes: u64,
+}
+
+/// Keeps everything that a build writes or finds for as long as it lives; what nobody needs then is collected.
+#[derive(Clone)]
+pub struct BuildHold(Arc<Hold>);
+
+impl BuildHold {
+    /// What was made is kept by names, or by the cache.
+    pub fn keep(&self) {
+        self.0.keep();
+    }
+}
+
+impl std::fmt::Debug for BuildHold {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("BuildHold")
+    }
+}
+
+/// What the cache of builds keeps in the store.
+#[derive(Debug, Clone, Default)]
+pub struct KeptContent {
+    /// Layers with those below them.
+    pub chains: HashSet<ChainId>,
+    /// Their blobs.
+    pub blobs: HashSet<Digest>,
+}
+
+/// An image as it was written.
+#[derive(Debug, Clone)]
+pub struct WrittenImage {
+    /// Its id.
+    pub target: Descriptor,
+    /// Digest of its configuration.
+    pub config: Descriptor,
+}
+
+impl Images {
+    /// Holds what is written and found from here on.
+    #[must_use]
+    pub fn hold_for_build(&self) -> BuildHold {
+        BuildHold(Hold::take(&self.inner))
+    }
+
+    /// Says what the cache of builds keeps; it is not collected.
+    pub fn keep_for_builds(&self, kept: KeptContent) {
+        *self.inner.kept_by_builds.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+    }
+
+    /// Adds to what the cache of builds keeps.
+    pub fn keep_one_for_builds(&self, chain: &ChainId, blobs: impl IntoIterator<Item = Digest>) {
+        let mut kept = self.inner.kept_by_builds.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.chains.insert(chain.clone());
+        kept.blobs.extend(blobs);
+    }
+
+    /// Removes content that nothing keeps any more; returns its bytes. Blocks.
+    #[must_use]
+    pub fn collect_after_builds(&self) -> u64 {
+        self.inner.collect()
+    }
+
+    /// The layers of an image with their blobs, lowest first. Blocks.
+    ///
+    /// # Errors
+    /// When its manifest cannot be read.
+    pub fn layers_of(&self, image: &ResolvedImage) -> Result<Vec<(Descriptor, DiffId)>> {
+        let inner = &self.inner;
+        let document = inner.store.document(&image.descriptor).context("cannot read the manifest of the image")?;
+        let Document::Manifest(manifest) = document else {
+            return Err(Error::internal(format!("{} is no manifest", image.manifest)));
+        };
+        let of_oci = |layer: Descriptor| Descriptor { media_type: oci_type(&layer.media_type).to_owned(), ..layer };
+        Ok(manifest.layers.into_iter().map(of_oci).zip(image.config.rootfs.diff_ids.iter().cloned()).collect())
+    }
+
+    /// Puts a stored layer on top of others.
+    pub(crate) fn put_on_top(&self, layer: CommittedLayer, below: Option<&ChainId>) -> Result<StoredLayer> {
+        let (descriptor, diff_id) = layer.stored();
+        let chain_id = self.stack(below, &descriptor, &diff_id)?;
+        let size_bytes = self.inner.layer_bytes(&chain_id);
+        layer.keep();
+        Ok(StoredLayer { chain_id, descriptor, diff_id, size_bytes })
+    }
+
+    /// Unpacks a layer that is stored on top of others. Blocks.
+    ///
+    /// # Errors
+    /// When its blob is not here or is damaged.
+    pub fn stack(&self, below: Option<&ChainId>, descriptor: &Descriptor, diff_id: &DiffId) -> Result<ChainId> {
+        let layer = Layer { descriptor: descriptor.clone(), parent: below.cloned(), diff_id: diff_id.clone() };
+        if !self.inner.store.has_layer(&layer.chain()) {
+            let file = self.inner.store.open_blob(&descriptor.digest).map_err(layer_failed)?;
+            self.inner.unpack(&layer, file).map_err(layer_failed)?;
+        }
+        Ok(layer.chain())
+    }
+
+    /// Tells whether layers are here, unpacked and as blobs.
+    #[must_use]
+    pub fn has_layers(&self, chain: &ChainId, blobs: &[Digest]) -> bool {
+        self.inner.store.has_layer(chain) && blobs.iter().all(|blob| self.inner.store.has_blob(blob))
+    }
+
+    /// Writes an image of layers that are here and returns what it became. Names come last. Blocks.
+    ///
+    /// # Errors
+    /// InvalidArgument for a name; when content cannot be written.
+    pub fn write_image(
+        &self,
+        config: &ImageConfig,
+        layers: &[Descriptor],
+        names: &[Reference],
+        annotations: std::collections::BTreeMap<String, String>,
+    ) -> Result<WrittenImage> {
+        let inner = &self.inner;
+        let hold = Hold::take(inner);
+        let written = inner.write_manifest(config, layers, annotations)?;
+        inner.name_built(&written.target, names)?;
+        hold.keep();
+        Ok(written)
+    }
+
+    /// Writes configuration and manifest of an image without giving it a name; the caller holds a [`BuildHold`]. Blocks.
+    ///
+    /// # Errors
+    /// When content cannot be written.
+    pub fn write_manifest(
+        &self,
+        config: &ImageConfig,
+        layers: &[Descriptor],
+        annotations: std::collections::BTreeMap<String, String>,
+    ) -> Result<WrittenImage> {
+        self.inner.write_manifest(config, layers, annotations)
+    }
+
+    /// Writes an index over manifests that are here. Blocks.
+    ///
+    /// # Errors
+    /// When content cannot be written.
+    pub fn write_index(&self, manifests: Vec<(Descriptor, Platform)>) -> Result<Descriptor> {
+        let manifests: Vec<Descriptor> = manifests
+            .into_iter()
+            .map(|(descriptor, platform)| Descriptor { platform: Some(platform), ..descriptor })
+            .collect();
+        let document = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_INDEX,
+            "manifests": manifests,
+        });
+        let bytes = serde_json::to_vec(&document).context("cannot write the index")?;
+        let digest = self.inner.store.put_blob(&bytes).context("cannot store the index")?;
+        Ok(Descriptor::new(media_type::OCI_INDEX, digest, bytes.len() as u64))
+    }
+
+    /// Gives an image that was built its names, or keeps it without. Blocks.
+    ///
+    /// # Errors
+    /// When a name cannot be written.
+    pub fn name_built(&self, target: &Descriptor, names: &[Reference]) -> Result<()> {
+        self.inner.name_built(target, names)
+    }
+
+    /// Opens a blob. Blocks.
+    ///
+    /// # Errors
+    /// When it is not here.
+    pub fn blob(&self, digest: &Digest) -> Result<std::fs::File> {
+        self.inner.store.open_blob(digest).context(format!("cannot open {digest}"))
+    }
+}
+
+/// Reads a name for an image that is to be built.
+///
+/// # Errors
+/// InvalidArgument with Docker's text.
+pub fn built_name(text: &str) -> Result<Reference> {
+    let name =
+        parse_name(text).map_err(|error| Error::invalid(format!("invalid tag \"{text}\"")).with_source(error))?;
+    if name.digest().is_some() {
+        return Err(Error::invalid("build tag cannot contain a digest"));
+    }
+    Ok(name)
+}
+
+impl Inner {
+    fn write_manifest(
+        &self,
+        config: &ImageConfig,
+        layers: &[Descriptor],
+        annotations: std::collections::BTreeMap<String, String>,
+    ) -> Result<WrittenImage> {
+        let bytes = serde_json::to_vec(config).context("cannot write the image configuration")?;
+        let digest = self.store.put_blob(&bytes).context("cannot store the image configuration")?;
+        let config = Descriptor::new(media_type::OCI_CONFIG, digest, bytes.len() as u64);
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+            artifact_type: None,
+            config: config.clone(),
+            layers: layers
+                .iter()
+                .map(|layer| Descriptor { annotations: Default::default(), ..layer.clone() })
+                .collect(),
+            subject: None,
+            annotations: annotations.into_iter().collect(),
+        };
+        Ok(WrittenImage { target: self.store_manifest(&manifest)?, config })
+    }
+
+    fn name_built(&self, target: &Descriptor, names: &[Reference]) -> Result<()> {
+        let id = target.digest.to_string();
+        if names.is_empty() {
+            if self.names_of(&target.digest).is_empty() {
+                self.write_name(&dangling_name(&target.digest), target)?;
+            }
+            return Ok(());
+        }
+        for name in names {
+            self.write_name(name, target)?;
+            self.publish("tag", &id, &name.familiar(), Some(&target.digest));
+        }
+        Ok(())
+    }
+
+    fn layer_bytes(&self, chain: &ChainId) -> u64 {
+        let chain = self.store.layer_chain(chain).unwrap_or_default();
+        chain.first().map_or(0, |layer| layer.size_bytes)
+    }
+
+    /// What is kept besides what names and containers reach.
+    pub(super) fn kept_by_builds(&self) -> Live {
+        let kept = self.kept_by_builds.lock().unwrap_or_else(PoisonError::into_inner);
+        Live { blobs: kept.blobs.clone(), chains: kept.chains.clone() }
+    }
+}
+
+/// The bytes behind a URL.
+pub struct Fetched(ferry_registry::Download);
+
+impl Fetched {
+    /// How many there are, when the server tells.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.0.length()
+    }
+
+    /// The next of them; `None` at the end.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
+        self.0.next().await.context("the download broke off")
+    }
+}
+
+impl Images {
+    /// Begins to fetch what a URL names, by the rules that registries are spoken to by.
+    ///
+    /// # Errors
+    /// InvalidArgument for what is no URL; what the server says.
+    pub async fn fetch_url(&self, url: &str) -> Result<Fetched> {
+        match self.inner.client().download(url).await {
+            Ok(download) => Ok(Fetched(download)),
+            Err(ferry_registry::Error::Configuration(text)) => Err(Error::invalid(text)),
+            Err(error) => Err(Error::internal(format!("failed to GET {url}")).with_source(error)),
+        }
+    }
+}
+
+impl Images {
+    /// Bytes of the files of each of these layers that is here. Blocks.
+    #[must_use]
+    pub fn layer_sizes(&self) -> HashMap<ChainId, u64> {
+        self.inner.store.layers().into_iter().map(|layer| (layer.chain_id, layer.size_bytes)).collect()
+    }
+}
