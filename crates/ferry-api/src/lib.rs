@@ -17,6 +17,7 @@ pub mod filters;
 pub mod image;
 pub mod json;
 pub mod network;
+pub mod plugin;
 pub mod stream;
 pub mod system;
 pub mod version;

@@ -454,3 +454,21 @@ pub struct BuildCache {
     /// How often it was used.
     pub usage_count: i64,
 }
+
+/// What the file system of the data root can do; ferry's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct StorageFacts {
+    /// Where everything lies.
+    pub data_root: String,
+    /// How root file systems are put together.
+    pub image_driver: String,
+    /// Such as `ext4`.
+    pub file_system: String,
+    /// Copies share their extents.
+    pub shared_extents: bool,
+    /// `-v …:own` works.
+    pub idmapped_mounts: bool,
+    /// What keeps `volume create --size`: `project quota`, `loop image` or `none`.
+    pub volume_limits: String,
+}

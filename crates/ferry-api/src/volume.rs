@@ -75,6 +75,40 @@ pub struct CreateRequest {
     pub name: String,
 }
 
+/// What a volume takes up and who has it; ferry's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct VolumeUse {
+    /// Name.
+    pub name: String,
+    /// Bytes of its files.
+    pub size: u64,
+    /// Files and folders.
+    pub files: u64,
+    /// Most bytes that it may hold; 0 is no limit.
+    pub limit: u64,
+    /// Containers that have it.
+    pub used_by: Vec<VolumeUser>,
+}
+
+/// A container that has a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct VolumeUser {
+    /// Id.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Such as `running`.
+    pub state: String,
+    /// Where in it.
+    pub destination: String,
+    /// It may write.
+    #[serde(rename = "RW")]
+    pub rw: bool,
+}
+
 /// Answer to `POST /volumes/prune`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

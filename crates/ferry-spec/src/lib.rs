@@ -10,6 +10,7 @@ pub mod json;
 pub mod manifest;
 mod null;
 pub mod platform;
+pub mod plugin;
 pub mod reference;
 pub mod runtime;
 pub mod signal;

@@ -96,6 +96,29 @@ pub fn set_attributes(dir: impl AsFd, path: &CStr, attributes: Attributes, recur
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Shows a detached tree's files under other ids: those that the user namespace has for them.
+///
+/// # Errors
+/// What `mount_setattr` answers; most often that the file system cannot do it.
+pub fn map_ids(tree: impl AsFd, user_namespace: impl AsFd, recursive: bool) -> io::Result<()> {
+    const MAP_IDS: u64 = 0x10_0000;
+    let namespace = u64::try_from(user_namespace.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let argument = MountAttr { set: MAP_IDS, clear: 0, propagation: 0, user_namespace: namespace };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: as in `set_attributes`; the descriptor in `argument` is borrowed for the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const argument,
+            size_of::<MountAttr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,8 @@
 //! Making and joining namespaces.
 
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// A set of namespace kinds, as `CLONE_NEW*` bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,6 +82,34 @@ pub fn join(fd: BorrowedFd<'_>, namespaces: Namespaces) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::last_os_error())
+}
+
+/// Makes a user namespace with these maps, lines of `inside outside count`, that nobody lives in.
+///
+/// # Errors
+/// When there is no such namespace to be had, or the maps are not taken.
+pub fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
+    let flags = libc::CLONE_NEWUSER | libc::SIGCHLD;
+    // SAFETY: a fork without a new stack; the child calls nothing but `pause`, which a signal handler may call too.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    match pid {
+        0 => loop {
+            // SAFETY: takes nothing.
+            unsafe { libc::pause() };
+        },
+        pid if pid < 0 => return Err(io::Error::last_os_error()),
+        _ => {}
+    }
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    let made = fs::write(format!("/proc/{pid}/uid_map"), uid_map)
+        .and_then(|()| fs::write(format!("/proc/{pid}/gid_map"), gid_map))
+        .and_then(|()| File::open(format!("/proc/{pid}/ns/user")));
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        // The child is ours alone: it is there until it is waited for.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+    }
+    made.map(OwnedFd::from)
 }
 
 #[cfg(test)]
