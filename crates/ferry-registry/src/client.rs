@@ -55,6 +55,20 @@ impl Client {
         self.open(reference, credentials, format!("repository:{}:pull", reference.path()), true)
     }
 
+    /// Opens the repository of a managed plugin, which Docker's registry grants under a word of its own. Nothing is contacted yet.
+    ///
+    /// # Errors
+    /// As [`Client::repository`].
+    pub fn plugin_repository(
+        &self,
+        reference: &Reference,
+        credentials: Option<Credentials>,
+        to_write: bool,
+    ) -> Result<Repository> {
+        let rights = if to_write { "pull,push" } else { "pull" };
+        self.open(reference, credentials, format!("repository(plugin):{}:{rights}", reference.path()), !to_write)
+    }
+
     /// Opens a repository; without mirrors the registry itself is the only host.
     pub(crate) fn open(
         &self,

@@ -78,6 +78,9 @@ pub enum Error {
         #[source]
         source: LayerError,
     },
+    /// A layer that has no diff id cannot be unpacked.
+    #[error("cannot unpack the layer")]
+    UnverifiedLayer(#[source] LayerError),
     /// A record on disk.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -140,7 +143,7 @@ impl Error {
             | Self::Manifest { .. }
             | Self::Config { .. }
             | Self::BlobTooLong { .. } => true,
-            Self::Layer { source, .. } => source.is_bad_content(),
+            Self::Layer { source, .. } | Self::UnverifiedLayer(source) => source.is_bad_content(),
             Self::Archive(source) => source.is_bad_content(),
             _ => false,
         }

@@ -36,6 +36,7 @@ pub use layers::{EntryProblem, Expectation, Layer, LayerError, Limits};
 pub use lease::Lease;
 pub use record::{RecordError, Syncer};
 pub use rootfs::{LayersView, MountOptions};
+pub use vfs::{copy_folder, shares_extents};
 
 use driver::Driver;
 use layers::Layers;

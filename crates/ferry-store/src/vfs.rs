@@ -1,8 +1,8 @@
 //! Root file systems without overlay: the layers copied on top of each other into the container's own folder.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -13,9 +13,11 @@ use rustix::io::Errno;
 
 use crate::Store;
 use crate::error::{Error, Result};
+use crate::images;
 use crate::layers::Hidden;
 use crate::layers::copy::{self, TreeRules};
-use crate::layers::unpack::open_trusted;
+use crate::layers::stream;
+use crate::layers::unpack::{WhiteoutStyle, open_trusted, unpack};
 
 /// In the work folder, which overlay does not use here: the copy is whole.
 const FILLED: &str = "filled";
@@ -43,6 +45,86 @@ pub(crate) fn fill(store: &Store, chain: Option<&ChainId>, upper: &Path, work: &
         copy::copy_tree(&source, &target, &Rules(hidden)).map_err(Error::errno("copy", folder))?;
     }
     fs::write(&mark, b"").map_err(Error::io("create", &mark))
+}
+
+impl Store {
+    /// Unpacks layers, the lowest first, on top of each other into one empty folder. What they are is up to the caller, who has verified
+    /// them; they cannot reach out of the folder all the same.
+    ///
+    /// # Errors
+    /// When a layer is none, or passes the limits; the folder holds what was unpacked before.
+    pub fn unpack_layers(&self, layers: &[File], target: &Path) -> Result<()> {
+        let root = open_trusted(target).map_err(Error::errno("open", target))?;
+        for (index, layer) in layers.iter().enumerate() {
+            if index == 0 {
+                self.unpack_one(layer, &root)?;
+                continue;
+            }
+            let staging = target.with_extension("layer");
+            images::make_folder(&staging)?;
+            let unpacked = (|| {
+                let source = open_trusted(&staging).map_err(Error::errno("open", &staging))?;
+                let hidden = self.unpack_one(layer, &source)?;
+                hide(&root, &hidden).map_err(Error::errno("hide files of", &staging))?;
+                copy::copy_tree(&source, &root, &Rules(&hidden)).map_err(Error::errno("copy", &staging))
+            })();
+            // The first error is the one to tell.
+            let removed = crate::collect::remove_tree(&staging);
+            unpacked.and(removed)?;
+        }
+        Ok(())
+    }
+
+    fn unpack_one(&self, layer: &File, root: &OwnedFd) -> Result<Hidden> {
+        let nothing_below = || Ok(None);
+        let unpacked = stream::inflate_unhashed(layer, self.inner.limits, |stream| {
+            unpack(stream, root.as_fd(), WhiteoutStyle::Listed, &nothing_below)
+        });
+        Ok(unpacked.map_err(Error::UnverifiedLayer)?.hidden)
+    }
+}
+
+struct Plain;
+
+impl TreeRules for Plain {
+    fn keeps_looks(&self, _: &[u8]) -> bool {
+        false
+    }
+}
+
+/// Copies everything in one folder into another, empty one: owners, modes, times, hard links; extents are shared where the file system can.
+///
+/// # Errors
+/// What the system says; what was copied before stays.
+pub fn copy_folder(source: &Path, target: &Path) -> Result<()> {
+    // Deep trees need a deep stack.
+    const STACK_BYTES: usize = 32 << 20;
+    let copy = || {
+        let from = open_trusted(source).map_err(Error::errno("open", source))?;
+        let to = open_trusted(target).map_err(Error::errno("open", target))?;
+        copy::copy_tree(&from, &to, &Plain).map_err(Error::errno("copy", source))
+    };
+    std::thread::scope(|scope| {
+        let thread =
+            std::thread::Builder::new().name("copy".to_owned()).stack_size(STACK_BYTES).spawn_scoped(scope, copy);
+        let thread = thread.map_err(Error::io("start a thread to copy", source))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Whether files of a folder can share their extents, by trying.
+pub fn shares_extents(folder: &Path) -> bool {
+    let probe = |name: &str| File::options().create(true).truncate(true).read(true).write(true).open(folder.join(name));
+    let (one, other) = (".extents-1", ".extents-2");
+    let shared = probe(one).and_then(|mut from| {
+        io::Write::write_all(&mut from, &[0; 4096])?;
+        Ok(rustix::fs::ioctl_ficlone(probe(other)?, from)?)
+    });
+    for name in [one, other] {
+        // What is not there need not go.
+        let _ = fs::remove_file(folder.join(name));
+    }
+    shared.is_ok()
 }
 
 fn hide(target: &OwnedFd, hidden: &Hidden) -> Result<(), Errno> {

@@ -108,6 +108,9 @@ fn sized(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Er
     }
 }
 
+/// Folders below each other that are copied.
+const MOST_DEEP: usize = 2048;
+
 /// What a copy of a tree asks about each of its paths.
 pub(crate) trait TreeRules {
     /// This folder's looks are not to be copied when the target is there already.
@@ -145,7 +148,7 @@ struct TreeCopy<'a, R> {
 }
 
 impl<R: TreeRules> TreeCopy<'_, R> {
-    /// Recursion is as deep as the tree, which the unpacking has bounded.
+    /// Recursion is as deep as the tree, which is bounded here and by the unpacking.
     fn folder(&mut self, source: &OwnedFd, target: &OwnedFd, path: &[u8]) -> Result<(), Errno> {
         for entry in rustix::fs::Dir::read_from(source)? {
             let entry = entry?;
@@ -163,6 +166,9 @@ impl<R: TreeRules> TreeCopy<'_, R> {
         let stat = rustix::fs::statat(source, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind.is_dir() {
+            if path.iter().filter(|byte| **byte == b'/').count() > MOST_DEEP {
+                return Err(Errno::NAMETOOLONG);
+            }
             return self.sub_folder(source, target, name, path, &stat);
         }
         remove(target, name)?;
@@ -240,7 +246,9 @@ impl<R: TreeRules> TreeCopy<'_, R> {
 }
 
 fn copy_file(source: &OwnedFd, target: &OwnedFd, name: &[u8], stat: &Stat) -> Result<(), Errno> {
-    let from = rustix::fs::openat(source, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    // Where somebody is at work, a file may have become a pipe by now.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let from = rustix::fs::openat(source, name, flags, Mode::empty())?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let to = rustix::fs::openat(target, name, flags, Mode::from_raw_mode(0o600))?;
     copy_bytes(from.as_fd(), to.as_fd())?;
