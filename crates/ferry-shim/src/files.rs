@@ -48,6 +48,8 @@ pub enum View {
         /// Which of them come as descriptors, by their places in `mounts`.
         given: Vec<usize>,
     },
+    /// Those of a folder that is no container's, a volume's. Descriptor: the folder, a detached mount.
+    Folder,
     /// A writable layer and what lies below it. Descriptors: the layer's folder, then, if there is something below, a mount of that.
     Layers {
         /// The layer is a whole copy, and says what is gone by not having it.

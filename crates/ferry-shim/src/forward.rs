@@ -66,6 +66,15 @@ pub enum Server {
     Gelf(Gelf),
     /// `journald`
     Journald,
+    /// A log plugin of the engine.
+    Plugin(PluginFifo),
+}
+
+/// Where a log plugin reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginFifo {
+    /// A FIFO that is there.
+    pub path: PathBuf,
 }
 
 /// An address with its transport.

@@ -69,10 +69,7 @@ pub fn build(rootfs: OwnedFd, mounts: &[Mount], mut given: Vec<(usize, OwnedFd)>
     own_mounts()?;
     let trees = plans.into_iter().map(|(plan, tree)| mounts::bind_tree(&plan, tree).map(|tree| (plan, tree)));
     let trees = trees.collect::<Result<Vec<_>, Error>>()?;
-    mounts::change(&rootfs, c"", Propagation::Private, true)
-        .map_err(|error| Error::step("make the root file system private", error))?;
-    move_mount(&rootfs, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(|error| Error::step("attach the root file system", error))?;
+    attach(&rootfs)?;
     let root = Root::new(&rootfs);
     prepare(root)?;
     for (plan, tree) in &trees {
@@ -82,6 +79,18 @@ pub fn build(rootfs: OwnedFd, mounts: &[Mount], mut given: Vec<(usize, OwnedFd)>
     }
     drop(trees);
     mounts::swap_root(&rootfs).map_err(|error| Error::step("pivot_root", error))?;
+    close_devices()
+}
+
+/// Stands in a folder that is no container's root, a detached mount: nothing is made or mounted in it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn stand_in(folder: &OwnedFd) -> Result<(), Error> {
+    super::become_separate(None)?;
+    own_mounts()?;
+    attach(folder)?;
+    mounts::swap_root(folder).map_err(|error| Error::step("pivot_root", error))?;
     close_devices()
 }
 
@@ -128,6 +137,14 @@ pub fn keep_file_rights(and_marks: bool) -> Result<(), Error> {
 /// Docker's, for a user that is not there.
 pub fn user_of(text: &str) -> Result<(u32, u32), Error> {
     user::ids_of(text).map_err(|failure| failure.into_error("look up the user"))
+}
+
+/// Puts a detached mount on top of `/`.
+fn attach(tree: &OwnedFd) -> Result<(), Error> {
+    mounts::change(tree, c"", Propagation::Private, true)
+        .map_err(|error| Error::step("make the root file system private", error))?;
+    move_mount(tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|error| Error::step("attach the root file system", error))
 }
 
 fn own_mounts() -> Result<(), Error> {

@@ -123,6 +123,22 @@ pub(super) fn parse(record: &[u8], text: &mut Vec<u8>, attrs: &mut Vec<u8>) -> O
     Some(Parsed { stream: stream?, time_ns, part: is_part.then_some(part) })
 }
 
+/// Reads the message of a log plugin, which may call its streams what it likes.
+pub(super) fn plugin_line(message: &[u8]) -> Option<super::PluginLine> {
+    let mut line = super::PluginLine { time_ns: 0, is_stderr: false, line: Vec::new() };
+    let mut known = false;
+    for (field, value) in Fields(message) {
+        match (field, value) {
+            (1, Value::Bytes(stream)) => line.is_stderr = stream == b"stderr",
+            (2, Value::Number(time)) => line.time_ns = time.cast_signed(),
+            (3, Value::Bytes(text)) => line.line = text.to_vec(),
+            _ => continue,
+        }
+        known = true;
+    }
+    known.then_some(line)
+}
+
 pub(super) fn time_of(record: &[u8]) -> Option<i64> {
     Fields(record).find_map(|(field, value)| match (field, value) {
         (2, Value::Number(time)) => Some(time.cast_signed()),
@@ -308,6 +324,16 @@ mod tests {
         assert_eq!(texts, ["whole\n", "\n", "part", "end\n"]);
         let part = |last| Some(("feed".to_owned(), 3, last));
         assert_eq!(found, [(2, None), (0, None), (0, part(false)), (0, part(true))]);
+    }
+
+    #[test]
+    fn plugins_get_the_message_behind_its_length() {
+        let mut out = Vec::new();
+        super::super::push_for_plugin(&mut out, &line(b"text", true, None));
+        assert_eq!(u32::from_be_bytes(*out.first_chunk().expect("length")) as usize, out.len() - 4);
+        let read = super::super::read_from_plugin(&out[4..]).expect("a line");
+        assert_eq!((read.line.as_slice(), read.is_stderr), (&b"text"[..], false));
+        assert_eq!(super::super::read_from_plugin(b""), None);
     }
 
     #[test]

@@ -89,6 +89,29 @@ pub struct Part<'a> {
     pub ordinal: u32,
 }
 
+/// Appends a line as log plugins of the engine read it: the message of the driver `local`, behind its length alone.
+pub fn push_for_plugin(out: &mut Vec<u8>, line: &Line<'_>) {
+    local::push_entry(out, line, &[]);
+    out.truncate(out.len() - size_of::<u32>());
+}
+
+/// A line that a log plugin gives back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginLine {
+    /// Unix time in nanoseconds.
+    pub time_ns: i64,
+    /// Of the error output.
+    pub is_stderr: bool,
+    /// As the plugin has it, with its newline or without.
+    pub line: Vec<u8>,
+}
+
+/// Reads the message of a log plugin; `None` when it is none.
+#[must_use]
+pub fn read_from_plugin(message: &[u8]) -> Option<PluginLine> {
+    local::plugin_line(message)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;

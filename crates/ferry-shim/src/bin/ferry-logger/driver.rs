@@ -6,7 +6,7 @@ use ferry_shim::forward::{Forward, Report, Server, decode_line};
 use ferry_shim::log::Line;
 
 use crate::inbox::Inbox;
-use crate::{fluentd, gelf, journald, syslog};
+use crate::{fluentd, gelf, journald, plugin, syslog};
 
 /// How often trouble is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -25,6 +25,7 @@ pub(crate) fn open(forward: Forward, resumed: bool) -> Result<Box<dyn Driver>, S
         Server::Fluentd(options) => Box::new(fluentd::Fluentd::open(&forward, options, resumed)?),
         Server::Gelf(options) => Box::new(gelf::Gelf::open(&forward, options, resumed)?),
         Server::Journald => Box::new(journald::Journald::open(&forward, resumed)?),
+        Server::Plugin(fifo) => Box::new(plugin::Plugin::open(&fifo)?),
     })
 }
 

@@ -18,6 +18,7 @@ mod inbox;
 mod journald;
 mod moment;
 mod msgpack;
+mod plugin;
 mod syslog;
 mod tls;
 

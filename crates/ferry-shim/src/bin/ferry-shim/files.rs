@@ -133,6 +133,7 @@ fn enter(view: View, mut fds: Vec<OwnedFd>, sockets: &Sockets) -> Result<Left, F
             let trees = given.into_iter().map(|index| Ok((index, next()?))).collect::<Result<_, Failure>>()?;
             view::build(rootfs, &mounts, trees)?;
         }
+        View::Folder => view::stand_in(&next()?)?,
         View::Layers { whole } => {
             // While its mounts are in sight.
             let upper = view::copy_to_look_at(next()?.as_fd())?;
