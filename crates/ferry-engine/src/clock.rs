@@ -23,6 +23,12 @@ pub(crate) fn rfc3339_seconds(time_ns: i64) -> String {
     rfc3339(time_ns - time_ns.rem_euclid(1_000_000_000))
 }
 
+/// `20260102-030405`, in UTC, for names.
+pub(crate) fn file_stamp(time_ns: i64) -> String {
+    let time = Timestamp::from_nanosecond(i128::from(time_ns)).unwrap_or_default();
+    time.strftime("%Y%m%d-%H%M%S").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

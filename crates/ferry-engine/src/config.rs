@@ -97,6 +97,8 @@ pub struct Live {
     pub default_shm_size_bytes: i64,
     /// `disk-budget`: bytes that images may take up; those that were not used for longest go first. `None` is no bound.
     pub disk_budget_bytes: Option<u64>,
+    /// `authorization-plugins`, asked in this order.
+    pub authorization_plugins: Vec<String>,
 }
 
 /// The settings in force, shared by all who read them.

@@ -20,6 +20,9 @@ use crate::events::Events;
 use crate::execs::Execs;
 use crate::images::Images;
 use crate::networks::Networks;
+use crate::plugins::managed::{Managed, Parts as PluginParts};
+use crate::plugins::{Plugins, Users};
+use crate::shims::ShimPool;
 use crate::system::System;
 use crate::volumes::Volumes;
 use crate::workshop::Workshop;
@@ -44,6 +47,8 @@ pub struct Engine {
     pub volumes: Volumes,
     /// What builds work with.
     pub workshop: Workshop,
+    /// Plugins.
+    pub plugins: Plugins,
     /// Events.
     pub events: Events,
     /// What is told about the whole.
@@ -86,7 +91,20 @@ impl Engine {
         let store =
             Store::open_with(&config.data_root, config.image_store.limits).context("cannot open the image store")?;
         let images = Images::open(&config, store.clone(), events.clone())?;
-        let volumes = Volumes::open(&config.data_root, events.clone(), syncer.clone())?;
+        let shims = ShimPool::open(&config.shim_program)?;
+        let users = Users::default();
+        let managed = Managed::open(PluginParts {
+            config: Arc::clone(&config),
+            instance: instance.clone(),
+            store: store.clone(),
+            images: images.clone(),
+            events: events.clone(),
+            syncer: syncer.clone(),
+            shims: shims.clone(),
+            users: users.clone(),
+        })?;
+        let plugins = Plugins::new(managed, users);
+        let volumes = Volumes::open(&config.data_root, events.clone(), syncer.clone(), plugins.clone())?;
         let networks = Networks::open(&config, &instance, events.clone(), &syncer)?;
         let containers = Containers::open(Parts {
             config: Arc::clone(&config),
@@ -95,15 +113,23 @@ impl Engine {
             images: images.clone(),
             networks: networks.clone(),
             volumes: volumes.clone(),
+            plugins: plugins.clone(),
+            shims,
             events: events.clone(),
             syncer: syncer.clone(),
         })?;
+        // Before containers, which may have volumes and logs of theirs.
+        plugins.managed().recover().await;
         containers.recover().await?;
         images.start_upkeep();
         let compare = Compare::new(store.clone(), images.clone(), containers.clone());
         let workshop = Workshop::open(&config, store.clone(), containers.clone())?;
         let system = System::new(id, Arc::clone(&config), store, containers.clone(), images.clone(), volumes.clone());
         let execs = Execs::new(containers.clone());
+        plugins
+            .check_authorizers(&config.live.get().authorization_plugins)
+            .await
+            .map_err(|error| Error::new(error.kind(), "failed to validate authorization plugin").with_source(error))?;
         Ok(Self {
             containers,
             execs,
@@ -111,6 +137,7 @@ impl Engine {
             networks,
             volumes,
             workshop,
+            plugins,
             events,
             system,
             compare,
@@ -138,6 +165,10 @@ impl Engine {
         let live = self.config.live.get();
         if host_is_stopping || !live.live_restore {
             self.containers.stop_all(live.shutdown_timeout_s).await;
+        }
+        self.volumes.finish_unmounts().await;
+        if host_is_stopping || !live.live_restore {
+            self.plugins.managed().stop_all().await;
         }
         let (engine, nothing_runs) = (self.clone(), !self.containers.anything_runs());
         self.containers.close(nothing_runs);

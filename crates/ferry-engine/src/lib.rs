@@ -19,6 +19,7 @@ mod ids;
 pub mod images;
 mod names;
 pub mod networks;
+pub mod plugins;
 mod shims;
 mod sizes;
 pub mod system;

@@ -114,7 +114,7 @@ impl Containers {
 }
 
 /// Devices of `--device`: one node, or every node below a folder.
-pub(super) fn devices(host_config: &HostConfig) -> Result<Vec<(LinuxDevice, String)>> {
+pub(crate) fn devices(host_config: &HostConfig) -> Result<Vec<(LinuxDevice, String)>> {
     let mut devices = Vec::new();
     if host_config.privileged {
         collect_devices(Path::new("/dev"), Path::new("/dev"), "rwm", &mut devices);
@@ -190,7 +190,7 @@ fn collect_devices(folder: &Path, target: &Path, permissions: &str, devices: &mu
 }
 
 /// What this process may hand on, by its bounding set.
-pub(super) fn held_capabilities() -> Vec<String> {
+pub(crate) fn held_capabilities() -> Vec<String> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bounding = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).map(str::trim);
     let bits = bounding.and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
@@ -237,6 +237,27 @@ pub(super) fn remove_cgroup(cgroup: &str) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => tracing::debug!(cgroup = %folder.display(), %error, "cgroup not removed yet"),
         }
+    }
+}
+
+/// Kills what is left in a cgroup and removes it, and the one above when it was the last.
+pub(crate) fn end_cgroup(cgroup: &str, parent: &str) {
+    kill_remains(0, cgroup);
+    for _ in 0..50 {
+        remove_cgroup(cgroup);
+        if !cgroup_folders(cgroup).iter().any(|folder| folder.exists()) {
+            break;
+        }
+        // What was killed takes a moment to be gone.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    remove_cgroup(parent);
+}
+
+/// Ends every cgroup below one that belongs to nobody.
+pub(crate) fn sweep_cgroups(parent: &str, is_known: impl Fn(&str) -> bool) {
+    for cgroup in stale_cgroups(parent, is_known) {
+        end_cgroup(&cgroup, parent);
     }
 }
 

@@ -22,7 +22,6 @@ use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::ids;
 use crate::images::ResolvedImage;
-use crate::volumes;
 
 impl Containers {
     /// Makes a container; nothing runs yet.
@@ -71,6 +70,7 @@ impl Containers {
         let mut mount = ask.mount;
         if let MountKind::Volume { name, source, .. } = &mut mount.kind
             && !name.is_empty()
+            && !self.inner.volumes.is_foreign(name)
         {
             *source = self.inner.volumes.data_folder(name).display().to_string();
         }
@@ -115,7 +115,12 @@ impl Containers {
             host.network_mode = "none".to_owned();
         }
         defaults::fill_host(&mut host, &self.inner.config);
-        logging::validate(&host.log_config.driver, host.log_config.config.get_or_insert_default())?;
+        let (log_driver, log_options) = (&host.log_config.driver, host.log_config.config.get_or_insert_default());
+        if logging::is_built_in(log_driver) {
+            logging::validate(log_driver, log_options)?;
+        } else {
+            self.check_log_plugin(log_driver, log_options)?;
+        }
         warnings.extend(self.warn_of_no_limit(&host.storage_opt)?.map(str::to_owned));
         self.adjust_shared_modes(&mut host)?;
         let links = self.links_asked(&host)?;
@@ -152,7 +157,7 @@ impl Containers {
     pub(super) fn check_startable(&self, record: &Record) -> Result<()> {
         bundle::spec(record, &self.host_facts())?;
         ports::requests(record)?;
-        logging::resolve(record).map(drop)
+        logging::resolve(record, None).map(drop)
     }
 
     fn free_id(&self) -> String {
@@ -207,7 +212,7 @@ impl Containers {
         for ask in &mut asked {
             match &mut ask.mount.kind {
                 MountKind::Volume { name, .. } => {
-                    volumes::check_wish(name, &ask.volume.driver, &ask.volume.options)?;
+                    self.inner.volumes.check_wish(name, &ask.volume.driver, &ask.volume.options)?;
                 }
                 MountKind::Image { reference, content, .. } => {
                     let image = self.inner.images.resolve(reference, None)?;
@@ -244,7 +249,7 @@ impl Containers {
         if let MountKind::Image { content: Some(content), .. } = &mount.kind {
             self.inner.images.acquire(&content.id, &made.id);
         }
-        if let MountKind::Volume { name, source, anonymous, .. } = &mut mount.kind {
+        if let MountKind::Volume { name, source, anonymous, driver, .. } = &mut mount.kind {
             let wish = ask.volume.clone();
             let is_new = name.is_empty();
             let request = VolumeRequest {
@@ -256,6 +261,9 @@ impl Containers {
             };
             let volume = self.inner.volumes.create_now(&request)?;
             *source = volume.mountpoint;
+            if volume.driver != crate::volumes::LOCAL {
+                *driver = volume.driver;
+            }
             name.clone_from(&volume.name);
             // One of another container's is not ours to take away.
             if *anonymous && is_new {

@@ -6,11 +6,11 @@
 //! Lock: `Container::files`, taken for as long as the files of a container that does not run are mounted for such a process, and by a start:
 //! the writable layer is used by one mount at a time. A start takes it after the verb lock; work takes it without that.
 
-mod archive;
+pub(in crate::containers) mod archive;
 pub(super) mod changes;
 mod commit;
 mod export;
-mod process;
+pub(in crate::containers) mod process;
 
 pub use self::archive::{ArchiveStream, UnpackOptions};
 pub use self::commit::CommitOptions;
@@ -91,7 +91,9 @@ impl Containers {
         if scope == Scope::RootAlone {
             return Ok(files);
         }
-        files.volumes = Some(self.lend_volumes(record)?);
+        let mut record = record.clone();
+        files.volumes = Some(self.lend_volumes(&mut record)?);
+        let record = &record;
         for (place, mount) in bundle::file_mounts(record, &folder.join("etc")) {
             let own = place.map(|index| (index, &record.mounts[index]));
             let tree = own.map(|(index, own)| self.unnamed_source(record, index, own)).transpose()?.flatten();

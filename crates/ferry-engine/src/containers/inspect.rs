@@ -15,6 +15,7 @@ use super::{Containers, logging, networking, ports};
 use crate::blocking;
 use crate::clock;
 use crate::error::Result;
+use crate::volumes::LOCAL;
 
 impl Containers {
     /// Tells everything about a container.
@@ -140,11 +141,11 @@ pub(super) fn mount_points(record: &Record) -> Vec<MountPoint> {
         };
         match &mount.kind {
             MountKind::Bind { source, .. } => MountPoint { kind: "bind".to_owned(), source: source.clone(), ..base },
-            MountKind::Volume { name, source, .. } => MountPoint {
+            MountKind::Volume { name, source, driver, .. } => MountPoint {
                 kind: "volume".to_owned(),
                 name: name.clone(),
                 source: source.clone(),
-                driver: "local".to_owned(),
+                driver: if driver.is_empty() { LOCAL.to_owned() } else { driver.clone() },
                 ..base
             },
             MountKind::Image { reference, content, .. } => MountPoint {

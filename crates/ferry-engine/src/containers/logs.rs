@@ -90,6 +90,16 @@ impl Containers {
             return Err(Error::new(ErrorKind::NotImplemented, text));
         }
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING);
+        if source == Source::Plugin {
+            let containers = self.clone();
+            let output = Output { sender, buffer: BytesMut::new(), tty, options };
+            tokio::spawn(async move {
+                if let Err(error) = containers.send_plugin_log(&container, output).await {
+                    tracing::warn!(container = %container.name(), error = %error.text(), "log not read to its end");
+                }
+            });
+            return Ok(LogsSession { tty, chunks });
+        }
         tokio::task::spawn_blocking(move || {
             let output = Output { sender, buffer: BytesMut::new(), tty, options };
             let sent = match source {
@@ -99,7 +109,7 @@ impl Containers {
                     send_log(&container, place, output)
                 }
                 Source::Journal => journal::send(&container, output),
-                Source::Nowhere => Ok(()),
+                Source::Plugin | Source::Nowhere => Ok(()),
             };
             if let Err(error) = sent {
                 tracing::warn!(container = %container.name(), error = %error.text(), "log not read to its end");
@@ -212,18 +222,36 @@ pub(super) struct ClientGone;
 
 impl Output {
     pub(super) fn push(&mut self, message: &Message<'_>) -> Result<(), ClientGone> {
+        self.add(message);
+        if self.buffer.len() >= CHUNK_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// As [`Output::push`], at once and without a thread.
+    pub(super) async fn push_and_send(&mut self, message: &Message<'_>) -> Result<(), ClientGone> {
+        self.add(message);
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.sender.send(self.buffer.split().freeze()).await.map_err(|_| ClientGone)
+    }
+
+    /// Waits until the client is gone.
+    pub(super) async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
+    fn add(&mut self, message: &Message<'_>) {
         let wanted = match message.stream {
             Stream::Stdout => self.options.stdout,
             Stream::Stderr => self.options.stderr,
         };
         if !wanted {
-            return Ok(());
+            return;
         }
         match self.options.form {
             LogsForm::Text => self.push_text(message),
             LogsForm::Json { separated } => self.push_json(message, separated),
         }
-        if self.buffer.len() >= CHUNK_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn push_text(&mut self, message: &Message<'_>) {

@@ -53,6 +53,7 @@ mod supervisor;
 mod top;
 mod update;
 mod validate;
+mod volume_verbs;
 mod wait;
 mod why;
 mod writable;
@@ -72,6 +73,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::attach::stream_pair;
 pub use self::attach::{AttachOptions, AttachSession};
+pub(crate) use self::control::{devices as host_devices, end_cgroup, held_capabilities, sweep_cgroups};
 pub use self::files::{ArchiveStream, CommitOptions, UnpackOptions};
 pub use self::list::ListOptions;
 pub use self::logs::{LogsForm, LogsOptions, LogsSession};
@@ -81,6 +83,7 @@ pub use self::stats::StatsSession;
 pub use self::step::{Step, StepMount, StepRequest, StepSource};
 pub(crate) use self::stop::is_restarting;
 pub use self::stop::{StopOptions, Stopped};
+pub use self::volume_verbs::VolumeCopy;
 pub use self::wait::{WaitCondition, WaitHandle};
 
 use self::lookup::Index;
@@ -93,6 +96,7 @@ use crate::events::Events;
 use crate::execs::ExecTable;
 use crate::images::Images;
 use crate::networks::Networks;
+use crate::plugins::Plugins;
 use crate::shims::{ShimConnection, ShimPool};
 use crate::volumes::Volumes;
 
@@ -109,6 +113,7 @@ pub(crate) struct Inner {
     pub(crate) images: Images,
     pub(crate) networks: Networks,
     pub(crate) volumes: Volumes,
+    pub(crate) plugins: Plugins,
     pub(crate) events: Events,
     pub(crate) syncer: Syncer,
     pub(crate) shims: ShimPool,
@@ -128,6 +133,8 @@ pub(crate) struct Parts {
     pub(crate) images: Images,
     pub(crate) networks: Networks,
     pub(crate) volumes: Volumes,
+    pub(crate) plugins: Plugins,
+    pub(crate) shims: ShimPool,
     pub(crate) events: Events,
     pub(crate) syncer: Syncer,
 }
@@ -263,7 +270,6 @@ fn clean_path(path: &str) -> String {
 impl Containers {
     /// Opens the service over its folders; containers come with `recover`.
     pub(crate) fn open(parts: Parts) -> Result<Self> {
-        let shims = ShimPool::open(&parts.config.shim_program)?;
         let data = parts.config.data_root.join("containers");
         fs::DirBuilder::new().recursive(true).mode(0o710).create(&data).context("cannot make the containers folder")?;
         let run = parts.config.exec_root.join("c");
@@ -277,7 +283,8 @@ impl Containers {
             volumes: parts.volumes,
             events: parts.events,
             syncer: parts.syncer,
-            shims,
+            shims: parts.shims,
+            plugins: parts.plugins,
             execs: ExecTable::default(),
             pruning: AtomicBool::new(false),
             projects: Mutex::default(),

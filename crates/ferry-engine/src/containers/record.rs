@@ -113,6 +113,9 @@ pub(crate) struct MountRecord {
     /// Read-only submounts or failure.
     #[serde(default)]
     pub(crate) read_only_force_recursive: bool,
+    /// The files are shown as the container's user's.
+    #[serde(default)]
+    pub(crate) own: bool,
 }
 
 /// Sources of a mount.
@@ -130,13 +133,16 @@ pub(crate) enum MountKind {
     Volume {
         /// Its name.
         name: String,
-        /// Its data folder on the host.
+        /// Its data folder on the host; of a plugin's volume where it was last.
         source: String,
         /// Made for this container without a name; goes with `rm -v` and `--rm`.
         anonymous: bool,
         /// Path in the volume that is mounted; empty is all of it.
         #[serde(default)]
         subpath: String,
+        /// Plugin that keeps it; empty is `local`.
+        #[serde(default)]
+        driver: String,
     },
     /// An image's files, read-only.
     Image {

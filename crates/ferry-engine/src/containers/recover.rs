@@ -43,6 +43,7 @@ impl Containers {
         let containers = self.clone();
         blocking(move || {
             containers.inner.volumes.unmount_unused();
+            containers.recover_plugin_logs(&containers.live_ids());
             containers.sweep_kernel()
         })
         .await?;
@@ -200,9 +201,15 @@ impl Containers {
         let cgroup = self.cgroup(&record);
         let pid = record.pid;
         // Whatever a killed shim left goes; its end was not seen by anybody.
+        let containers = self.clone();
         let _ = blocking(move || {
             super::control::kill_remains(pid, &cgroup);
             super::control::remove_cgroup(&cgroup);
+            // A plugin may have mounted them, or not yet; it is told in any case.
+            for name in super::start::foreign_volumes(&record) {
+                containers.inner.volumes.keep_mounted(&name, &record.id);
+                containers.inner.volumes.unmount(&name, &record.id);
+            }
             Ok(())
         })
         .await;
@@ -291,14 +298,14 @@ impl Containers {
         });
     }
 
+    fn live_ids(&self) -> Vec<String> {
+        let all = self.all();
+        all.iter().filter(|container| container.status().is_live()).map(|container| container.id.clone()).collect()
+    }
+
     /// Everything with our mark that belongs to no running container goes.
     fn sweep_kernel(&self) -> Result<()> {
-        let live: Vec<String> = self
-            .all()
-            .iter()
-            .filter(|container| container.status().is_live())
-            .map(|container| container.id.clone())
-            .collect();
+        let live = self.live_ids();
         self.inner.networks.sweep(live.iter().cloned())?;
         let parent = format!("/ferry-{}", self.inner.instance);
         for cgroup in super::control::stale_cgroups(&parent, |name| live.iter().any(|id| id == name)) {

@@ -124,6 +124,10 @@ impl Containers {
         let mut folders = Vec::new();
         for mount in &record.mounts {
             let MountKind::Volume { name, anonymous: true, .. } = &mount.kind else { continue };
+            if self.inner.volumes.is_foreign(name) {
+                self.inner.volumes.remove_behind(name);
+                continue;
+            }
             match self.inner.volumes.forget(name) {
                 Ok(folder) => folders.push(folder),
                 // Another container has it by its name.

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use ferry_spec::runtime::Spec;
@@ -49,13 +50,17 @@ impl Containers {
         Ok(())
     }
 
-    /// Mounts the volumes of a container that does not run, for work in its files. Blocks; on failure none of them is.
-    pub(super) fn lend_volumes(&self, record: &Record) -> Result<LentVolumes> {
+    /// Mounts the volumes of a container that does not run, for work in its files, and notes in `record` where those of plugins are. Blocks;
+    /// on failure none of them is.
+    pub(super) fn lend_volumes(&self, record: &mut Record) -> Result<LentVolumes> {
         let mut lent =
             LentVolumes { containers: self.clone(), names: Vec::new(), user: format!("{}/files", record.id) };
-        for name in volumes(record) {
-            self.inner.volumes.mount(name, &lent.user)?;
-            lent.names.push(name.to_owned());
+        for mount in &mut record.mounts {
+            let MountKind::Volume { name, source, .. } = &mut mount.kind else { continue };
+            if let Some(place) = self.inner.volumes.mount_anywhere(name, &lent.user)? {
+                *source = place;
+            }
+            lent.names.push(name.clone());
         }
         Ok(lent)
     }
@@ -68,11 +73,23 @@ impl Containers {
     }
 
     /// Opens what cannot be named by a path. `shm_of` is the process whose `/dev/shm` is shared. Blocks.
-    pub(super) fn open_sources(&self, record: &Record, spec: &Spec, shm_of: Option<u32>) -> Result<Vec<Given>> {
+    pub(super) fn open_sources(
+        &self,
+        record: &Record,
+        spec: &Spec,
+        shm_of: Option<u32>,
+        rootfs: &OwnedFd,
+    ) -> Result<Vec<Given>> {
         let place = |destination: &str| spec.mounts.iter().rposition(|mount| mount.destination == destination);
         let mut given = Vec::new();
         for (index, mount) in record.mounts.iter().enumerate() {
-            let Some(tree) = self.unnamed_source(record, index, mount)? else { continue };
+            let tree = match &mount.kind {
+                MountKind::Bind { source, .. } if mount.own => {
+                    owned_tree(source, !mount.non_recursive, &record.config.user, rootfs)?
+                }
+                _ => self.unnamed_source(record, index, mount)?,
+            };
+            let Some(tree) = tree else { continue };
             given.extend(place(&mount.destination).map(|place| (place, tree)));
         }
         let own_shm = record.mounts.iter().any(|mount| mount.destination == "/dev/shm");
@@ -124,7 +141,7 @@ impl Containers {
                         "invalid mount config for type \"bind\": bind source path does not exist: {source}"
                     )));
                 }
-                fs::create_dir_all(source).context(format!("error while creating mount source path '{source}'"))?;
+                make_source(Path::new(source)).context(format!("error while creating mount source path '{source}'"))?;
             }
             check_flags(mount)?;
             // What is around the data root follows the host where it can, since nobody asked for it.
@@ -231,6 +248,74 @@ fn shared_memory_of(pid: u32) -> Result<OwnedFd> {
     taken.context("cannot share the shared memory of the other container")
 }
 
+/// A folder of the host whose owner is shown as the container's user, and the other way round; `None` where they are the same.
+fn owned_tree(source: &str, recursive: bool, user: &str, rootfs: &OwnedFd) -> Result<Option<OwnedFd>> {
+    let Some((uid, gid)) = crate::execs::user::numbers(rootfs, user) else {
+        // The start will say what is wrong with the user.
+        return Ok(None);
+    };
+    let mut flags = CLONE;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = open_tree(CWD, source, flags).context(format!("cannot take {source}"))?;
+    let owner = rustix::fs::fstat(&tree).context(format!("cannot look at {source}"))?;
+    if (owner.st_uid, owner.st_gid) == (uid, gid) {
+        return Ok(None);
+    }
+    let mapped = namespace::user_namespace(&swapped(owner.st_uid, uid), &swapped(owner.st_gid, gid))
+        .and_then(|ids| ferry_sys::mount::map_ids(&tree, &ids, recursive));
+    mapped.map_err(|error| {
+        Error::invalid(format!(
+            "mount option own: the files of {source} cannot be shown as another user's ({}); its file system, or one mounted below, has \
+             no idmapped mounts. Leave `own` out, or let the files belong to {uid}:{gid}",
+            os_text(&error)
+        ))
+    })?;
+    Ok(Some(tree))
+}
+
+/// A map of all ids onto themselves but for two, which change places.
+fn swapped(one: u32, other: u32) -> String {
+    let mut lines = String::new();
+    let mut line = |inside: u32, outside: u32, count: u32| {
+        if count > 0 {
+            lines.push_str(&format!("{inside} {outside} {count}\n"));
+        }
+    };
+    let (low, high) = (one.min(other), one.max(other));
+    if low == high {
+        return format!("0 0 {}\n", u32::MAX);
+    }
+    line(0, 0, low);
+    line(low, high, 1);
+    line(low + 1, low + 1, high - low - 1);
+    line(high, low, 1);
+    line(high + 1, high + 1, u32::MAX - high - 1);
+    lines
+}
+
+/// Makes missing folders, which belong to the owner of the folder they are made in: whoever may write there may write to them.
+fn make_source(path: &Path) -> std::io::Result<()> {
+    let mut missing = Vec::new();
+    let mut there = path;
+    while there.symlink_metadata().is_err() {
+        missing.push(there);
+        there = there.parent().unwrap_or_else(|| Path::new("/"));
+    }
+    let owner = fs::metadata(there)?;
+    for folder in missing.into_iter().rev() {
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+            made => made?,
+        }
+        if let Err(error) = std::os::unix::fs::lchown(folder, Some(owner.uid()), Some(owner.gid())) {
+            tracing::warn!(folder = %folder.display(), %error, "the folder of a mount belongs to root: its file system knows no owners");
+        }
+    }
+    Ok(())
+}
+
 /// Contradictions that only an API client can ask for.
 fn check_flags(mount: &MountRecord) -> Result<()> {
     let conflict = match (mount.writable, mount.read_only_non_recursive, mount.read_only_force_recursive) {
@@ -309,6 +394,13 @@ mod tests {
     }
 
     #[test]
+    fn two_ids_change_places_and_no_other() {
+        assert_eq!(swapped(1000, 0), "0 1000 1\n1 1 999\n1000 0 1\n1001 1001 4294966294\n");
+        assert_eq!(swapped(5, 6), "0 0 5\n5 6 1\n6 5 1\n7 7 4294967288\n");
+        assert_eq!(swapped(7, 7), "0 0 4294967295\n");
+    }
+
+    #[test]
     fn contradictions_are_named() {
         let mount = MountRecord {
             kind: MountKind::Bind { source: "/a".into(), create_source: false },
@@ -319,6 +411,7 @@ mod tests {
             non_recursive: false,
             read_only_non_recursive: true,
             read_only_force_recursive: false,
+            own: false,
         };
         let text = check_flags(&mount).unwrap_err().text();
         assert_eq!(text, "mount options conflict: !ReadOnly && BindOptions.ReadOnlyNonRecursive");

@@ -16,6 +16,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::bundle::{self, Host};
 use super::confinement::{Kernel, apparmor};
+use super::logging::PluginLog;
 use super::networking::Network;
 use super::record::{EndpointRecord, MountKind, Record};
 use super::sources::Given;
@@ -87,10 +88,7 @@ impl Containers {
         let mut going = container.watch();
         let files = tokio::select! {
             files = container.files.take() => files,
-            _ = going.wait_for(|change| change.going) => {
-                let name = container.name();
-                return Err(Error::conflict(format!("container {name} is marked for removal and cannot be started")));
-            }
+            _ = going.wait_for(|change| change.going) => return Err(going_away(container)),
         };
         self.update(container, |record| {
             next_start::take_up(record);
@@ -110,6 +108,8 @@ impl Containers {
     }
 
     async fn try_run(&self, container: &Arc<Container>) -> Result<()> {
+        self.mount_foreign_volumes(container).await?;
+        let log = self.begin_log(container).await?;
         let record = container.snapshot();
         let shared = self.shared_pids(&record)?;
         let spare = self.inner.shims.take()?;
@@ -141,7 +141,7 @@ impl Containers {
         let (socket, process) = spare.into_parts();
         let (shim, events) = ShimConnection::open(socket).context("cannot talk to the shim")?;
         let live = Arc::new(Live { shim, execs: Mutex::default() });
-        let (request, fds) = self.start_request(container, &record, &connected, &mut files)?;
+        let (request, fds) = self.start_request(container, &record, &connected, &mut files, log.as_ref())?;
         self.publish_mounts(&record);
         let answer = live.shim.call(Request::Start(Box::new(request)), &fds).await;
         drop((fds, files.rootfs, files.container_dir, files.run_dir, connected.sandbox));
@@ -171,24 +171,56 @@ impl Containers {
         Ok(())
     }
 
+    /// Makes plugins bring their volumes, and notes where they are. A plugin may take its time, but not that of a removal by force.
+    async fn mount_foreign_volumes(&self, container: &Arc<Container>) -> Result<()> {
+        let record = container.snapshot();
+        let names = foreign_volumes(&record);
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut going = container.watch();
+        let places = tokio::select! {
+            places = self.inner.volumes.mount_foreign(&names, &record.id) => places?,
+            _ = going.wait_for(|change| change.going) => return Err(going_away(container)),
+        };
+        self.update(container, |record| {
+            for mount in &mut record.mounts {
+                if let MountKind::Volume { name, source, .. } = &mut mount.kind
+                    && let Some(place) = places.get(name)
+                {
+                    source.clone_from(place);
+                }
+            }
+        })
+    }
+
+    /// Tells a log plugin; it may take its time, but not that of a removal by force.
+    async fn begin_log(&self, container: &Arc<Container>) -> Result<Option<PluginLog>> {
+        let mut going = container.watch();
+        tokio::select! {
+            log = self.begin_plugin_log(container) => log,
+            _ = going.wait_for(|change| change.going) => Err(going_away(container)),
+        }
+    }
+
     fn publish_mounts(&self, record: &Record) {
         for mount in &record.mounts {
-            let MountKind::Volume { name, .. } = &mount.kind else { continue };
+            let MountKind::Volume { name, driver, .. } = &mount.kind else { continue };
             let attributes = [
                 ("container", record.id.as_str()),
                 ("destination", mount.destination.as_str()),
                 ("propagation", mount.propagation.as_str()),
                 ("read/write", if mount.writable { "true" } else { "false" }),
             ];
-            self.inner.volumes.publish_use("mount", name, &attributes);
+            self.inner.volumes.publish_use("mount", name, driver, &attributes);
         }
     }
 
     /// Tells that a container's run has left its volumes.
     pub(super) fn publish_unmounts(&self, record: &Record) {
         for mount in &record.mounts {
-            let MountKind::Volume { name, .. } = &mount.kind else { continue };
-            self.inner.volumes.publish_use("unmount", name, &[("container", record.id.as_str())]);
+            let MountKind::Volume { name, driver, .. } = &mount.kind else { continue };
+            self.inner.volumes.publish_use("unmount", name, driver, &[("container", record.id.as_str())]);
         }
     }
 
@@ -201,6 +233,7 @@ impl Containers {
                 containers.inner.networks.disconnect(&record.id);
             }
             containers.unmount_volumes(&record);
+            containers.end_plugin_log(&record.id);
             Ok(())
         })
         .await;
@@ -279,7 +312,7 @@ impl Containers {
         let profile = spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref());
         apparmor::ensure(profile)?;
         let shm_of = if record.host_config.ipc_mode.starts_with("container:") { shared.ipc } else { None };
-        let mut given = self.open_sources(record, &spec, shm_of)?;
+        let mut given = self.open_sources(record, &spec, shm_of, &rootfs)?;
         self.inject_devices(record, &mut spec, &mut given)?;
         let open =
             |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -354,13 +387,14 @@ impl Containers {
         record: &Record,
         network: &Network,
         files: &mut Files,
+        log: Option<&PluginLog>,
     ) -> Result<(Start, Vec<OwnedFd>)> {
         let again = |fd: &OwnedFd| fd.try_clone().context("cannot pass a descriptor");
         let mut fds = vec![again(&files.container_dir)?, again(&files.run_dir)?, again(&files.rootfs)?];
         if let Some(sandbox) = &network.sandbox {
             fds.push(sandbox.as_fd().try_clone_to_owned().context("cannot pass a descriptor")?);
         }
-        let log = logging::resolve(record)?;
+        let log = logging::resolve(record, log)?;
         if matches!(log, LogOptions::Remote(_)) {
             fds.push(self.logger_program()?);
         }
@@ -450,6 +484,19 @@ impl Containers {
             false => Err(Error::conflict(format!("cannot {what} a non running container: {}", record.id))),
         })
     }
+}
+
+fn going_away(container: &Container) -> Error {
+    Error::conflict(format!("container {} is marked for removal and cannot be started", container.name()))
+}
+
+/// Names of the volumes that plugins keep, each once.
+pub(super) fn foreign_volumes(record: &Record) -> Vec<String> {
+    let foreign = record.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Volume { name, driver, .. } if !driver.is_empty() => Some(name.clone()),
+        _ => None,
+    });
+    foreign.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
 fn kernel() -> Kernel {

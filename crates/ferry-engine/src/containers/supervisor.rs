@@ -88,6 +88,7 @@ impl Containers {
         let (containers, record) = (self.clone(), container.snapshot());
         let _: Result<()> = blocking(move || {
             containers.unmount_volumes(&record);
+            containers.end_plugin_log(&record.id);
             Ok(())
         })
         .await;

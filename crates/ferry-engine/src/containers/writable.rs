@@ -57,8 +57,8 @@ impl Containers {
                 }
                 Err(error) => return Err(error).context(format!("cannot read {} of the image", mount.destination)),
             };
-            self.inner.volumes.mount(name, &record.id)?;
-            let filled = fill(source, name, found.as_fd());
+            let place = self.inner.volumes.mount_anywhere(name, &record.id)?;
+            let filled = fill(place.as_deref().unwrap_or(source), name, found.as_fd());
             self.inner.volumes.unmount(name, &record.id);
             filled?;
         }

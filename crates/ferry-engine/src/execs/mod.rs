@@ -5,7 +5,7 @@
 
 mod check;
 mod table;
-mod user;
+pub(crate) mod user;
 
 use std::sync::Arc;
 

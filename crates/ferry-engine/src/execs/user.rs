@@ -64,6 +64,36 @@ fn read(root: &OwnedFd, path: &str) -> Option<String> {
     (content.len() as u64 <= MOST_BYTES).then(|| String::from_utf8_lossy(&content).into_owned())
 }
 
+/// The numbers of a user and group, as the runtime will find them; `None` for what it will not find.
+pub(crate) fn numbers(root: &OwnedFd, text: &str) -> Option<(u32, u32)> {
+    if text.is_empty() {
+        return Some((0, 0));
+    }
+    numbers_in(text, &read(root, "etc/passwd")?, &read(root, "etc/group")?)
+}
+
+fn numbers_in(text: &str, passwd: &str, group: &str) -> Option<(u32, u32)> {
+    let (user, group_text) = text.split_once(':').unwrap_or((text, ""));
+    let field = |line: &str, at: usize| line.trim().split(':').nth(at).map(str::to_owned);
+    let number = |text: &str| text.parse::<u32>().ok().filter(|id| i64::from(*id) <= LARGEST_ID);
+    let named = passwd.lines().find(|line| field(line, 0).as_deref() == Some(user));
+    let numbered = || passwd.lines().find(|line| field(line, 2).as_deref() == Some(user));
+    let entry = named.or_else(numbered);
+    let uid = match (entry, user) {
+        (Some(line), _) => number(&field(line, 2)?)?,
+        (None, "") => 0,
+        (None, user) => number(user)?,
+    };
+    let gid = match group_text {
+        "" => entry.and_then(|line| number(&field(line, 3)?)).unwrap_or(0),
+        name => match group.lines().find(|line| field(line, 0).as_deref() == Some(name)) {
+            Some(line) => number(&field(line, 2)?)?,
+            None => number(name)?,
+        },
+    };
+    Some((uid, gid))
+}
+
 fn look_up(text: &str, passwd: &str, group: &str) -> Result<(), String> {
     // What follows the group is not looked at.
     let mut parts = text.split(':');
@@ -103,6 +133,22 @@ mod tests {
         assert_eq!(said("web:none"), "unable to find group none: no matching entries in group file");
         for text in ["-1", "2147483648", "0:-1", "18446744073709551616"] {
             assert_eq!(said(text), OUT_OF_RANGE, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_have_numbers() {
+        for (text, expected) in [
+            ("root", Some((0, 0))),
+            ("web", Some((33, 33))),
+            ("33", Some((33, 33))),
+            ("web:video", Some((33, 44))),
+            ("1000", Some((1000, 0))),
+            ("1000:2000", Some((1000, 2000))),
+            ("nobody", None),
+            ("web:none", None),
+        ] {
+            assert_eq!(numbers_in(text, PASSWD, GROUP), expected, "{text}");
         }
     }
 

@@ -25,7 +25,7 @@ mod list;
 mod load;
 mod look;
 mod names;
-mod progress;
+pub(crate) mod progress;
 mod pull;
 mod push;
 mod rebuilt;
@@ -195,6 +195,11 @@ impl Images {
             kept_by_builds: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The client of registries in force.
+    pub(crate) fn registry(&self) -> Client {
+        self.inner.client()
     }
 
     /// Runs blocking work of this service on a thread for it.

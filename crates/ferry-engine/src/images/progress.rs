@@ -14,27 +14,27 @@ pub type JsonMessageStream = mpsc::Receiver<JsonMessage>;
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A line about `id`; empty for one about the whole.
-pub(super) fn line(id: &str, status: impl Into<String>) -> JsonMessage {
+pub(crate) fn line(id: &str, status: impl Into<String>) -> JsonMessage {
     JsonMessage { status: status.into(), id: id.to_owned(), ..JsonMessage::default() }
 }
 
 /// A line as `docker load` prints it.
-pub(super) fn output(text: impl Into<String>) -> JsonMessage {
+pub(crate) fn output(text: impl Into<String>) -> JsonMessage {
     JsonMessage { stream: text.into(), ..JsonMessage::default() }
 }
 
 /// The part `id` has come to a new step.
-pub(super) fn step(id: &str, status: &str) -> JsonMessage {
+pub(crate) fn step(id: &str, status: &str) -> JsonMessage {
     amount(id, status, Progress::default())
 }
 
 /// The part `id` has ended a step.
-pub(super) fn ended(id: &str, status: &str) -> JsonMessage {
+pub(crate) fn ended(id: &str, status: &str) -> JsonMessage {
     amount(id, status, Progress { hidecounts: true, ..Progress::default() })
 }
 
 /// How much of `id` is there.
-pub(super) fn amount(id: &str, status: &str, progress: Progress) -> JsonMessage {
+pub(crate) fn amount(id: &str, status: &str, progress: Progress) -> JsonMessage {
     JsonMessage { progress_detail: Some(progress), ..line(id, status) }
 }
 
@@ -58,15 +58,15 @@ pub(super) async fn while_extracting<T>(id: &str, out: &Transfer, work: impl Fut
 }
 
 /// Tells when it is time for the next amount.
-pub(super) struct Pace(Option<Instant>);
+pub(crate) struct Pace(Option<Instant>);
 
 impl Pace {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(None)
     }
 
     /// Returns true at most once per interval.
-    pub(super) fn is_due(&mut self) -> bool {
+    pub(crate) fn is_due(&mut self) -> bool {
         let due = self.0.is_none_or(|last| last.elapsed() >= INTERVAL);
         if due {
             self.0 = Some(Instant::now());

@@ -1,6 +1,7 @@
 //! What is told about the whole: `GET /info`, `GET /system/df`.
 
 mod host;
+mod storage;
 mod usage;
 
 use std::sync::Arc;
@@ -81,7 +82,7 @@ impl System {
             images: as_i64(self.images.count()),
             driver: self.store.driver_name().to_owned(),
             driver_status: Some(driver_status),
-            plugins: plugins(),
+            plugins: self.plugins(),
             memory_limit: host.abilities.memory,
             swap_limit: host.abilities.swap,
             cpu_cfs_period: host.abilities.cpu_cfs,
@@ -134,6 +135,20 @@ impl System {
         })
     }
 
+    fn plugins(&self) -> PluginsInfo {
+        let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let mut volume = vec![crate::volumes::LOCAL.to_owned()];
+        volume.extend(self.volumes.driver_names());
+        volume.sort();
+        let authorization = self.config.live.get().authorization_plugins.clone();
+        PluginsInfo {
+            volume: Some(volume),
+            network: list(&["bridge", "host", "null"]),
+            authorization: (!authorization.is_empty()).then_some(authorization),
+            log: list(&DRIVERS),
+        }
+    }
+
     fn registry_config(&self) -> RegistryServiceConfig {
         let live = self.config.live.get();
         let mirrors = live.registry_mirrors.clone();
@@ -164,16 +179,6 @@ impl System {
             runtimes.insert(name.clone(), Runtime { path, runtime_args: foreign.args.clone(), ..Runtime::default() });
         }
         runtimes
-    }
-}
-
-fn plugins() -> PluginsInfo {
-    let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
-    PluginsInfo {
-        volume: list(&["local"]),
-        network: list(&["bridge", "host", "null"]),
-        authorization: None,
-        log: list(&DRIVERS),
     }
 }
 

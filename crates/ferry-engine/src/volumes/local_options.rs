@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::path::Path;
 
+use super::limit;
 use crate::error::{Error, Result};
 
 /// What is mounted on a volume's folder.
@@ -14,14 +16,16 @@ pub(super) struct LocalMount {
     pub(super) device: String,
     /// Options, comma-separated.
     pub(super) options: String,
+    /// The device is a file with a file system in it.
+    pub(super) is_image: bool,
 }
 
 /// Docker's checks.
 ///
 /// # Errors
 /// InvalidArgument with Docker's text.
-pub(super) fn check(options: &BTreeMap<String, String>) -> Result<()> {
-    const KNOWN: [&str; 4] = ["type", "o", "device", "size"];
+pub(super) fn check(options: &BTreeMap<String, String>, root: &Path) -> Result<()> {
+    const KNOWN: [&str; 5] = ["type", "o", "device", "size", limit::OWN_SIZE];
     const NEEDED: [(&str, &[&str]); 3] = [("device", &["type"]), ("type", &["device"]), ("o", &["device", "type"])];
     if let Some(unknown) = options.keys().find(|key| !KNOWN.contains(&key.as_str())) {
         return Err(Error::invalid(format!("invalid option: {unknown:?}")));
@@ -32,12 +36,7 @@ pub(super) fn check(options: &BTreeMap<String, String>) -> Result<()> {
     {
         return Err(Error::invalid("port not allowed in CIFS device URL, include 'port' in 'o='".to_owned()));
     }
-    if let Some(size) = options.get("size") {
-        let bytes = crate::sizes::bytes(size).ok_or_else(|| Error::invalid(format!("invalid size: '{size}'")))?;
-        if bytes > 0 {
-            return Err(Error::invalid("quota size requested but no quota support".to_owned()));
-        }
-    }
+    limit::check(options, root)?;
     for (option, needed) in NEEDED {
         let missing = needed.iter().find(|name| options.contains_key(option) && !options.contains_key(**name));
         if let Some(missing) = missing {
@@ -56,7 +55,7 @@ fn has_port(device: &str) -> bool {
 /// What the options ask to be mounted; `None` is a plain folder.
 pub(super) fn mount_of(options: &BTreeMap<String, String>) -> Option<LocalMount> {
     let option = |name: &str| options.get(name).cloned().unwrap_or_default();
-    let mount = LocalMount { kind: option("type"), device: option("device"), options: option("o") };
+    let mount = LocalMount { kind: option("type"), device: option("device"), options: option("o"), is_image: false };
     (!mount.kind.is_empty() || !mount.device.is_empty()).then_some(mount)
 }
 
@@ -176,15 +175,20 @@ mod tests {
                 "port not allowed in CIFS device URL, include 'port' in 'o='",
             ),
         ] {
-            assert_eq!(check(&options(pairs)).unwrap_err().text(), reason);
+            assert_eq!(check(&options(pairs), Path::new("/proc")).unwrap_err().text(), reason);
         }
-        check(&options(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")])).unwrap();
-        check(&options(&[("size", "0")])).unwrap();
+        check(&options(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")]), Path::new("/proc")).unwrap();
+        check(&options(&[("size", "0")]), Path::new("/proc")).unwrap();
     }
 
     #[test]
     fn words_become_flags() {
-        let mount = LocalMount { kind: "none".into(), device: "/a".into(), options: "rbind,ro,rw,uid=5".into() };
+        let mount = LocalMount {
+            kind: "none".into(),
+            device: "/a".into(),
+            options: "rbind,ro,rw,uid=5".into(),
+            is_image: false,
+        };
         let (flags, left) = mount.flags();
         assert_eq!(u64::from(flags), libc::MS_BIND | libc::MS_REC);
         assert_eq!(left, ["uid=5"]);
@@ -193,8 +197,12 @@ mod tests {
 
     #[test]
     fn addresses_and_passwords() {
-        let mount =
-            LocalMount { kind: "nfs".into(), device: ":/x".into(), options: "addr=127.0.0.1,password=secret".into() };
+        let mount = LocalMount {
+            kind: "nfs".into(),
+            device: ":/x".into(),
+            options: "addr=127.0.0.1,password=secret".into(),
+            is_image: false,
+        };
         assert_eq!(mount.resolved().unwrap(), mount);
         assert_eq!(mount.without_password("data: password=secret: no"), "data: password=********: no");
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
+use super::limit::{self, LoopDevice};
 use super::local_options::{self, LocalMount};
 use super::{Volumes, no_such_volume};
 use crate::error::{Error, Result, os_text};
@@ -35,15 +36,37 @@ impl Volumes {
         Ok(())
     }
 
+    /// As [`Volumes::mount`], for volumes of plugins too; returns where those are. Blocks.
+    ///
+    /// # Errors
+    /// As [`Volumes::mount`], and what a plugin says.
+    pub(crate) fn mount_anywhere(&self, name: &str, container_id: &str) -> Result<Option<String>> {
+        if !self.is_foreign(name) {
+            return self.mount(name, container_id).map(|()| None);
+        }
+        let names = [name.to_owned()];
+        let places = Self::wait_for(self.mount_foreign(&names, container_id));
+        let mut places = places.inspect_err(|_| self.unmount(name, container_id))?;
+        Ok(places.remove(name))
+    }
+
     /// Takes note of a container that runs with the volume already. Blocks.
     pub(crate) fn keep_mounted(&self, name: &str, container_id: &str) {
-        if let Ok(Some((_, mounted_by))) = self.mount_of(name) {
-            mounted_by.lock().expect("no panic while held").insert(container_id.to_owned());
+        if let Some(entry) = self.table().get(name) {
+            entry.mounted_by.lock().expect("no panic while held").insert(container_id.to_owned());
         }
     }
 
     /// Ends a container's use; the last one takes the mount away. Blocks.
     pub(crate) fn unmount(&self, name: &str, container_id: &str) {
+        if let Some(record) = self.known(name).filter(|record| !record.is_local()) {
+            let mounted_by = self.table().get(name).map(|entry| Arc::clone(&entry.mounted_by));
+            let was_mounted = mounted_by.is_some_and(|by| by.lock().expect("no panic while held").remove(container_id));
+            if was_mounted {
+                self.unmount_foreign(&record, container_id);
+            }
+            return;
+        }
         let Ok(Some((_, mounted_by))) = self.mount_of(name) else { return };
         let mut mounted_by = mounted_by.lock().expect("no panic while held");
         if mounted_by.remove(container_id) && mounted_by.is_empty() {
@@ -65,7 +88,16 @@ impl Volumes {
     fn mount_of(&self, name: &str) -> Result<Option<(LocalMount, MountedBy)>> {
         let table = self.table();
         let entry = table.get(name).ok_or_else(|| no_such_volume(name))?;
-        let mount = entry.record.options.as_ref().and_then(local_options::mount_of);
+        if !entry.record.is_local() {
+            return Ok(None);
+        }
+        let image = self.folder(name).join(limit::IMAGE);
+        let mount = if image.exists() {
+            let device = image.display().to_string();
+            Some(LocalMount { kind: "ext4".to_owned(), device, options: "nodev".to_owned(), is_image: true })
+        } else {
+            entry.record.options.as_ref().and_then(local_options::mount_of)
+        };
         Ok(mount.map(|mount| (mount, Arc::clone(&entry.mounted_by))))
     }
 }
@@ -88,9 +120,11 @@ fn mount_on(mount: &LocalMount, folder: &Path) -> Result<()> {
         Error::internal(mount.without_password(&text))
     };
     let made = MountFlags::from_bits_retain(plain);
+    let attached = mount.is_image.then(|| LoopDevice::attach(Path::new(&mount.device))).transpose()?;
+    let device = attached.as_ref().map_or(mount.device.as_str(), |device| device.0.as_str());
     let options =
         std::ffi::CString::new(data.as_str()).map_err(|_| Error::invalid("a volume option has a NUL byte"))?;
-    rustix::mount::mount(mount.device.as_str(), folder, mount.kind.as_str(), made, options.as_c_str())
+    rustix::mount::mount(device, folder, mount.kind.as_str(), made, options.as_c_str())
         .map_err(|error| failed("mount", error))?;
     let finish = || {
         if flags & PROPAGATION != 0 {
@@ -98,6 +132,10 @@ fn mount_on(mount: &LocalMount, folder: &Path) -> Result<()> {
         }
         if made.contains(MountFlags::BIND | MountFlags::RDONLY) {
             rustix::mount::mount_remount(folder, made, "").map_err(|error| failed("remount-ro", error))?;
+        }
+        if mount.is_image {
+            // What a new file system brings along is no file of the volume.
+            let _ = std::fs::remove_dir(folder.join("lost+found"));
         }
         Ok(())
     };

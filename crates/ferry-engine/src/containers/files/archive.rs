@@ -38,12 +38,21 @@ pub struct ArchiveStream {
     /// For the log, should it break off.
     container: String,
     removed: tokio::sync::watch::Receiver<crate::containers::Change>,
+    /// Of one that no container's removal ends.
+    _never: Option<tokio::sync::watch::Sender<crate::containers::Change>>,
 }
 
 impl ArchiveStream {
+    /// That of a volume.
+    pub(in crate::containers) fn of_volume(mut process: FilesProcess, name: &str) -> Result<Self> {
+        let data = process.take_data()?;
+        let (never, removed) = tokio::sync::watch::channel(crate::containers::Change::default());
+        Ok(Self { process, data, container: format!("volume {name}"), removed, _never: Some(never) })
+    }
+
     pub(super) fn new(mut process: FilesProcess, container: &Container) -> Result<Self> {
         let data = process.take_data()?;
-        Ok(Self { process, data, container: container.name(), removed: container.watch() })
+        Ok(Self { process, data, container: container.name(), removed: container.watch(), _never: None })
     }
 
     /// Waits until the container is removed: whoever is slow to take a piece need not be waited for then.
@@ -156,6 +165,20 @@ impl Containers {
         }
         self.publish(&container.snapshot(), "extract-to-dir", &[]);
         Ok(())
+    }
+}
+
+/// Unpacks a body into the root of a process's view.
+pub(in crate::containers) async fn fill(mut process: FilesProcess, body: Body) -> Result<()> {
+    let data = process.take_data()?.into_std().context("cannot hand on the archive")?;
+    data.set_nonblocking(false).context("cannot hand on the archive")?;
+    let feeding = tokio::task::spawn_blocking(move || feed(body, data));
+    let outcome = process.done().await.map_err(Error::from);
+    drop(process);
+    match feeding.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        // A process that has ended, by itself or not, has its own reason.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::internal(error.to_string())),
+        _ => outcome,
     }
 }
 

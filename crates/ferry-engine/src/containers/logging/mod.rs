@@ -5,6 +5,7 @@
 //! create, so that a container which could not start is not made.
 
 mod attributes;
+mod plugin;
 mod servers;
 mod url;
 mod values;
@@ -13,9 +14,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ferry_api::container::LogConfig;
-use ferry_shim::forward::{About, Forward, Server};
+use ferry_shim::forward::{About, Forward, PluginFifo, Server};
 use ferry_shim::protocol::{LocalLog, LogOptions, RemoteLog};
 use indexmap::IndexMap;
+
+pub(in crate::containers) use self::plugin::PluginLog;
 
 use self::attributes::{Subject, extra_attributes, tag};
 use super::record::Record;
@@ -44,8 +47,16 @@ const COMMON: [&str; 5] = ["env", "env-regex", "labels", "labels-regex", "tag"];
 /// Where the journal can be read.
 const JOURNALCTL: [&str; 2] = ["/usr/bin/journalctl", "/bin/journalctl"];
 
+/// Drivers whose lines go to a server.
+const REMOTE: [&str; 4] = ["syslog", "fluentd", "gelf", "journald"];
+
 /// Names of the drivers that exist, sorted.
 pub(crate) const DRIVERS: [&str; 6] = ["fluentd", "gelf", "journald", "json-file", "local", "syslog"];
+
+/// Whether a driver of that name is no plugin's.
+pub(super) fn is_built_in(driver: &str) -> bool {
+    DRIVERS.contains(&driver) || matches!(driver, "" | "none" | "awslogs" | "splunk" | "gcplogs")
+}
 
 /// Where a log can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +67,8 @@ pub(super) enum Source {
     Local { folder: Option<&'static str>, file_name: &'static str },
     /// The host's journal.
     Journal,
+    /// A plugin gives it back.
+    Plugin,
     /// Nowhere.
     Nowhere,
 }
@@ -147,13 +160,13 @@ fn only(options: &Options, known: &[&str], unknown: impl Fn(&str) -> String) -> 
 ///
 /// # Errors
 /// InvalidArgument in the words of Docker's start.
-pub(super) fn resolve(record: &Record) -> Result<LogOptions> {
-    resolve_driver(record).map_err(|why| {
+pub(super) fn resolve(record: &Record, plugin: Option<&PluginLog>) -> Result<LogOptions> {
+    resolve_driver(record, plugin).map_err(|why| {
         Error::invalid(format!("failed to create task for container: failed to initialize logging driver: {why}"))
     })
 }
 
-fn resolve_driver(record: &Record) -> Checked<LogOptions> {
+fn resolve_driver(record: &Record, plugin: Option<&PluginLog>) -> Checked<LogOptions> {
     let nothing = Options::new();
     let config = &record.host_config.log_config;
     let options = config.config.as_ref().unwrap_or(&nothing);
@@ -165,7 +178,7 @@ fn resolve_driver(record: &Record) -> Checked<LogOptions> {
             folder: Some("local-logs".to_owned()),
             ..local(options, "", "container.log", local_attributes(&subject, options)?)?
         }),
-        driver => remote(driver, &subject, options)?,
+        driver => remote(driver, &subject, options, plugin)?,
     })
 }
 
@@ -234,17 +247,20 @@ fn local_attributes(subject: &Subject<'_>, options: &Options) -> Checked<Vec<(St
     Ok(attrs.into_iter().collect())
 }
 
-fn remote(driver: &str, subject: &Subject<'_>, options: &Options) -> Checked<LogOptions> {
+fn remote(driver: &str, subject: &Subject<'_>, options: &Options, plugin: Option<&PluginLog>) -> Checked<LogOptions> {
+    let planned = PluginLog::planned(driver);
+    let plugin = plugin.unwrap_or(&planned);
     let (server, attrs) = match driver {
         "syslog" => (Server::Syslog(servers::syslog(options)?), BTreeMap::new()),
         "fluentd" => (Server::Fluentd(servers::fluentd(options)?), extra_attributes(subject, options, str::to_owned)?),
         "gelf" => (Server::Gelf(servers::gelf(options)?), extra_attributes(subject, options, attributes::for_gelf)?),
         "journald" => (Server::Journald, extra_attributes(subject, options, attributes::for_journal)?),
-        other => return Err(unknown_driver(other)),
+        _ => (Server::Plugin(PluginFifo { path: plugin.fifo.clone() }), BTreeMap::new()),
     };
     let forward = Forward {
         server,
-        tag: tag(subject, options)?,
+        // What a plugin makes of the tag is its own business.
+        tag: if is_built_in(driver) { tag(subject, options)? } else { String::new() },
         attrs: attrs.into_iter().collect(),
         container: About {
             id: subject.id.to_owned(),
@@ -256,7 +272,7 @@ fn remote(driver: &str, subject: &Subject<'_>, options: &Options) -> Checked<Log
             hostname: attributes::hostname(),
         },
     };
-    let is_read_elsewhere = driver == "journald" && journalctl().is_some();
+    let is_read_elsewhere = plugin.reads_back || (driver == "journald" && journalctl().is_some());
     let cache = (!is_read_elsewhere && !cache_is_disabled(options))
         .then(|| local(options, "cache-", CACHE_FILE, local_attributes(subject, options)?))
         .transpose()?;
@@ -288,7 +304,8 @@ pub(super) fn source(record: &Record, folder: &Path) -> Source {
         "none" => Source::Nowhere,
         "local" => Source::Local { folder: Some("local-logs"), file_name: "container.log" },
         "journald" if !cached && journalctl().is_some() => Source::Journal,
-        "syslog" | "fluentd" | "gelf" | "journald" => {
+        driver if !is_built_in(driver) && !cached => Source::Plugin,
+        driver if REMOTE.contains(&driver) || !is_built_in(driver) => {
             let disabled = record.host_config.log_config.config.as_ref().is_some_and(cache_is_disabled);
             // Of a container that was never started there is nothing to read, but it could be.
             if disabled { Source::Nowhere } else { Source::Local { folder: None, file_name: CACHE_FILE } }

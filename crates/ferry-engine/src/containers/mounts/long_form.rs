@@ -81,11 +81,12 @@ fn volume(mount: &Mount, destination: String, invalid: &dyn Fn(String) -> Error)
         }
         subpath(&options.subpath).map_err(invalid)?;
     }
-    if !mount.source.is_empty() {
-        volumes::validate_name(&mount.source)?;
-    }
     let driver = options.driver_config.unwrap_or_default();
-    let mut asked = Asked::new(record(volume_kind(&mount.source), destination, "z", !mount.read_only));
+    if !mount.source.is_empty() {
+        volumes::validate_name_for(&mount.source, &driver.name)?;
+    }
+    let mode = if matches!(driver.name.as_str(), "" | volumes::LOCAL) { "z" } else { "" };
+    let mut asked = Asked::new(record(volume_kind(&mount.source), destination, mode, !mount.read_only));
     if let MountKind::Volume { subpath, .. } = &mut asked.mount.kind {
         *subpath = options.subpath;
     }

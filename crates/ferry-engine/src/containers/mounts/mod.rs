@@ -74,7 +74,8 @@ pub(super) fn collect(config: &Config, host: &HostConfig, inherited: Vec<Asked>)
         }
     }
     for destination in config.volumes.iter().flatten().map(|(destination, _)| destination) {
-        let destination = destination_path(destination)?;
+        // Taken as Docker does, absolute or not.
+        let destination = destination_path(&format!("/{destination}"))?;
         if !list.iter().any(|asked| asked.mount.destination == destination) {
             let mut asked = anonymous_volume(destination, &host.volume_driver);
             asked.of_image = true;
@@ -134,12 +135,14 @@ fn record(kind: MountKind, destination: String, mode: &str, writable: bool) -> M
         non_recursive: false,
         read_only_non_recursive: false,
         read_only_force_recursive: false,
+        own: false,
     }
 }
 
 fn volume_kind(name: &str) -> MountKind {
     let anonymous = name.is_empty();
-    MountKind::Volume { name: name.to_owned(), source: String::new(), anonymous, subpath: String::new() }
+    let (source, subpath, driver) = (String::new(), String::new(), String::new());
+    MountKind::Volume { name: name.to_owned(), source, anonymous, subpath, driver }
 }
 
 fn anonymous_volume(destination: String, driver: &str) -> Asked {

@@ -34,6 +34,9 @@ pub(super) fn parse(text: &str, driver: &str) -> Result<Asked> {
     if is_bind && !options.copy_up {
         return Err(misfit("VolumeOptions"));
     }
+    if !is_bind && options.own {
+        return Err(Error::internal(format!("invalid mode: {mode}")));
+    }
     if !is_bind && options.propagation.is_some() {
         return Err(misfit("BindOptions"));
     }
@@ -45,17 +48,22 @@ pub(super) fn parse(text: &str, driver: &str) -> Result<Asked> {
         let kind = MountKind::Bind { source: clean(source), create_source: true };
         let mut mount = record(kind, destination, mode, options.writable);
         mount.propagation = options.propagation.unwrap_or("rprivate").to_owned();
+        mount.own = options.own;
         let mut asked = Asked::new(mount);
         asked.propagation_asked = options.propagation.is_some();
         return Ok(asked);
     }
     if source.is_empty() {
         let mut asked = anonymous_volume(destination, driver);
-        "z".clone_into(&mut asked.mount.mode);
+        if matches!(driver, "" | volumes::LOCAL) {
+            "z".clone_into(&mut asked.mount.mode);
+        }
         return Ok(asked);
     }
-    volumes::validate_name(source)?;
-    let mode = if mode.is_empty() { "z" } else { mode };
+    volumes::validate_name_for(source, driver)?;
+    // Labels are for what is here.
+    let is_local = matches!(driver, "" | volumes::LOCAL);
+    let mode = if mode.is_empty() && is_local { "z" } else { mode };
     let mut asked = Asked::new(record(volume_kind(source), destination, mode, options.writable));
     asked.copy_up = options.copy_up;
     driver.clone_into(&mut asked.volume.driver);
@@ -73,7 +81,7 @@ pub(in crate::containers) fn volumes_from(text: &str) -> Result<(&str, bool)> {
     let (container, mode) = text.split_once(':').unwrap_or((text, ""));
     // Propagation and copying are those of the other container.
     match Options::parse(mode) {
-        Some(Options { writable, copy_up: true, propagation: None }) => Ok((container, writable)),
+        Some(Options { writable, copy_up: true, propagation: None, own: false }) => Ok((container, writable)),
         _ => Err(Error::invalid(format!("invalid mode: {mode}"))),
     }
 }
@@ -83,12 +91,14 @@ struct Options<'a> {
     writable: bool,
     copy_up: bool,
     propagation: Option<&'a str>,
+    /// Ferry's own word.
+    own: bool,
 }
 
 impl<'a> Options<'a> {
     /// One word of each sort at most.
     fn parse(text: &'a str) -> Option<Self> {
-        let mut options = Self { writable: true, copy_up: true, propagation: None };
+        let mut options = Self { writable: true, copy_up: true, propagation: None, own: false };
         if text.is_empty() {
             return Some(options);
         }
@@ -103,6 +113,7 @@ impl<'a> Options<'a> {
                 "z" | "Z" => label += 1,
                 "consistent" | "cached" | "delegated" => consistency += 1,
                 "nocopy" if options.copy_up => options.copy_up = false,
+                "own" if !options.own => options.own = true,
                 _ if PROPAGATIONS.contains(&option) && options.propagation.is_none() => {
                     options.propagation = Some(option);
                 }
@@ -134,6 +145,7 @@ mod tests {
         assert_eq!(mount_of("/a/../b//c/:/d/./e").destination, "/d/e");
         assert_eq!(mount_of("/a:/b:rslave,ro").propagation, "rslave");
         assert!(!parse("data:/c:nocopy", "").unwrap().copy_up);
+        assert!(mount_of("/a:/b:own,ro").own && parse("data:/c:own", "").is_err());
         assert_eq!(parse("data:/c", "other").unwrap().volume.driver, "other");
     }
 
