@@ -118,7 +118,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "it is always allowed",
         "Allow push of nondistributable artifacts to registry",
     ),
-    unbuilt("authorization-plugin", "authorization-plugins", Kind::List, "list", &[], "Authorization plugins to load"),
+    built("authorization-plugin", "authorization-plugins", Kind::List, "list", "Authorization plugins to load"),
     built("bip", "bip", Kind::Text, "string", "IPv4 address for the default bridge"),
     unbuilt("bip6", "bip6", Kind::Text, "string", &[], "IPv6 address for the default bridge"),
     short(

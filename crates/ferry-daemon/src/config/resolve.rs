@@ -116,6 +116,7 @@ fn live_settings(read: &Reader<'_>, debug: bool) -> Result<Live, ConfigError> {
         runtimes,
         default_shm_size_bytes: read.bytes("default-shm-size", 64 << 20)?,
         disk_budget_bytes: super::storage::disk_budget(read)?,
+        authorization_plugins: read.list("authorization-plugin"),
     })
 }
 
@@ -140,6 +141,11 @@ pub(super) fn reload(before: &Live, merged: &Settings, in_file: &Settings) -> Re
         shutdown_timeout_s: pick(says("shutdown-timeout"), new.shutdown_timeout_s, &before.shutdown_timeout_s),
         default_runtime: pick(says("default-runtime"), new.default_runtime, &before.default_runtime),
         runtimes: pick(says("add-runtime"), new.runtimes, &before.runtimes),
+        authorization_plugins: pick(
+            says("authorization-plugin"),
+            new.authorization_plugins,
+            &before.authorization_plugins,
+        ),
         default_shm_size_bytes: pick(
             says("default-shm-size"),
             new.default_shm_size_bytes,

@@ -87,8 +87,14 @@ impl HttpBody for Body {
 
 /// A request body. The guard of its connection learns when it was read to its end, since only then a next head can follow.
 pub(crate) struct RequestBody {
-    inner: Incoming,
+    inner: Source,
     peer: Arc<Peer>,
+}
+
+enum Source {
+    Client(Incoming),
+    /// It was read before, by somebody who had to know all of it.
+    Read(Option<Bytes>),
 }
 
 impl RequestBody {
@@ -96,7 +102,12 @@ impl RequestBody {
         if !inner.is_end_stream() {
             peer.guard.body_begins();
         }
-        Self { inner, peer }
+        Self { inner: Source::Client(inner), peer }
+    }
+
+    /// The same body once more, after it was read to its end.
+    pub(crate) fn replaced(self, bytes: Bytes) -> Self {
+        Self { inner: Source::Read(Some(bytes).filter(|bytes| !bytes.is_empty())), peer: self.peer }
     }
 }
 
@@ -108,18 +119,28 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        if frame.is_none() || self.inner.is_end_stream() {
+        let inner = match &mut self.inner {
+            Source::Client(inner) => inner,
+            Source::Read(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        };
+        let frame = ready!(Pin::new(&mut *inner).poll_frame(context));
+        if frame.is_none() || inner.is_end_stream() {
             self.peer.guard.body_ends();
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.inner {
+            Source::Client(inner) => inner.is_end_stream(),
+            Source::Read(bytes) => bytes.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.inner {
+            Source::Client(inner) => inner.size_hint(),
+            Source::Read(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+        }
     }
 }

@@ -11,6 +11,8 @@ use hyper::Method;
 
 use super::call::Call;
 use super::error::ApiError;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::query::unescape;
 use super::reply::Outcome;
 use ferry_api::version::ApiVersion;
@@ -111,7 +113,28 @@ impl Target {
         segments.remove(0);
         Ok(Self { version: Some(version), segments })
     }
+
+    /// The path as it was understood, written in one way.
+    pub(crate) fn path(&self) -> String {
+        let version = self.version.iter().map(|version| format!("v{version}"));
+        let segments = self.segments.iter().map(|segment| utf8_percent_encode(segment, SEGMENT).to_string());
+        let parts: Vec<String> = version.chain(segments).collect();
+        format!("/{}", parts.join("/"))
+    }
 }
+
+/// What Go leaves as it is in a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'=');
 
 /// Recognises `v1.44`.
 fn version_segment(segment: &str) -> Option<&str> {
@@ -209,6 +232,7 @@ mod tests {
     fn one_reading_of_a_path() {
         assert_eq!(matched(Method::POST, "//containers///create/"), Some((4, vec![])));
         assert_eq!(matched(Method::POST, "/containers%2Fcreate"), Some((4, vec![])));
+        assert_eq!(Target::parse("//v1.44//containers%2Fa b/json").unwrap().path(), "/v1.44/containers/a%20b/json");
         assert_eq!(Target::parse("/%zz").unwrap_err().message, "invalid URL escape \"%zz\"");
     }
 

@@ -192,7 +192,7 @@ pub(super) fn body_stream(body: RequestBody) -> impl Stream<Item = io::Result<By
     BodyDataStream::new(body).map_err(io::Error::other)
 }
 
-fn progress_stream(call: Call, progress: JsonMessageStream) -> hyper::Response<Body> {
+pub(super) fn progress_stream(call: Call, progress: JsonMessageStream) -> hyper::Response<Body> {
     streams::stream_body(call.peer, reply::JSON, |body| send_progress(body, progress))
 }
 
@@ -350,7 +350,7 @@ fn platform_by_json(text: &str) -> Result<Option<Platform>, ApiError> {
 }
 
 /// Reads `X-Registry-Auth`. Docker takes what it cannot read as nobody, and so does this.
-fn credentials(header: &str) -> Option<Credentials> {
+pub(super) fn credentials(header: &str) -> Option<Credentials> {
     let bytes = BASE64.decode(header.trim()).ok()?;
     from_auth(json::from_slice(&bytes).ok()?)
 }

@@ -27,8 +27,13 @@ pub(super) fn routes() -> Vec<Route> {
         get("/info", info),
         get("/events", events),
         get("/system/df", disk_usage),
+        get("/system/storage", storage),
         route(Method::OPTIONS, "/{any:.*}", options),
     ]
+}
+
+async fn storage(call: Call) -> Outcome {
+    reply::json(StatusCode::OK, &call.app.engine.system.storage().await?)
 }
 
 async fn disk_usage(call: Call) -> Outcome {

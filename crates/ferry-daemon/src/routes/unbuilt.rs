@@ -18,7 +18,6 @@ const ENDPOINTS: &[(Method, &str)] = &[
     (Method::DELETE, "/containers/{name:.*}/checkpoints/{checkpoint}"),
     (Method::POST, "/grpc"),
     (Method::POST, "/session"),
-    (Method::PUT, "/volumes/{name:.*}"),
     (Method::GET, "/configs"),
     (Method::POST, "/configs/create"),
     (Method::DELETE, "/configs/{id}"),
@@ -49,14 +48,6 @@ const ENDPOINTS: &[(Method, &str)] = &[
     (Method::GET, "/tasks"),
     (Method::GET, "/tasks/{id}"),
     (Method::GET, "/tasks/{id}/logs"),
-    (Method::POST, "/plugins/create"),
-    (Method::GET, "/plugins/privileges"),
-    (Method::POST, "/plugins/pull"),
-    (Method::POST, "/plugins/{name:.*}/disable"),
-    (Method::POST, "/plugins/{name:.*}/enable"),
-    (Method::POST, "/plugins/{name:.*}/push"),
-    (Method::POST, "/plugins/{name:.*}/set"),
-    (Method::POST, "/plugins/{name:.*}/upgrade"),
 ];
 
 pub(super) fn routes() -> Vec<Route> {

@@ -2,6 +2,8 @@
 //!
 //! One task per connection, at most [`MAX_CONNECTIONS`] at once: more wait in the kernel's queue.
 
+mod authorization;
+mod certificate;
 pub(crate) mod listen;
 pub(crate) mod socket;
 pub(crate) mod tls;
@@ -28,7 +30,7 @@ use crate::http::call::Call;
 use crate::http::error::ApiError;
 use crate::http::query::Query;
 use crate::http::reply;
-use crate::http::router::{self, Target};
+use crate::http::router::{self, PathValues, Route, Target};
 
 /// Most connections at once.
 const MAX_CONNECTIONS: usize = 2048;
@@ -135,6 +137,20 @@ impl Server {
         let Some((route, values)) = router::find(self.app.routes(), request.method(), target) else {
             return Err(ApiError::page_not_found());
         };
+        let allowed = authorization::allow(&self.app, request, target, peer).await?;
+        let (request, judged) = allowed.into_parts();
+        let outcome = self.execute(request, target, peer, route, values).await;
+        authorization::allow_answer(&self.app, judged, outcome).await
+    }
+
+    async fn execute(
+        &self,
+        request: Request<RequestBody>,
+        target: &Target,
+        peer: &Arc<Peer>,
+        route: &Route,
+        values: PathValues,
+    ) -> reply::Outcome {
         if let Some(version) = target.version {
             version.check().map_err(|error| ApiError::invalid(error.to_string()))?;
         }
@@ -160,7 +176,8 @@ async fn greet(socket: Socket, tls: Option<Tls>) -> std::io::Result<(Arc<Peer>, 
     let watched = socket.duplicate()?;
     let Socket::Tcp(stream) = socket else { return Err(std::io::ErrorKind::Unsupported.into()) };
     let stream = tls.accept(stream).await?;
-    let peer = Peer::encrypted(watched);
+    let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let peer = Peer::encrypted(watched, shown.iter().map(|certificate| certificate.to_vec()).collect());
     Ok((Arc::clone(&peer), Transport::encrypted(peer, stream)))
 }
 

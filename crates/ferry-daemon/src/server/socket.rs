@@ -27,16 +27,28 @@ pub(crate) struct Peer {
     pub(crate) socket: Socket,
     pub(crate) guard: Guard,
     is_encrypted: bool,
+    /// What it showed, its own first; verified where clients are.
+    certificates: Vec<Vec<u8>>,
 }
 
 impl Peer {
     pub(crate) fn new(socket: Socket) -> Arc<Self> {
-        Arc::new(Self { socket, guard: Guard::new(), is_encrypted: false })
+        Arc::new(Self { socket, guard: Guard::new(), is_encrypted: false, certificates: Vec::new() })
     }
 
     /// The client of an encrypted connection; `socket` is a copy to watch it by.
-    pub(super) fn encrypted(socket: Socket) -> Arc<Self> {
-        Arc::new(Self { socket, guard: Guard::new(), is_encrypted: true })
+    pub(super) fn encrypted(socket: Socket, certificates: Vec<Vec<u8>>) -> Arc<Self> {
+        Arc::new(Self { socket, guard: Guard::new(), is_encrypted: true, certificates })
+    }
+
+    /// The certificates that the client showed.
+    pub(super) fn certificates(&self) -> &[Vec<u8>] {
+        &self.certificates
+    }
+
+    /// The name in the client's certificate.
+    pub(super) fn common_name(&self) -> Option<String> {
+        super::certificate::common_name(self.certificates.first()?)
     }
 
     /// Its certificate was asked for, and no other name can lead a browser here unnoticed.
