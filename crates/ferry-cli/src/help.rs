@@ -48,6 +48,8 @@ pub(crate) fn group(program: &str, group: &Group) -> String {
     let rows = commands
         .iter()
         .filter(|command| program != "docker" || !OWN.contains(&command.path))
+        // Docker's client shows it where there is a swarm.
+        .filter(|command| command.path != "volume update")
         .map(|command| (command.path.split_once(' ').map_or(command.path, |(_, word)| word), command.short));
     format!(
         "Usage:  {program} {name} COMMAND\n\n{}\n\nCommands:\n{}\nRun '{program} {name} COMMAND --help' for more information on a \

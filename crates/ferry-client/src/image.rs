@@ -90,7 +90,12 @@ impl Client {
         self.get_with_headers(&path, &Query::new(), auth_header(auth)?).await
     }
 
-    async fn get_with_headers<T: DeserializeOwned>(&self, path: &str, query: &Query, headers: HeaderMap) -> Result<T> {
+    pub(crate) async fn get_with_headers<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &Query,
+        headers: HeaderMap,
+    ) -> Result<T> {
         let mut answer = self.stream(Method::GET, path, query, headers, Payload::empty()).await?;
         let mut bytes = Vec::new();
         while let Some(piece) = answer.next().await? {
@@ -268,7 +273,7 @@ impl Client {
     }
 }
 
-fn auth_header(auth: &str) -> Result<HeaderMap> {
+pub(crate) fn auth_header(auth: &str) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     if !auth.is_empty() {
         let value = HeaderValue::from_str(auth).map_err(|error| Error::Decode(error.to_string()))?;

@@ -15,6 +15,7 @@ mod exec;
 mod hijack;
 mod image;
 mod network;
+mod plugin;
 mod request;
 mod stream;
 mod system;

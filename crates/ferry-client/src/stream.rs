@@ -1,7 +1,7 @@
 //! An answer that is read piece by piece.
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
@@ -12,25 +12,25 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct ByteStream {
     body: Incoming,
-    content_type: String,
+    headers: HeaderMap,
     /// Held so that the connection lives as long as its answer.
     _sender: Sender,
 }
 
 impl ByteStream {
     pub(crate) fn new(sender: Sender, response: Response<Incoming>) -> Self {
-        let content_type = response
-            .headers()
-            .get(http::header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-            .to_owned();
-        Self { body: response.into_body(), content_type, _sender: sender }
+        let headers = response.headers().clone();
+        Self { body: response.into_body(), headers, _sender: sender }
     }
 
     /// The content type of the answer.
     pub fn content_type(&self) -> &str {
-        &self.content_type
+        self.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// A header of the answer.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
     }
 
     /// The next piece; `None` at a proper end.

@@ -77,6 +77,14 @@ impl OlderUsage {
 }
 
 impl Client {
+    /// API: `GET /system/storage`, ferry's own
+    ///
+    /// # Errors
+    /// 404 from a daemon that is not ferry's.
+    pub async fn storage(&self) -> Result<ferry_api::system::StorageFacts> {
+        self.get("/system/storage", &Query::new()).await
+    }
+
     /// API: `GET /system/df`; older daemons answer in another form, which is read as well.
     ///
     /// # Errors

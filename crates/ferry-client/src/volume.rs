@@ -1,12 +1,17 @@
 //! Volumes.
 
+use std::io;
+
+use bytes::Bytes;
 use ferry_api::filters::Filters;
-use ferry_api::volume::{CreateRequest, ListResponse, PruneReport, Volume};
-use http::Method;
+use ferry_api::volume::{CreateRequest, ListResponse, PruneReport, Volume, VolumeUse};
+use futures_util::Stream;
+use http::{HeaderMap, Method};
 
 use crate::connection::{Client, Raw, decode};
 use crate::error::Result;
-use crate::request::{Query, segment};
+use crate::request::{Payload, Query, segment, streamed};
+use crate::stream::ByteStream;
 
 impl Client {
     /// API: `GET /volumes`
@@ -40,6 +45,54 @@ impl Client {
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
         let query = Query::new().with_flag("force", force);
         self.delete(&format!("/volumes/{}", segment(name)), &query).await.map(drop)
+    }
+
+    /// API: `POST /volumes/{name}/copy`, ferry's own
+    ///
+    /// # Errors
+    /// 404 for an unknown volume, 409 for a name that is taken.
+    pub async fn volume_copy(&self, name: &str, to: &str, snapshot: bool) -> Result<Volume> {
+        let query = Query::new().with_text("to", to).with_flag("snapshot", snapshot);
+        decode(&self.call(Method::POST, &format!("/volumes/{}/copy", segment(name)), &query, None).await?)
+    }
+
+    /// API: `POST /volumes/{name}/rename`, ferry's own
+    ///
+    /// # Errors
+    /// 409 for a name that is taken, and while a container runs with it.
+    pub async fn volume_rename(&self, name: &str, to: &str) -> Result<()> {
+        let query = Query::new().with("to", to);
+        self.call(Method::POST, &format!("/volumes/{}/rename", segment(name)), &query, None).await.map(drop)
+    }
+
+    /// API: `GET /volumes/{name}/archive`, ferry's own
+    ///
+    /// # Errors
+    /// 404 for an unknown volume.
+    pub async fn volume_export(&self, name: &str) -> Result<ByteStream> {
+        let path = format!("/volumes/{}/archive", segment(name));
+        self.stream(Method::GET, &path, &Query::new(), HeaderMap::new(), Payload::empty()).await
+    }
+
+    /// API: `PUT /volumes/{name}/archive`, ferry's own
+    ///
+    /// # Errors
+    /// 404 for an unknown volume, 500 for what is no archive.
+    pub async fn volume_import(
+        &self,
+        name: &str,
+        archive: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<()> {
+        let path = format!("/volumes/{}/archive", segment(name));
+        self.stream(Method::PUT, &path, &Query::new(), HeaderMap::new(), streamed(archive)).await.map(drop)
+    }
+
+    /// API: `GET /volumes/{name}/usage`, ferry's own
+    ///
+    /// # Errors
+    /// 404 for an unknown volume.
+    pub async fn volume_use(&self, name: &str) -> Result<VolumeUse> {
+        self.get(&format!("/volumes/{}/usage", segment(name)), &Query::new()).await
     }
 
     /// API: `POST /volumes/prune`

@@ -11,10 +11,10 @@ use crate::format::typed::Kind;
 use crate::recreate::{self, Origin};
 
 /// Kinds that can be looked up, in the order in which a bare name is tried.
-const BUILT: &[&str] = &["container", "image", "network", "volume"];
+const BUILT: &[&str] = &["container", "image", "network", "volume", "plugin"];
 
 /// Kinds that Docker's client knows besides.
-const NOT_BUILT: &[&str] = &["config", "node", "plugin", "secret", "service", "task"];
+const NOT_BUILT: &[&str] = &["config", "node", "secret", "service", "task"];
 
 /// Runs `inspect`.
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
@@ -135,6 +135,7 @@ async fn look_up(
             client.network_inspect(name, parsed.text_or_empty("scope"), parsed.on("verbose")).await?,
             Kind::Network,
         )),
+        "plugin" => Ok((client.plugin_inspect(name).await?, Kind::Plugin)),
         _ => Ok((client.volume_inspect(name).await?, Kind::Volume)),
     }
 }

@@ -8,6 +8,7 @@ mod inspect;
 mod lists;
 mod manifest;
 mod network;
+mod plugin;
 mod prune;
 mod registry;
 mod system;
@@ -62,6 +63,7 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "builder prune" => build::prune::run(parsed, context).await,
         "image build" => build::run(parsed, context).await,
         "image explore" => image::explore::run(parsed, context).await,
+        "doctor" => system::doctor::run(parsed, context).await,
         "image history" => image::history::run(parsed, context).await,
         "image import" => image::import::run(parsed, context).await,
         "image inspect" => inspect::run_kind("image", parsed, context).await,
@@ -90,16 +92,34 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "network prune" => network::prune::run(parsed, context).await,
         "network rm" => network::remove::run(parsed, context).await,
         "prune" => prune::run(parsed, context).await,
+        "plugin create" => plugin::create::run(parsed, context).await,
+        "plugin disable" => plugin::verbs::disable(parsed, context).await,
+        "plugin enable" => plugin::verbs::enable(parsed, context).await,
+        "plugin inspect" => inspect::run_kind("plugin", parsed, context).await,
+        "plugin install" => plugin::install::run(parsed, context).await,
+        "plugin ls" => plugin::list::run(parsed, context).await,
+        "plugin push" => plugin::push::run(parsed, context).await,
+        "plugin rm" => plugin::verbs::remove(parsed, context).await,
+        "plugin set" => plugin::verbs::set(parsed, context).await,
+        "plugin upgrade" => plugin::upgrade::run(parsed, context).await,
         "search" => registry::search::run(parsed, context).await,
         "system df" => system::disk_usage::run(parsed, context).await,
         "system events" => system::events::run(parsed, context).await,
         "system info" => system::info::run(parsed, context).await,
         "system prune" => system::prune::run(parsed, context).await,
         "version" => version::run(parsed, context).await,
+        "volume cp" => volume::copy::copy(parsed, context).await,
+        "volume du" => volume::usage::disk_usage(parsed, context).await,
+        "volume export" => volume::archive::export(parsed, context).await,
+        "volume import" => volume::archive::import(parsed, context).await,
+        "volume mv" => volume::copy::rename(parsed, context).await,
+        "volume snapshot" => volume::copy::snapshot(parsed, context).await,
+        "volume used-by" => volume::usage::used_by(parsed, context).await,
         "volume create" => volume::create::run(parsed, context).await,
         "volume inspect" => inspect::run_kind("volume", parsed, context).await,
         "volume ls" => volume::list::run(parsed, context).await,
         "volume prune" => volume::prune::run(parsed, context).await,
+        "volume update" => volume::update::run(parsed, context).await,
         "volume rm" => volume::remove::run(parsed, context).await,
         other => Err(Failure::not_implemented(&format!("the command `{other}`"))),
     }

@@ -41,6 +41,8 @@ pub(crate) struct File {
     pub(crate) images_format: String,
     /// Format of `volume ls`.
     pub(crate) volumes_format: String,
+    /// Format of `plugin ls`.
+    pub(crate) plugins_format: String,
     /// Format of `network ls`.
     pub(crate) networks_format: String,
     /// Keys that detach.

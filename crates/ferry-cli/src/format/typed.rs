@@ -20,6 +20,7 @@ pub(crate) enum Kind {
     Image,
     Network,
     Volume,
+    Plugin,
     Info,
 }
 
@@ -31,6 +32,7 @@ impl Kind {
             Self::Image => "image.InspectResponse",
             Self::Network => "network.Inspect",
             Self::Volume => "volume.Volume",
+            Self::Plugin => "plugin.Plugin",
             Self::Info => "system.dockerInfo",
         }
     }

@@ -13,6 +13,7 @@ mod image;
 mod manifest;
 mod network;
 mod own;
+mod plugin;
 mod registry;
 mod root;
 mod system;
@@ -160,6 +161,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
         build::ALL,
         volume::ALL,
         network::ALL,
+        plugin::ALL,
         system::ALL,
         context::ALL,
         registry::ALL,

@@ -42,6 +42,7 @@ pub(crate) static GROUPS: &[Group] = &[
     Group { name: "image", short: "Manage images" },
     Group { name: "manifest", short: "Manage Docker image manifests and manifest lists" },
     Group { name: "network", short: "Manage networks" },
+    Group { name: "plugin", short: "Manage plugins" },
     Group { name: "system", short: "Manage Docker" },
     Group { name: "volume", short: "Manage volumes" },
 ];
@@ -58,7 +59,21 @@ pub(crate) static TOP_LEVEL: &[&str] = &[
 ];
 
 /// Commands that Docker does not have: its client's help does not list them.
-pub(crate) static OWN: &[&str] = &["container why", "image explore", "ports", "prune", "why"];
+pub(crate) static OWN: &[&str] = &[
+    "container why",
+    "doctor",
+    "image explore",
+    "ports",
+    "prune",
+    "volume cp",
+    "volume du",
+    "volume export",
+    "volume import",
+    "volume mv",
+    "volume snapshot",
+    "volume used-by",
+    "why",
+];
 
 /// Commands of Docker's client that are not built.
 pub(crate) static NOT_BUILT: &[&str] = &[
@@ -85,19 +100,6 @@ pub(crate) static NOT_BUILT: &[&str] = &[
     "node remove",
     "node rm",
     "node update",
-    "plugin",
-    "plugin create",
-    "plugin disable",
-    "plugin enable",
-    "plugin inspect",
-    "plugin install",
-    "plugin list",
-    "plugin ls",
-    "plugin push",
-    "plugin remove",
-    "plugin rm",
-    "plugin set",
-    "plugin upgrade",
     "secret",
     "secret create",
     "secret inspect",
@@ -148,5 +150,4 @@ pub(crate) static NOT_BUILT: &[&str] = &[
     "trust signer",
     "trust signer add",
     "trust signer remove",
-    "volume update",
 ];

@@ -128,5 +128,18 @@ pub(crate) static INSPECT: Command = Command {
     ],
 };
 
+/// `doctor`
+pub(crate) static DOCTOR: Command = Command {
+    path: "doctor",
+    paths: &["doctor"],
+    tail: "[storage]",
+    short: "Tell what this host can do for containers",
+    long: "",
+    args: Args::AtMost(1),
+    options_first: false,
+    flags: &[],
+};
+
 /// Everything in this file.
-pub(super) static ALL: &[&Command] = &[&SYSTEM_DF, &SYSTEM_PRUNE, &SYSTEM_INFO, &SYSTEM_EVENTS, &VERSION, &INSPECT];
+pub(super) static ALL: &[&Command] =
+    &[&SYSTEM_DF, &SYSTEM_PRUNE, &SYSTEM_INFO, &SYSTEM_EVENTS, &VERSION, &INSPECT, &DOCTOR];

@@ -5,7 +5,7 @@
 use super::{
     Args, Command,
     Kind::{Bool, Bytes, List, Map, Text},
-    flag, hidden,
+    flag, hidden, own,
 };
 
 /// `volume ls`
@@ -63,6 +63,7 @@ pub(crate) static VOLUME_CREATE: Command = Command {
             "string",
             "Cluster Volume access sharing (\"none\", \"readonly\", \"onewriter\", \"all\") (default \"none\")",
         ),
+        own("size", Bytes, "bytes", "Limit the volume: by a project quota, or by an image where there is none"),
         flag("topology-preferred", '\0', List, "list", "A topology that the Cluster Volume would be preferred in"),
         flag("topology-required", '\0', List, "list", "A topology that the Cluster Volume must be accessible from"),
         flag("type", '\0', Text, "string", "Cluster Volume access type (\"mount\", \"block\") (default \"block\")"),
@@ -116,5 +117,121 @@ pub(crate) static VOLUME_PRUNE: Command = Command {
     ],
 };
 
+/// `volume update`
+pub(crate) static VOLUME_UPDATE: Command = Command {
+    path: "volume update",
+    paths: &["volume update"],
+    tail: "[OPTIONS] [VOLUME]",
+    short: "Update a volume (cluster volumes only)",
+    long: "",
+    args: Args::Exactly(1),
+    options_first: false,
+    flags: &[flag(
+        "availability",
+        '\0',
+        Text,
+        "string",
+        "Cluster Volume availability (\"active\", \"pause\", \"drain\") (default \"active\")",
+    )],
+};
+
+/// `volume cp`
+pub(crate) static VOLUME_CP: Command = Command {
+    path: "volume cp",
+    paths: &["volume cp"],
+    tail: "SOURCE TARGET",
+    short: "Copy a volume",
+    long: "Copy a volume. Files share their extents where the file system can do that.",
+    args: Args::Exactly(2),
+    options_first: false,
+    flags: &[],
+};
+
+/// `volume du`
+pub(crate) static VOLUME_DU: Command = Command {
+    path: "volume du",
+    paths: &["volume du"],
+    tail: "[VOLUME...]",
+    short: "Show what volumes take up",
+    long: "",
+    args: Args::Any,
+    options_first: false,
+    flags: &[],
+};
+
+/// `volume export`
+pub(crate) static VOLUME_EXPORT: Command = Command {
+    path: "volume export",
+    paths: &["volume export"],
+    tail: "[OPTIONS] VOLUME",
+    short: "Write the files of a volume as a tar archive",
+    long: "",
+    args: Args::Exactly(1),
+    options_first: false,
+    flags: &[flag("output", 'o', Text, "string", "Write to a file, instead of STDOUT")],
+};
+
+/// `volume import`
+pub(crate) static VOLUME_IMPORT: Command = Command {
+    path: "volume import",
+    paths: &["volume import"],
+    tail: "VOLUME [FILE|-]",
+    short: "Unpack a tar archive into a volume",
+    long: "Unpack a tar archive, compressed or not, into a volume, which is made when it is not there.",
+    args: Args::Between(1, 2),
+    options_first: false,
+    flags: &[],
+};
+
+/// `volume mv`
+pub(crate) static VOLUME_MV: Command = Command {
+    path: "volume mv",
+    paths: &["volume mv"],
+    tail: "VOLUME NAME",
+    short: "Give a volume another name",
+    long: "Give a volume another name, for the containers that have it, too. None of those may run.",
+    args: Args::Exactly(2),
+    options_first: false,
+    flags: &[],
+};
+
+/// `volume snapshot`
+pub(crate) static VOLUME_SNAPSHOT: Command = Command {
+    path: "volume snapshot",
+    paths: &["volume snapshot"],
+    tail: "VOLUME [NAME]",
+    short: "Copy a volume as it is now",
+    long: "",
+    args: Args::Between(1, 2),
+    options_first: false,
+    flags: &[],
+};
+
+/// `volume used-by`
+pub(crate) static VOLUME_USED_BY: Command = Command {
+    path: "volume used-by",
+    paths: &["volume used-by"],
+    tail: "VOLUME",
+    short: "List the containers that have a volume",
+    long: "",
+    args: Args::Exactly(1),
+    options_first: false,
+    flags: &[],
+};
+
 /// Everything in this file.
-pub(super) static ALL: &[&Command] = &[&VOLUME_LS, &VOLUME_CREATE, &VOLUME_RM, &VOLUME_INSPECT, &VOLUME_PRUNE];
+pub(super) static ALL: &[&Command] = &[
+    &VOLUME_LS,
+    &VOLUME_CP,
+    &VOLUME_CREATE,
+    &VOLUME_DU,
+    &VOLUME_EXPORT,
+    &VOLUME_IMPORT,
+    &VOLUME_INSPECT,
+    &VOLUME_MV,
+    &VOLUME_PRUNE,
+    &VOLUME_RM,
+    &VOLUME_SNAPSHOT,
+    &VOLUME_UPDATE,
+    &VOLUME_USED_BY,
+];

@@ -9,6 +9,8 @@ use std::io::{self, Read, Write};
 use bytes::Bytes;
 use ferry_api::container::PathStat;
 use ferry_client::{ByteStream, Client};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
@@ -302,6 +304,27 @@ impl Read for Received {
         buffer[..count].copy_from_slice(&self.current.split_to(count));
         Ok(count)
     }
+}
+
+/// The content of a folder as an archive.
+pub(in crate::commands) fn archive_of(
+    folder: &str,
+    compressed: bool,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let (mut sender, body) = channel();
+    let source = CopyInfo { path: folder.to_owned(), exists: true, is_dir: true, rebase: ".".to_owned() };
+    std::thread::spawn(move || {
+        let packed = if compressed {
+            let mut gzip = GzEncoder::new(&mut sender, Compression::default());
+            local::pack(&source, &None, &mut gzip).and_then(|()| gzip.finish().map(drop))
+        } else {
+            local::pack(&source, &None, &mut sender)
+        };
+        if let Err(error) = packed.and_then(|()| sender.flush()) {
+            sender.fail(error);
+        }
+    });
+    body
 }
 
 /// A writer for another thread whose bytes become a request's body.

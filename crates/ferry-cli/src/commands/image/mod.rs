@@ -45,7 +45,7 @@ fn registry_access(parsed: &Parsed) -> Result<RegistryAccess> {
 }
 
 /// Shows a progress stream on standard output.
-async fn show(stream: ByteStream) -> Result<()> {
+pub(super) async fn show(stream: ByteStream) -> Result<()> {
     let width = stdout_is_terminal().then(|| stdout_size().map_or(200, |(_, columns)| usize::from(columns)));
     Display::new(&mut io::stdout(), width).show(stream).await
 }
@@ -73,7 +73,7 @@ async fn show_nothing(stream: ByteStream) -> Result<()> {
 }
 
 /// Opens a file, or standard input for `-`, as a stream of pieces.
-async fn open(path: &str) -> Result<std::pin::Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>> {
+pub(super) async fn open(path: &str) -> Result<std::pin::Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>> {
     if path == "-" {
         return Ok(Box::pin(pieces(tokio::io::stdin())));
     }

@@ -7,7 +7,7 @@ use ferry_gotmpl::Value;
 
 use crate::commands::lists;
 use crate::context::Context;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::flags::Parsed;
 use crate::format::{Listing, human};
 
@@ -25,18 +25,24 @@ const HEADERS: &[(&str, &str)] = &[
     ("Status", "STATUS"),
 ];
 
+/// What `--cluster` shows.
+const CLUSTER: &str = "table {{.Name}}\t{{.Group}}\t{{.Driver}}\t{{.Availability}}\t{{.Status}}";
+
 /// Runs `volume ls`.
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
-    if parsed.on("cluster") {
-        return Err(Failure::not_implemented("the flag `--cluster`"));
-    }
-    let quiet = parsed.on("quiet");
+    let (quiet, cluster) = (parsed.on("quiet"), parsed.on("cluster"));
     let format = match parsed.text_or_empty("format") {
+        _ if cluster && !quiet => CLUSTER.to_owned(),
+        _ if cluster => String::new(),
         "" if !quiet => context.config.file.volumes_format.clone(),
         given => given.to_owned(),
     };
     let client = context.client().await?;
     let mut volumes = client.volume_list(&lists::filters(parsed)).await?.volumes;
+    if cluster {
+        // Outside of a swarm there is none of a cluster.
+        volumes.clear();
+    }
     volumes.sort_by(|left, right| left.name.cmp(&right.name));
     let listing = Listing {
         type_name: "formatter.volumeContext",

@@ -1,0 +1,42 @@
+//! `volume export` and `volume import`, which Docker does not have.
+
+use ferry_api::volume::CreateRequest;
+
+use crate::commands::image;
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::flags::Parsed;
+use crate::output::stdout_is_terminal;
+use crate::output_file::OutputFile;
+
+/// Runs `volume export`.
+pub(crate) async fn export(parsed: &Parsed, context: &Context) -> Result<u8> {
+    let output = parsed.text_or_empty("output");
+    if output.is_empty() && stdout_is_terminal() {
+        return Err(Failure::new("refusing to write an archive to a terminal: use --output FILE or redirect"));
+    }
+    let mut stream = context.client().await?.volume_export(&parsed.args[0]).await?;
+    if output.is_empty() {
+        while let Some(piece) = stream.next().await? {
+            context.printer.data(&piece)?;
+        }
+        return Ok(0);
+    }
+    let mut file = OutputFile::create(output).map_err(Failure::new)?;
+    while let Some(piece) = stream.next().await? {
+        file.write(&piece)?;
+    }
+    file.finish()?;
+    Ok(0)
+}
+
+/// Runs `volume import`: into a volume that is made when it is not there.
+pub(crate) async fn import(parsed: &Parsed, context: &Context) -> Result<u8> {
+    let name = &parsed.args[0];
+    let archive = image::open(parsed.args.get(1).map_or("-", String::as_str)).await?;
+    let client = context.client().await?;
+    client.volume_create(&CreateRequest { name: name.clone(), ..CreateRequest::default() }).await?;
+    client.volume_import(name, archive).await?;
+    context.printer.line(name)?;
+    Ok(0)
+}
