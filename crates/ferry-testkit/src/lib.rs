@@ -21,6 +21,7 @@ pub mod image;
 pub mod leak;
 pub mod material;
 pub mod oracle;
+pub mod plugin;
 pub mod programs;
 pub mod registry;
 pub mod sandbox;

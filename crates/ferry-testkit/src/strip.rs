@@ -129,7 +129,7 @@ fn matches(template: &str, path: &str) -> bool {
 }
 
 /// Groups whose commands the map writes as `group-verb`.
-const GROUPS: [&str; 3] = ["image", "manifest", "system"];
+const GROUPS: [&str; 5] = ["image", "manifest", "plugin", "system", "volume"];
 
 /// As [`command_length`], for a command of a group: `image ls`, and `images`, which is the same.
 fn length_in_group(arguments: &[String], group: &str, verb: &str) -> usize {

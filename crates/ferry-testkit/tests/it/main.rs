@@ -25,6 +25,7 @@ mod map;
 mod mounts;
 mod networks;
 mod options;
+mod plugins;
 mod ports;
 mod pull;
 mod python;

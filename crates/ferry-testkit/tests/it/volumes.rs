@@ -105,3 +105,157 @@ fn a_link_inside_the_image_cannot_lead_a_mount_to_the_host() {
     let _ = daemon.run(&["run", "--rm", "-v", "two:/away/made", "--tmpfs", "/away/t", "evil", "true"]);
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "nothing was made on the host");
 }
+
+#[test]
+fn volumes_are_copied_renamed_packed_and_asked_about() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let script = "mkdir /v/d; echo one >/v/d/f; ln /v/d/f /v/hard; ln -s d/f /v/soft; chown 1000:1000 /v/d; touch -d @1000000000 /v/d/f";
+    let _ = daemon.run(&["run", "--rm", "-v", "data:/v", "busybox", "sh", "-c", script]).ok();
+    let watch = Watch::daemon(&daemon);
+    let _ = daemon.run(&["create", "--name", "user", "-v", "data:/v:ro", "busybox", "cat", "/v/soft"]).ok();
+    let looks = |name: &str| {
+        let look = "cd /v; find . | sort; stat -c '%u %Y %h' d d/f; readlink soft";
+        daemon.run(&["run", "--rm", "-v", &format!("{name}:/v"), "busybox", "sh", "-c", look]).ok()
+    };
+    let before = looks("data");
+    assert_eq!(daemon.run(&["volume", "cp", "data", "copy"]).ok(), "copy");
+    assert_eq!(looks("copy"), before);
+    let snapshot = daemon.run(&["volume", "snapshot", "data"]).ok();
+    assert!(snapshot.starts_with("data.2"), "{snapshot}");
+    let label =
+        daemon.run(&["volume", "inspect", "-f", "{{index .Labels \"org.ferry.volume.snapshot-of\"}}", &snapshot]);
+    assert_eq!(label.ok(), "data");
+    let taken = daemon.run(&["volume", "cp", "data", "copy"]);
+    assert!(taken.fails_with(1).contains("a volume copy is there already"), "{taken}");
+    let tar = daemon.sandbox().dir().join("data.tar").display().to_string();
+    let _ = daemon.run(&["volume", "export", "-o", &tar, "data"]).ok();
+    let _ = daemon.run(&["volume", "import", "unpacked", &tar]).ok();
+    assert_eq!((looks("unpacked"), looks("data")), (before.clone(), before));
+    let used = daemon.run(&["volume", "used-by", "data"]).ok();
+    assert!(
+        used.contains("user") && used.contains("created") && used.contains("/v") && used.contains("read-only"),
+        "{used}"
+    );
+    let usage = daemon.run(&["volume", "du", "data"]).ok();
+    assert!(usage.lines().nth(1).is_some_and(|line| line.starts_with("data") && line.ends_with('1')), "{usage}");
+    // Whoever has it goes on with the new name, and a daemon that is killed knows it.
+    let _ = daemon.run(&["volume", "mv", "data", "renamed"]).ok();
+    daemon.kill().unwrap();
+    daemon.start().unwrap();
+    assert_eq!(daemon.run(&["start", "-a", "user"]).ok(), "one");
+    assert_eq!(daemon.inspect("user", "{{.HostConfig.Binds}} {{(index .Mounts 0).Name}}"), "[renamed:/v:ro] renamed");
+    let _ = daemon.run(&["run", "-d", "--name", "busy", "-v", "renamed:/v", "busybox", "sleep", "1000"]).ok();
+    let busy = daemon.run(&["volume", "mv", "renamed", "again"]);
+    assert!(busy.fails_with(1).contains("containers run with it - [busy]"), "{busy}");
+    let _ = daemon.run(&["rm", "-f", "busy", "user"]).ok();
+    let _ = daemon.run(&["volume", "mv", "renamed", "data"]).ok();
+    let _ = daemon.run(&["volume", "rm", "copy", "unpacked", &snapshot]).ok();
+    watch.end().unwrap();
+}
+
+#[test]
+fn a_volume_holds_no_more_than_it_may() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let facts = daemon.run(&["doctor", "storage"]).ok();
+    if !programs::need("loop devices or project quotas", !facts.contains("Volume limits:        none")) {
+        return;
+    }
+    let watch = Watch::daemon(&daemon);
+    let _ = daemon.run(&["volume", "create", "--size", "16m", "small"]).ok();
+    let write = "dd if=/dev/zero of=/v/x bs=1M count=32; ls /v";
+    let full = daemon.run(&["run", "--rm", "-v", "small:/v", "busybox", "sh", "-c", write]);
+    assert!(full.err().contains("No space left on device") || full.err().contains("quota"), "{full}");
+    assert_eq!(full.out(), "x\n", "its files are its own");
+    let kept =
+        daemon.run(&["run", "--rm", "-v", "small:/v", "busybox", "sh", "-c", "rm /v/x; echo kept >/v/f; cat /v/f"]);
+    assert_eq!(kept.ok(), "kept");
+    assert_eq!(daemon.run(&["run", "--rm", "-v", "small:/v", "busybox", "cat", "/v/f"]).ok(), "kept");
+    let _ = daemon.run(&["volume", "rm", "small"]).ok();
+    watch.end().unwrap();
+    let asked = daemon.run(&["volume", "create", "-o", "size=16m", "quota"]);
+    assert!(asked.code == 0 || asked.err().contains("quota size requested but no quota support"), "{asked}");
+}
+
+#[test]
+fn bound_files_are_the_containers_users_and_made_folders_their_neighbours() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let home = daemon.sandbox().dir().join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join("f"), "mine\n").unwrap();
+    std::os::unix::fs::chown(&home, Some(1234), Some(4321)).unwrap();
+    std::os::unix::fs::chown(home.join("f"), Some(1234), Some(4321)).unwrap();
+    let owner = |path: &str| {
+        let metadata = std::fs::metadata(home.join(path)).unwrap();
+        (std::os::unix::fs::MetadataExt::uid(&metadata), std::os::unix::fs::MetadataExt::gid(&metadata))
+    };
+    // What is made on the way belongs to whom it is made for.
+    let made = format!("{}/a/b:/x", home.display());
+    let _ = daemon.run(&["run", "--rm", "-v", &made, "busybox", "true"]).ok();
+    assert_eq!((owner("a"), owner("a/b")), ((1234, 4321), (1234, 4321)));
+    if !programs::need("idmapped mounts", daemon.run(&["doctor", "storage"]).ok().contains("Idmapped mounts:      yes"))
+    {
+        return;
+    }
+    let bind = format!("{}:/x:own", home.display());
+    let script = "stat -c '%u:%g' /x/f; echo new >/x/g && stat -c '%u:%g' /x/g";
+    assert_eq!(daemon.run(&["run", "--rm", "-v", &bind, "busybox", "sh", "-c", script]).ok(), "0:0\n0:0");
+    assert_eq!(owner("g"), (1234, 4321), "on the host it is the owner's");
+    let as_user = daemon.run(&[
+        "run",
+        "--rm",
+        "-u",
+        "1000:1000",
+        "-v",
+        &bind,
+        "busybox",
+        "sh",
+        "-c",
+        "stat -c '%u:%g' /x/f; echo >>/x/f && echo done",
+    ]);
+    assert_eq!(as_user.ok(), "1000:1000\ndone");
+    let named = daemon.run(&["run", "--rm", "-v", "data:/x:own", "busybox", "true"]);
+    assert!(named.code != 0 && named.err().contains("invalid mode: own"), "{named}");
+}
+
+/// Nothing is left, whenever the daemon is killed while volumes come and go.
+#[test]
+fn a_daemon_killed_while_volumes_come_and_go_leaves_nothing() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let plugin = ferry_testkit::plugin::Plugin::in_sandbox(daemon.sandbox(), "sample").unwrap();
+    let _ = daemon.run(&["volume", "create", "before"]).ok();
+    let watch = Watch::daemon(&daemon);
+    let stop = daemon.sandbox().dir().join("stop");
+    let work = "i=0; while [ ! -e \"$STOP\" ]; do i=$((i+1)); \
+        docker volume create -o type=tmpfs -o device=tmpfs t$i; docker run --rm -v t$i:/t -v /anon -v n$i:/n busybox true; \
+        docker volume create -d sample p$i; docker run --rm -v p$i:/p busybox true; docker volume cp n$i c$i; docker volume mv c$i m$i; \
+        docker volume rm t$i n$i p$i m$i; done >/dev/null 2>&1";
+    let ferry = programs::binary("ferry").unwrap();
+    let line = format!("docker() {{ '{}' \"$@\"; }}\n{work}", ferry.display());
+    let mut shell = daemon.client("sh");
+    shell.args(["-c", &line]).env("STOP", &stop);
+    let worker = ferry_testkit::command::Running::start(shell, b"").unwrap();
+    for round in 0..6_u64 {
+        // Not for synchronisation: a moment of the work's own choosing.
+        std::thread::sleep(std::time::Duration::from_millis(150 + round * 170));
+        daemon.kill().unwrap();
+        daemon.start().unwrap();
+    }
+    std::fs::write(&stop, "").unwrap();
+    let _ = worker.finish(std::time::Duration::from_secs(60)).unwrap();
+    let _ = daemon.sh("docker() { ferry \"$@\"; }; ferry ps -aq | xargs -r ferry rm -f -v; ferry volume ls -q | grep -v -e '^before$' | xargs -r ferry volume rm -f");
+    assert_eq!(daemon.run(&["volume", "ls", "-q"]).ok(), "before");
+    drop(plugin);
+    watch.end().unwrap();
+}
