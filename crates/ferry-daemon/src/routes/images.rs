@@ -362,7 +362,8 @@ fn access(header: &str) -> Result<Access, ApiError> {
         return Ok(Access::default());
     }
     let bytes = BASE64.decode(header).ok();
-    let access: Option<RegistryAccess> = bytes.and_then(|bytes| json::from_slice(&bytes).ok());
+    // Read strictly, not as Go would: a wish for another way to a registry must not be passed over.
+    let access: Option<RegistryAccess> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let access =
         access.ok_or_else(|| ApiError::invalid("X-Ferry-Registry-Access is not base64 of what it should hold"))?;
     Ok(Access { plain_http: access.plain_http, authorities: access.authorities })
