@@ -266,7 +266,7 @@ impl Client {
         headers: HeaderMap,
         payload: Payload,
     ) -> Result<(Sender, Response<Incoming>)> {
-        check_named(path)?;
+        check_named(&method, path)?;
         self.settle_version(&payload).await?;
         let bytes = match payload {
             Payload::Streamed(body) => return self.send_once(method, path, query, headers, body).await,
@@ -387,10 +387,14 @@ impl Client {
     }
 }
 
-/// Refuses paths that name nothing where a name belongs.
-fn check_named(path: &str) -> Result<()> {
+/// Refuses paths that name nothing where a name belongs. A name may begin with a slash, as Docker's own names do.
+fn check_named(method: &Method, path: &str) -> Result<()> {
+    let is_nothing = |rest: &str| match rest.strip_prefix('/') {
+        Some(rest) => *method != Method::DELETE && !rest.contains('/'),
+        None => rest.is_empty(),
+    };
     for (folder, what) in [("/containers/", "container"), ("/networks/", "network"), ("/volumes/", "volume")] {
-        if path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        if path.strip_prefix(folder).is_some_and(is_nothing) {
             return Err(Error::NoName(what));
         }
     }
@@ -441,4 +445,24 @@ pub(crate) fn json_headers() -> HeaderMap {
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     ferry_api::json::from_slice(bytes).map_err(|error| Error::Decode(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_something_where_a_name_belongs() {
+        for (method, path, named) in [
+            (Method::GET, "/containers/web/json", true),
+            (Method::GET, "/containers/json", true),
+            (Method::POST, "/containers//three/rename", true),
+            (Method::DELETE, "/containers//three", true),
+            (Method::GET, "/containers//json", false),
+            (Method::DELETE, "/containers/", false),
+            (Method::DELETE, "/volumes/", false),
+        ] {
+            assert_eq!(check_named(&method, path).is_ok(), named, "{method} {path}");
+        }
+    }
 }
