@@ -288,6 +288,7 @@ fn mount_record(mount: StepMount) -> MountRecord {
         non_recursive: false,
         read_only_non_recursive: false,
         read_only_force_recursive: false,
+        own: false,
     }
 }
 

@@ -134,6 +134,7 @@ impl Images {
 
     /// Looks after the store while the engine runs, and no longer.
     pub(crate) fn start_upkeep(&self) {
+        self.save_last_used();
         let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
             let mut tick = tokio::time::interval(ROUND);

@@ -26,7 +26,10 @@ struct Moments {
 
 impl LastUsed {
     pub(super) fn read(store: &Store) -> Self {
-        Self { state: Mutex::new(Moments { by_id: store.last_used(), dirty: false }) }
+        let by_id = store.last_used();
+        // Nothing known is worth writing too: the file then stands from the first start on.
+        let dirty = by_id.is_empty();
+        Self { state: Mutex::new(Moments { by_id, dirty }) }
     }
 
     /// Notes that an image is used at this moment.
