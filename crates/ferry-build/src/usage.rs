@@ -11,7 +11,8 @@ use crate::clock::{now_ns, rfc3339};
 use crate::failure::{Failure, Result, blocking};
 
 /// Filters that records are chosen by, as moby has them.
-const FILTERS: [&str; 9] = ["until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"];
+const FILTERS: [&str; 11] =
+    ["until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private", "label", "label!"];
 
 /// What is removed.
 #[derive(Debug, Clone, Default)]
@@ -248,6 +249,8 @@ fn takes_value(kept: &Kept, name: &str, value: &str) -> bool {
         "inuse" => is(kept.shown.in_use),
         "shared" => is(kept.shown.shared),
         "private" => is(kept.is_private || !kept.shown.shared),
+        // `system prune` passes its labels on; what is cached has none.
+        "label!" => true,
         _ => false,
     }
 }
