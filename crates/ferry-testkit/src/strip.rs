@@ -296,8 +296,9 @@ mod tests {
             ("image-prune --all", "image prune -af", "image prune -f"),
             ("image-prune --all", "container prune -af", "container prune -af"),
             ("manifest-create --amend", "manifest create -a x y", "manifest create x y"),
-            ("volume ls --filter", "volume list -q -f name=x", "volume list -q"),
-            ("volume ls --filter", "plugin ls -f name=x", "plugin ls -f name=x"),
+            ("volume-ls --filter", "volume list -q -f name=x", "volume list -q"),
+            ("network ls --filter", "network list -q -f name=x", "network list -q"),
+            ("network ls --filter", "plugin ls -f name=x", "plugin ls -f name=x"),
         ] {
             assert_eq!(stripped(strip, line), wanted, "{strip}: {line}");
         }
@@ -313,7 +314,8 @@ mod tests {
         };
         assert_eq!(found("run -dm64m --name=a busybox --rm"), ["run --detach", "run --memory", "run --name"]);
         assert_eq!(found("ps -aq"), ["ls --all", "ls --quiet"]);
-        assert_eq!(found("volume ls -q"), [""; 0]);
+        assert_eq!(found("volume ls -q"), ["volume-ls --quiet"]);
+        assert_eq!(found("volume frob -q"), [""; 0]);
     }
 
     #[test]

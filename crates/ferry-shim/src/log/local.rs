@@ -332,7 +332,7 @@ mod tests {
         super::super::push_for_plugin(&mut out, &line(b"text", true, None));
         assert_eq!(u32::from_be_bytes(*out.first_chunk().expect("length")) as usize, out.len() - 4);
         let read = super::super::read_from_plugin(&out[4..]).expect("a line");
-        assert_eq!((read.line.as_slice(), read.is_stderr), (&b"text"[..], false));
+        assert_eq!((read.line.as_slice(), read.is_stderr), (&b"text"[..], true));
         assert_eq!(super::super::read_from_plugin(b""), None);
     }
 
