@@ -113,7 +113,7 @@ pub(crate) struct Faults {
     pub(crate) manifests_elsewhere: bool,
     /// A header of so many bytes comes with every manifest.
     pub(crate) long_head: Option<usize>,
-    /// A connection that brings a whole blob is slow.
+    /// A connection that brings a whole blob is slow: it brings a piece, and more when a range is asked for beside it.
     pub(crate) trickle: bool,
     /// Bytes of an upload go to the storage's origin.
     pub(crate) uploads_elsewhere: bool,
@@ -135,6 +135,8 @@ pub(crate) struct State {
     /// Bytes of uploads that go on, by their number.
     uploads: Mutex<HashMap<usize, Vec<u8>>>,
     addresses: Mutex<Option<[SocketAddr; 3]>>,
+    /// A range was asked for.
+    ranged: tokio::sync::watch::Sender<bool>,
 }
 
 /// The running registry; its servers end with the runtime of the test.
@@ -457,6 +459,9 @@ async fn storage(state: &State, seen: &Seen) -> Response<Body> {
     }
     let digest = seen.path.trim_start_matches('/');
     let Some(bytes) = state.blobs.lock().unwrap().get(digest).cloned() else { return plain(404, "") };
+    if seen.range.is_some() {
+        state.ranged.send_replace(true);
+    }
     let hold = state.faults.lock().unwrap().hold_blobs.clone();
     if let Some(hold) = hold {
         hold.acquire().await.unwrap().forget();
@@ -486,9 +491,17 @@ async fn storage(state: &State, seen: &Seen) -> Response<Body> {
     if faults.trickle && range.is_none() {
         let pieces: Vec<Bytes> =
             (0..rest.len()).step_by(2000).map(|at| rest.slice(at..rest.len().min(at + 2000))).collect();
-        let body = stream::iter(pieces).then(|piece| async move {
-            tokio::time::sleep(Duration::from_millis(4)).await;
-            Ok(Frame::data(piece))
+        let ranged = state.ranged.subscribe();
+        let body = stream::iter(pieces.into_iter().enumerate()).then(move |(at, piece)| {
+            let mut ranged = ranged.clone();
+            async move {
+                if at > 0 {
+                    // A client that is not sure yet that it waits for the network gets another piece to find out.
+                    let _ = tokio::time::timeout(Duration::from_millis(50), ranged.wait_for(|asked| *asked)).await;
+                    tokio::task::yield_now().await;
+                }
+                Ok(Frame::data(piece))
+            }
         });
         return response.body(BodyExt::boxed(StreamBody::new(body))).unwrap();
     }

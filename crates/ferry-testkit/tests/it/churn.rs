@@ -3,7 +3,7 @@
 //! `FERRY_TORTURE` says how many times; a few are part of every run.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ferry_testkit::leak::Watch;
@@ -33,19 +33,20 @@ fn no_kill_of_the_daemon_leaves_or_loses_anything_of_a_network() {
     let _ = daemon.run(&web).ok();
     let _ = daemon.run(&["run", "-d", "--name", "asker", "--network", "steady", "busybox", "sleep", "10000"]).ok();
     let pid = daemon.inspect("web", "{{.State.Pid}}");
-    let (is_over, wrong) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    let (is_over, wrong, asked) = (AtomicBool::new(false), Mutex::new(Vec::new()), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for worker in 0..WORKERS {
-            let (daemon, is_over, wrong) = (&daemon, &is_over, &wrong);
+            let (daemon, is_over, wrong, asked) = (&daemon, &is_over, &wrong, &asked);
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    Churn { daemon, worker, wrong }.round();
+                    Churn { daemon, worker, wrong, asked }.round();
                 }
             });
         }
         for number in 0..kills {
-            // Any moment will do: another one each time.
-            std::thread::sleep(Duration::from_millis(u64::from(number * 137 % 611)));
+            // Any moment will do: after another number of commands each time, while the next ones are under way.
+            let moment = asked.load(Ordering::Relaxed) + 1 + number as usize * 5 % 17;
+            until("the workers to get on", || asked.load(Ordering::Relaxed) >= moment);
             daemon.kill().unwrap();
             daemon.start().unwrap();
             assert_eq!(daemon.inspect("web", "{{.State.Status}} {{.State.Pid}}"), format!("running {pid}"));
@@ -70,15 +71,22 @@ struct Churn<'a> {
     worker: usize,
     /// What was acknowledged and is not true.
     wrong: &'a Mutex<Vec<String>>,
+    /// How many commands all workers have begun.
+    asked: &'a AtomicUsize,
 }
 
 impl Churn<'_> {
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.daemon.run(arguments)
+    }
+
     fn round(&self) {
         let (one, two, container) =
             (format!("one{}", self.worker), format!("two{}", self.worker), format!("box{}", self.worker));
-        let made = [&one, &two].map(|network| self.daemon.run(&["network", "create", network]).code == 0);
+        let made = [&one, &two].map(|network| self.run(&["network", "create", network]).code == 0);
         let options = ["run", "-d", "--name", &container, "--network", &one, "-p", "80", "busybox", "sleep", "10000"];
-        let started = self.daemon.run(&options).code == 0;
+        let started = self.run(&options).code == 0;
         for (network, was_made) in [&one, &two].into_iter().zip(made) {
             if was_made {
                 self.expect(&["network", "inspect", "-f", "{{.Name}}", network], network);
@@ -86,12 +94,12 @@ impl Churn<'_> {
         }
         if started {
             self.expect(&["inspect", "-f", "{{.State.Status}}", &container], "running");
-            let connected = self.daemon.run(&["network", "connect", &two, &container]).code == 0;
+            let connected = self.run(&["network", "connect", &two, &container]).code == 0;
             if connected {
                 let template = format!("{{{{with index .NetworkSettings.Networks \"{two}\"}}}}there{{{{end}}}}");
                 self.expect(&["inspect", "-f", &template, &container], "there");
                 self.expect(&["exec", &container, "ls", "/sys/class/net"], "eth1");
-                let _ = self.daemon.run(&["network", "disconnect", &two, &container]);
+                let _ = self.run(&["network", "disconnect", &two, &container]);
             }
         }
         self.insist(&["rm", "-f", &container], "No such container");
@@ -110,7 +118,7 @@ impl Churn<'_> {
     fn insist(&self, arguments: &[&str], gone: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
-            let outcome = self.daemon.run(arguments);
+            let outcome = self.run(arguments);
             // Of several names some may have been removed the time before.
             let is_gone = |line: &str| line.contains(gone) || line.trim().is_empty() || line.starts_with("exit status");
             if outcome.code == 0 || (!is_cut_off(&outcome) && outcome.err().lines().all(is_gone)) {
@@ -126,7 +134,7 @@ impl Churn<'_> {
     fn answered(&self, arguments: &[&str]) -> Option<Outcome> {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
-            let outcome = self.daemon.run(arguments);
+            let outcome = self.run(arguments);
             if !is_cut_off(&outcome) {
                 return Some(outcome);
             }

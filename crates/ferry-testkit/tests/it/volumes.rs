@@ -1,5 +1,6 @@
 //! Volumes, binds and tmpfs.
 
+use crate::until;
 use ferry_testkit::image::{Compression, Dialect, Image, Layer};
 use ferry_testkit::leak::Watch;
 use ferry_testkit::material::Material;
@@ -242,13 +243,16 @@ fn a_daemon_killed_while_volumes_come_and_go_leaves_nothing() {
         docker volume create -d sample p$i; docker run --rm -v p$i:/p busybox true; docker volume cp n$i c$i; docker volume mv c$i m$i; \
         docker volume rm t$i n$i p$i m$i; done >/dev/null 2>&1";
     let ferry = programs::binary("ferry").unwrap();
-    let line = format!("docker() {{ '{}' \"$@\"; }}\n{work}", ferry.display());
+    let line = format!("docker() {{ echo >>\"$BEGUN\"; '{}' \"$@\"; }}\n{work}", ferry.display());
+    let begun = daemon.sandbox().dir().join("begun");
     let mut shell = daemon.client("sh");
-    shell.args(["-c", &line]).env("STOP", &stop);
+    shell.args(["-c", &line]).env("STOP", &stop).env("BEGUN", &begun);
     let worker = ferry_testkit::command::Running::start(shell, b"").unwrap();
-    for round in 0..6_u64 {
-        // Not for synchronisation: a moment of the work's own choosing.
-        std::thread::sleep(std::time::Duration::from_millis(150 + round * 170));
+    let commands = || std::fs::metadata(&begun).map_or(0, |metadata| metadata.len());
+    for round in 0..6 {
+        // Another command of the work is under way each time.
+        let moment = commands() + 2 + round;
+        until("the work to get on", || commands() >= moment);
         daemon.kill().unwrap();
         daemon.start().unwrap();
     }
