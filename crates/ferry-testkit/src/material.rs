@@ -141,7 +141,7 @@ fn full_config() -> Value {
         "Env": [PATH, "COLOUR=blue"],
         "Entrypoint": ["/entry"],
         "Cmd": ["one", "two words"],
-        "WorkingDir": "/work/here",
+        "WorkingDir": "/srv/here",
         "Volumes": {"/data": {}},
         "ExposedPorts": {"80/tcp": {}, "53/udp": {}},
         "Labels": {"org.example.label": "value"},
