@@ -25,7 +25,7 @@ use crate::programs;
 use crate::registry::Storage;
 
 /// Raised with every change of what is made here.
-const VERSION: &str = "v1";
+const VERSION: &str = "v2";
 const DEBIAN_SCRIPT: &str = include_str!("debian-layers.sh");
 
 /// The material, ready to use.

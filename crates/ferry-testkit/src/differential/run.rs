@@ -56,7 +56,8 @@ impl Runner<'_> {
     fn line(&self, client: &str, line: &str) -> Outcome {
         let mut shell = (self.shell)();
         // A fixed descriptor 0 keeps a client from waiting for a terminal that is not there.
-        shell.args(["-c", &format!("{client}\n{line}")]);
+        // What a line writes belongs to its engine: several of them run side by side.
+        shell.args(["-c", &format!("cd \"${{HOME:-/}}\"\n{client}\n{line}")]);
         command::run(shell).unwrap_or_else(|error| Outcome {
             code: -1,
             stdout: Vec::new(),
