@@ -23,6 +23,8 @@ enum State {
     Head { since: Instant, bytes: Vec<u8> },
     /// A request is handled; whether bytes of its body are still to be read.
     Busy { body: bool },
+    /// The answer came before the body was read; what still arrives of it is not wanted.
+    Unwanted,
     /// The connection is a stream now, or about to be closed; nothing is looked at any more.
     Over,
 }
@@ -73,9 +75,20 @@ impl Guard {
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         *state = match *state {
-            State::Over | State::Busy { body: true } => State::Over,
+            State::Over => State::Over,
+            State::Unwanted | State::Busy { body: true } => State::Unwanted,
             _ => State::Idle,
         };
+    }
+
+    /// What is left of the body is not wanted: the connection ends with the answer.
+    pub(crate) fn refuse_body(&self) {
+        *self.lock() = State::Unwanted;
+    }
+
+    /// Tells whether the connection ends while its client may still be sending a body.
+    pub(crate) fn is_body_unwanted(&self) -> bool {
+        matches!(*self.lock(), State::Unwanted)
     }
 
     /// The connection becomes a stream, or is to be closed.

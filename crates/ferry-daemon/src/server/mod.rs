@@ -79,9 +79,9 @@ impl Server {
 
     async fn serve(self: Arc<Self>, peer: Arc<Peer>, transport: Transport) {
         let transport = TokioIo::new(transport);
-        let server = Arc::clone(&self);
+        let (server, client) = (Arc::clone(&self), Arc::clone(&peer));
         let service = service_fn(move |request| {
-            let (server, peer) = (Arc::clone(&server), Arc::clone(&peer));
+            let (server, peer) = (Arc::clone(&server), Arc::clone(&client));
             async move { Ok::<_, Infallible>(server.handle(request, peer).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
@@ -91,6 +91,7 @@ impl Server {
             .header_read_timeout(None)
             .serve_connection(transport, service)
             .with_upgrades();
+        // Dropped last: the socket stays open while its client is heard out.
         let mut connection = pin!(connection);
         let mut stop = self.stop.clone();
         let ended = tokio::select! {
@@ -102,6 +103,9 @@ impl Server {
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "connection ended");
+        }
+        if peer.guard.is_body_unwanted() {
+            peer.hear_out().await;
         }
     }
 
@@ -120,8 +124,7 @@ impl Server {
             log_failure(&method, &path, &error);
             let mut response = reply::failure(&error, requested);
             if peer.guard.is_body_unread() {
-                // What is left of the body is not wanted.
-                peer.guard.over();
+                peer.guard.refuse_body();
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             response

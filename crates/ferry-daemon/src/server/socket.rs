@@ -94,6 +94,40 @@ impl Peer {
         }
     }
 
+    /// Throws away what a client still sends, for a moment at most.
+    ///
+    /// It was answered before it had sent its whole body. Closed at once, the socket would fail its write, and a client that writes
+    /// first and reads then would never learn the answer.
+    pub(super) async fn hear_out(&self) {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, self.until_silent()).await {
+            tracing::debug!(%error, "cannot hear a client out");
+        }
+    }
+
+    async fn until_silent(&self) -> io::Result<()> {
+        let watched = self.socket.duplicate()?;
+        let mut sink = vec![0; 64 << 10];
+        loop {
+            let read = match &watched {
+                Socket::Unix(stream) => {
+                    stream.readable().await?;
+                    stream.try_read(&mut sink)
+                }
+                Socket::Tcp(stream) => {
+                    stream.readable().await?;
+                    stream.try_read(&mut sink)
+                }
+            };
+            match read {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     async fn until_read(&self) {
         // TCP does not tell when data was acknowledged.
         const STEP: Duration = Duration::from_millis(1);

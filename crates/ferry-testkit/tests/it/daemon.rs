@@ -63,6 +63,26 @@ fn broken_requests_are_answered_in_words() {
 }
 
 #[test]
+fn a_client_that_is_refused_in_the_middle_of_its_body_learns_why() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let body = vec![0; 8 << 20];
+    let head = format!(
+        "POST /v1.999/images/load HTTP/1.1\r\nHost: ferry\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    // The body is written to its end before a byte of the answer is read.
+    let answer = ferry_testkit::api::raw(&daemon.socket(), &[head.as_bytes(), &body].concat()).unwrap();
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(
+        answer.json()["message"].as_str().is_some_and(|text| text.contains("version 1.999 is too new")),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn start_and_stop_leave_the_host_as_it_was() {
     if !programs::need_root() {
         return;
