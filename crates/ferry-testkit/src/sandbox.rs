@@ -27,8 +27,10 @@ use crate::{programs, wait};
 const SCRIPT: &str = include_str!("sandbox.sh");
 
 /// Joins the sandbox's cgroups, then becomes the program: a namespace alone does not move a process.
+/// Started from a job in the background, the tests hand down that interrupts are ignored; a person at a terminal does not.
 const JOIN: &str = "for t in /sys/fs/cgroup/*/tasks /sys/fs/cgroup/init/cgroup.procs /sys/fs/cgroup/unified/cgroup.procs; do \
-    if [ -e \"$t\" ]; then echo 0 >\"$t\"; fi; done; exec \"$@\"";
+    if [ -e \"$t\" ]; then echo 0 >\"$t\"; fi; done; \
+    exec env --default-signal=INT,QUIT \"$@\"";
 
 /// See the module.
 #[derive(Debug)]
