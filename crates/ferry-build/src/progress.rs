@@ -25,6 +25,8 @@ struct Followers {
     senders: Vec<mpsc::UnboundedSender<Event>>,
     /// Everything so far, for those who come later.
     told: Vec<Event>,
+    /// There is nothing more to come.
+    finished: bool,
 }
 
 impl Default for Reporter {
@@ -49,13 +51,17 @@ impl Reporter {
             // It was made just now.
             let _ = sender.send(event.clone());
         }
-        followers.senders.push(sender);
+        if !followers.finished {
+            followers.senders.push(sender);
+        }
         receiver
     }
 
     /// Nobody will be told anything any more.
     pub fn finish(&self) {
-        self.followers().senders.clear();
+        let mut followers = self.followers();
+        followers.finished = true;
+        followers.senders.clear();
     }
 
     /// Tells everybody.
@@ -175,6 +181,27 @@ impl Drop for Begun {
     fn drop(&mut self) {
         if !self.ended {
             self.end("context canceled".to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_follows_learns_the_end_however_late() {
+        let reporter = Reporter::new();
+        let mut early = reporter.follow();
+        reporter.internal("load").done();
+        reporter.finish();
+        let mut late = reporter.follow();
+        for events in [&mut early, &mut late] {
+            let mut count = 0;
+            while events.recv().await.is_some() {
+                count += 1;
+            }
+            assert_eq!(count, 2, "a beginning and an end");
         }
     }
 }
