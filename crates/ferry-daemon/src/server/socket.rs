@@ -100,15 +100,18 @@ impl Peer {
     /// first and reads then would never learn the answer.
     pub(super) async fn hear_out(&self) {
         const PATIENCE: Duration = Duration::from_millis(500);
-        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, self.until_silent()).await {
+        const PLENTY: usize = 64 << 20;
+        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, self.until_silent(PLENTY)).await {
             tracing::debug!(%error, "cannot hear a client out");
         }
     }
 
-    async fn until_silent(&self) -> io::Result<()> {
+    /// Reads to the end, or until `most` bytes came.
+    async fn until_silent(&self, most: usize) -> io::Result<()> {
         let watched = self.socket.duplicate()?;
         let mut sink = vec![0; 64 << 10];
-        loop {
+        let mut left = most;
+        while left > 0 {
             let read = match &watched {
                 Socket::Unix(stream) => {
                     stream.readable().await?;
@@ -121,11 +124,12 @@ impl Peer {
             };
             match read {
                 Ok(0) => return Ok(()),
-                Ok(_) => {}
+                Ok(count) => left = left.saturating_sub(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
     async fn until_read(&self) {
