@@ -153,7 +153,7 @@ pub fn remove(path: &Path) -> Result<bool, RecordError> {
     Ok(there)
 }
 
-/// Lists the records of a folder that holds one file per object, by their final names; half-written ones are removed.
+/// Lists the records of a folder that holds one file per object, by their final names; half-written ones are left out.
 ///
 /// # Errors
 /// When the folder cannot be read; one that does not exist is empty.
@@ -273,7 +273,11 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 /// # Errors
 /// [`RecordError::Io`].
 pub fn sweep(folder: &Path) -> Result<(), RecordError> {
-    for entry in fs::read_dir(folder).map_err(RecordError::io("list", folder))? {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(()),
+        entries => entries.map_err(RecordError::io("list", folder))?,
+    };
+    for entry in entries {
         let entry = entry.map_err(RecordError::io("list", folder))?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
@@ -282,6 +286,13 @@ pub fn sweep(folder: &Path) -> Result<(), RecordError> {
         }
     }
     Ok(())
+}
+
+/// As [`sweep`], where what is left behind is no reason to stop.
+pub fn sweep_or_warn(folder: &Path) {
+    if let Err(error) = sweep(folder) {
+        tracing::warn!(folder = %folder.display(), %error, "half-written records not removed");
+    }
 }
 
 #[cfg(test)]

@@ -59,9 +59,7 @@ impl Containers {
         let mut found = Vec::new();
         for entry in fs::read_dir(&folder).context("cannot read the containers folder")? {
             let path = entry.context("cannot read the containers folder")?.path();
-            if let Err(error) = records::sweep(&path) {
-                tracing::warn!(container = %path.display(), %error, "half-written records not removed");
-            }
+            records::sweep_or_warn(&path);
             match records::read::<Record>(&path.join("container.json")) {
                 Ok(Some(record)) if record.intent == Intent::Creating => discard(&path),
                 Ok(Some(record)) => found.push(record),

@@ -70,6 +70,7 @@ fn same(a: &NetworkRecord, b: &NetworkRecord) -> bool {
 }
 
 fn read_records(folder: &Path) -> Result<Vec<NetworkRecord>> {
+    record::sweep(folder).context("cannot remove what was half written")?;
     let mut records = Vec::new();
     // Lists those, too, that were written in the last second before a kill and have no final name yet.
     for path in record::list(folder).context("cannot read the networks folder")? {

@@ -104,6 +104,7 @@ impl Volumes {
         let mut table = BTreeMap::new();
         for entry in fs::read_dir(&root).context("cannot read the volumes folder")? {
             let path = entry.context("cannot read the volumes folder")?.path();
+            record::sweep_or_warn(&path);
             match record::read::<VolumeRecord>(&path.join(RECORD)) {
                 Ok(Some(record)) => {
                     let path = finish_rename(&root, path, &record);
