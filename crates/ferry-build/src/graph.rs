@@ -19,7 +19,7 @@ mod source;
 
 pub use exec::{
     CacheMount, CacheSharing, Device, Exec, ExtraHost, Mount, MountKind, NetworkMode, ProxyEnvironment,
-    SecretEnvironment, SecretMount, SecurityMode, SshMount, TmpfsMount, Ulimit,
+    SecretEnvironment, SecretMount, SecurityMode, SshMount, TmpfsMount,
 };
 pub use file::{
     ActionInput, ArchiveHandling, ChangeOwner, CopyAction, FileAction, FileOp, FileStep, MakeDir, MakeFile, Owner,

@@ -1,7 +1,7 @@
 //! Addresses of git repositories as ADD and build contexts take them: `URL#REF:SUBDIR` and `URL?ref=…&subdir=…`.
 
-use crate::path::clean;
 use crate::quote::quoted;
+use ferry_spec::path::clean;
 
 /// A repository, and what of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

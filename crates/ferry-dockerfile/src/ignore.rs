@@ -9,7 +9,7 @@ mod list;
 pub use glob::{PatternError, has_wildcards, matches};
 pub use list::{ParentMatches, Patterns};
 
-use crate::path::clean;
+use ferry_spec::path::clean;
 
 /// Reads an ignore file: comments and empty lines are left out, the others cleaned and made relative to the root.
 #[must_use]

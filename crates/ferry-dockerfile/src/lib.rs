@@ -13,7 +13,6 @@ pub mod expand;
 pub mod git;
 pub mod ignore;
 pub mod instruction;
-pub mod path;
 pub mod source;
 
 pub mod csv;

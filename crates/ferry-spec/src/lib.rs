@@ -9,6 +9,7 @@ pub mod image;
 pub mod json;
 pub mod manifest;
 mod null;
+pub mod path;
 pub mod platform;
 pub mod plugin;
 pub mod reference;

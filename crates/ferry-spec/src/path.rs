@@ -26,6 +26,12 @@ pub fn clean(path: &str) -> String {
     }
 }
 
+/// Returns a path as seen from the root, cleaned: whatever is written, it begins with a slash and nothing leads above the root.
+#[must_use]
+pub fn clean_rooted(path: &str) -> String {
+    clean(&format!("/{path}"))
+}
+
 /// Returns a path below another, cleaned; empty parts are left out.
 #[must_use]
 pub fn join(parent: &str, path: &str) -> String {
@@ -66,6 +72,7 @@ mod tests {
         ] {
             assert_eq!(clean(path), expected, "{path}");
         }
+        assert_eq!((clean_rooted(""), clean_rooted("../a/")), ("/".to_owned(), "/a".to_owned()));
         assert_eq!(join("/a", "b/../c"), "/a/c");
         assert_eq!(join("", ""), "");
         assert_eq!((base("/a/b/"), base("/"), base(""), base("a")), ("b", "/", ".", "a"));

@@ -56,6 +56,64 @@ pub struct Ulimit {
     pub soft: i64,
 }
 
+impl Ulimit {
+    /// Reads `name=soft[:hard]`, as Docker's clients and builder write it.
+    ///
+    /// # Errors
+    /// Docker's sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const NAMES: &[&str] = &[
+            "core",
+            "cpu",
+            "data",
+            "fsize",
+            "locks",
+            "memlock",
+            "msgqueue",
+            "nice",
+            "nofile",
+            "nproc",
+            "rss",
+            "rtprio",
+            "rttime",
+            "sigpending",
+            "stack",
+        ];
+        let (name, limits) = text.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {text}"))?;
+        if !NAMES.contains(&name) {
+            return Err(format!("invalid ulimit type: {name}"));
+        }
+        let (soft, hard) = match limits.split(':').collect::<Vec<_>>()[..] {
+            [both] => (limit(both)?, limit(both)?),
+            [soft, hard] => (limit(soft)?, limit(hard)?),
+            _ => {
+                return Err(format!(
+                    "too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`"
+                ));
+            }
+        };
+        let wrong = "ulimit soft limit must be less than or equal to hard limit";
+        match (soft, hard) {
+            (_, -1) => {}
+            (-1, _) => return Err(format!("{wrong}: soft: -1 (unlimited), hard: {hard}")),
+            _ if soft > hard => return Err(format!("{wrong}: {soft} > {hard}")),
+            _ => {}
+        }
+        Ok(Self { name: name.to_owned(), hard, soft })
+    }
+}
+
+/// A decimal number, with Go's words for what is none.
+fn limit(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|error: std::num::ParseIntError| {
+        let why = match error.kind() {
+            std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.ParseInt: parsing {text:?}: {why}")
+    })
+}
+
 /// A host device in the container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -398,6 +456,28 @@ limits_of_a_host_config! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ulimits_are_read_as_docker_reads_them() {
+        let limit = |soft, hard| Ok(Ulimit { name: "nofile".to_owned(), hard, soft });
+        assert_eq!(Ulimit::parse("nofile=1:2"), limit(1, 2));
+        assert_eq!(Ulimit::parse("nofile=-1"), limit(-1, -1));
+        assert_eq!(Ulimit::parse("nofile=5:-1"), limit(5, -1));
+        for (text, wrong) in [
+            ("x", "invalid ulimit argument: x"),
+            ("x=1", "invalid ulimit type: x"),
+            ("nofile=1:2:3", "too many limit value arguments - 1:2:3, can only have up to two, `soft[:hard]`"),
+            ("nofile=3:2", "ulimit soft limit must be less than or equal to hard limit: 3 > 2"),
+            (
+                "nofile=-1:2",
+                "ulimit soft limit must be less than or equal to hard limit: soft: -1 (unlimited), hard: 2",
+            ),
+            ("nofile=0x1", "strconv.ParseInt: parsing \"0x1\": invalid syntax"),
+            ("nofile=99999999999999999999", "strconv.ParseInt: parsing \"99999999999999999999\": value out of range"),
+        ] {
+            assert_eq!(Ulimit::parse(text), Err(wrong.to_owned()), "{text}");
+        }
+    }
 
     #[test]
     fn limits_are_taken_out_and_put_back() {

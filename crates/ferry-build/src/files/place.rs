@@ -18,17 +18,9 @@ pub(crate) type Plain = Vec<u8>;
 
 /// Cleans a path as Go's `filepath.Join("/", path)` does, without the slash in front.
 pub(crate) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
+    let mut cleaned = ferry_spec::path::clean_rooted(path);
+    cleaned.remove(0);
+    cleaned
 }
 
 /// A path for messages.

@@ -1,5 +1,6 @@
 //! The operation that runs a program.
 
+use ferry_api::container::Ulimit;
 use serde::Serialize;
 
 /// Runs a program; its root is the mount at `/`.
@@ -69,17 +70,6 @@ pub struct ExtraHost {
     pub host: String,
     /// The address.
     pub ip: String,
-}
-
-/// A limit of the process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Ulimit {
-    /// Such as `nofile`.
-    pub name: String,
-    /// Soft limit.
-    pub soft: i64,
-    /// Hard limit.
-    pub hard: i64,
 }
 
 /// Which network a program sees.

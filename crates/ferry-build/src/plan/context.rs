@@ -299,7 +299,7 @@ fn http_context(graph: &mut Graph, url: &str, archive: bool) -> Result<Output, P
 
 fn subdirectory(graph: &mut Graph, tree: Output, directory: &str) -> Result<Output, PlanError> {
     let copy = CopyAction {
-        source: ferry_dockerfile::path::join("/", directory),
+        source: ferry_spec::path::join("/", directory),
         target: "/".to_owned(),
         copy_dir_contents: true,
         ..CopyAction::default()

@@ -9,7 +9,8 @@ use ferry_dockerfile::check::{
 };
 use ferry_dockerfile::expand::{Environment, Expanded, Lexer};
 use ferry_dockerfile::ignore::Patterns;
-use ferry_dockerfile::{Dockerfile, Lines, Stage, nearest, path};
+use ferry_dockerfile::{Dockerfile, Lines, Stage, nearest};
+use ferry_spec::path;
 use ferry_spec::platform::Platform;
 use ferry_spec::reference::Reference;
 

@@ -2,12 +2,13 @@
 
 mod values;
 
+use ferry_api::container::Ulimit;
 use std::collections::BTreeMap;
 
 use ferry_dockerfile::check::{CheckOptions, CheckOptionsError};
 use ferry_spec::platform::{Platform, PlatformError};
 
-use crate::graph::{ExtraHost, ImagePullMode, NetworkMode, Ulimit};
+use crate::graph::{ExtraHost, ImagePullMode, NetworkMode};
 
 /// The options of a build; BuildKit's frontend `dockerfile.v0` takes the same.
 #[derive(Debug, Clone, Default)]

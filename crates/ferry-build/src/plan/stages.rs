@@ -384,7 +384,7 @@ impl Stages<'_> {
 }
 
 fn rooted(path: &str) -> String {
-    ferry_dockerfile::path::join("/", path)
+    ferry_spec::path::join("/", path)
 }
 
 /// A mount without a source stage counts as one from nothing.

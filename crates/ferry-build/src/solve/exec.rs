@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ferry_api::container::{Config, HostConfig, Ulimit};
+use ferry_api::container::{Config, HostConfig};
 use ferry_api::stream::{Demultiplexer, StreamKind};
 use ferry_engine::ErrorKind;
 use ferry_engine::containers::{Step, StepMount, StepRequest, StepSource};
@@ -140,11 +140,7 @@ impl Solve {
         host.extra_hosts
             .get_or_insert_default()
             .extend(exec.extra_hosts.iter().map(|entry| format!("{}:{}", entry.host, entry.ip)));
-        host.ulimits.get_or_insert_default().extend(exec.ulimits.iter().map(|limit| Ulimit {
-            name: limit.name.clone(),
-            hard: limit.hard,
-            soft: limit.soft,
-        }));
+        host.ulimits.get_or_insert_default().extend(exec.ulimits.iter().cloned());
         if !exec.cgroup_parent.is_empty() {
             host.cgroup_parent.clone_from(&exec.cgroup_parent);
         }

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::flags::{check_env, parse_bytes, parse_int};
+use ferry_api::container::Ulimit;
+
+use crate::flags::{check_env, parse_bytes};
 use crate::grammar::{Flag, Kind};
 
 use super::{devices, mounts, networks};
@@ -38,7 +40,7 @@ fn check_list(name: &str, value: &str) -> Result<(), String> {
         "filter" => check_filter(value),
         "link" => check_link(value),
         "sysctl" => check_sysctl(value),
-        "ulimit" => parse_ulimit(value).map(drop),
+        "ulimit" => Ulimit::parse(value).map(drop),
         "mount" => mounts::parse(value).map(drop),
         "network" | "net" => networks::parse(value).map(drop),
         "device-read-bps" | "device-write-bps" => devices::parse_bps(value).map(drop),
@@ -139,49 +141,6 @@ fn check_sysctl(value: &str) -> Result<(), String> {
     if allowed { Ok(()) } else { Err(denied()) }
 }
 
-/// Reads `name=soft[:hard]`.
-pub(crate) fn parse_ulimit(value: &str) -> Result<(String, i64, i64), String> {
-    const NAMES: &[&str] = &[
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ];
-    let (name, limits) = value.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {value}"))?;
-    if !NAMES.contains(&name) {
-        return Err(format!("invalid ulimit type: {name}"));
-    }
-    let parts: Vec<&str> = limits.split(':').collect();
-    if parts.len() > 2 {
-        return Err(format!("too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`"));
-    }
-    let soft = parse_int(parts[0])?;
-    let hard = match parts.get(1) {
-        Some(text) => parse_int(text)?,
-        None => soft,
-    };
-    if hard != -1 && soft == -1 {
-        return Err(format!(
-            "ulimit soft limit must be less than or equal to hard limit: soft: -1 (unlimited), hard: {hard}"
-        ));
-    }
-    if hard != -1 && soft > hard {
-        return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
-    }
-    Ok((name.to_owned(), soft, hard))
-}
-
 /// Reads a size that may not be negative.
 pub(super) fn positive_bytes(text: &str) -> Option<u64> {
     parse_bytes(text).ok().and_then(|bytes| u64::try_from(bytes).ok())
@@ -198,14 +157,6 @@ mod tests {
         assert_eq!(extra_host("a:host-gateway"), Ok("a:host-gateway".to_owned()));
         assert_eq!(extra_host("x"), Err("bad format for add-host: \"x\"".to_owned()));
         assert_eq!(extra_host("a:1.2.3"), Err("invalid IP address in add-host: \"1.2.3\"".to_owned()));
-    }
-
-    #[test]
-    fn ulimits() {
-        assert_eq!(parse_ulimit("nofile=1:2"), Ok(("nofile".to_owned(), 1, 2)));
-        assert_eq!(parse_ulimit("core=-1"), Ok(("core".to_owned(), -1, -1)));
-        assert_eq!(parse_ulimit("x"), Err("invalid ulimit argument: x".to_owned()));
-        assert!(parse_ulimit("nofile=3:2").is_err());
     }
 
     #[test]

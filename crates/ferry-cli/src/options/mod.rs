@@ -365,8 +365,8 @@ fn limits(parsed: &Parsed, host: &mut HostConfig, swappiness: i64) -> Result<(),
 fn ulimits(values: &[String]) -> Result<Vec<Ulimit>, String> {
     let mut by_name = std::collections::BTreeMap::new();
     for value in values {
-        let (name, soft, hard) = checks::parse_ulimit(value)?;
-        by_name.insert(name.clone(), Ulimit { name, hard, soft });
+        let limit = Ulimit::parse(value)?;
+        by_name.insert(limit.name.clone(), limit);
     }
     Ok(by_name.into_values().collect())
 }

@@ -1,7 +1,7 @@
 //! Lists of patterns, the last that fits wins.
 
 use super::glob::{PatternError, Token, parse, tokens_match};
-use crate::path::clean;
+use ferry_spec::path::clean;
 
 /// A list of patterns.
 #[derive(Debug, Clone, Default)]

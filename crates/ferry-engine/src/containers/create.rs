@@ -7,18 +7,17 @@ use std::sync::Arc;
 
 use ferry_api::container::{Config, CreateRequest, CreateResponse, HostConfig, Inspect};
 use ferry_api::volume::CreateRequest as VolumeRequest;
+use ferry_spec::path::clean_rooted;
 use ferry_spec::platform::Platform;
 use ferry_store::Lease;
 
-use super::ending::Life;
 use super::lookup::NameReservation;
 use super::mounts::{self, Asked};
 use super::record::{EndpointRecord, ImageContent, MountKind, MountRecord, Record};
-use super::state::{Intent, Status};
+use super::state::Intent;
 use super::{Container, Containers, bundle, defaults, limits, logging, ports, validate};
 use crate::blocking;
 use crate::cgroups::Abilities;
-use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::ids;
 use crate::images::ResolvedImage;
@@ -95,7 +94,7 @@ impl Containers {
         let subnets_of = |network: &str| self.inner.networks.look_up(network).ok().map(|found| found.subnets);
         validate::request(&request, &host, &self.inner.config, &subnets_of)?;
         if !request.config.working_dir.is_empty() {
-            request.config.working_dir = mounts::clean(&request.config.working_dir);
+            request.config.working_dir = clean_rooted(&request.config.working_dir);
         }
         let mut warnings = limits::settle_new(&mut host, Abilities::of_host())?;
         let platform = platform.map(Platform::parse).transpose().map_err(|error| Error::invalid(error.to_string()))?;
@@ -353,33 +352,13 @@ fn new_record(
     let mut manifest = image.descriptor;
     manifest.platform.get_or_insert_with(|| image.platform.clone());
     Record {
-        id: id.to_owned(),
         name: name.to_owned(),
-        created_ns: clock::now_ns(),
         image_reference: request.config.image.clone(),
-        image_id: image.id,
         image_manifest: Some(manifest),
         chain_id: image.chain_id,
-        platform: image.platform,
         config: request.config,
         host_config,
-        mounts: Vec::new(),
         endpoints,
-        status: Status::Created,
-        intent: Intent::Creating,
-        pid: 0,
-        exit_code: 0,
-        error: String::new(),
-        oom_killed: false,
-        started_ns: 0,
-        finished_ns: 0,
-        restart_count: 0,
-        stopped_by_hand: false,
-        has_started: false,
-        links: Vec::new(),
-        published: Vec::new(),
-        life: Life::default(),
-        pending: None,
-        build_step: false,
+        ..Record::begun(id.to_owned(), image.id, image.platform)
     }
 }

@@ -254,19 +254,6 @@ impl Container {
     }
 }
 
-/// A path from the root without `.`, `..` and doubled slashes; nothing leads above the root.
-fn clean_path(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.iter().map(|part| format!("/{part}")).collect()
-}
-
 impl Containers {
     /// Opens the service over its folders; containers come with `recover`.
     pub(crate) fn open(parts: Parts) -> Result<Self> {
@@ -308,9 +295,10 @@ impl Containers {
         let asked = record.host_config.cgroup_parent.as_str();
         let parent = match (asked, self.inner.config.cgroup_parent.as_deref()) {
             ("", None) => format!("/ferry-{}", self.inner.instance),
-            ("", Some(parent)) | (parent, _) => clean_path(parent),
+            ("", Some(parent)) | (parent, _) => ferry_spec::path::clean_rooted(parent),
         };
-        format!("{parent}/{}", record.id)
+        // The root is itself a slash.
+        format!("{}/{}", parent.trim_end_matches('/'), record.id)
     }
 
     /// Changes the record in memory and on disk together.

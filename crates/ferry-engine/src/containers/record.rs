@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::ending::Life;
 use super::next_start::Pending;
 use super::state::{Intent, Status};
+use crate::clock;
 
 /// The record of one container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -80,6 +81,42 @@ pub(crate) struct Record {
     /// It runs one step of a build: nobody sees it, and a start removes it.
     #[serde(default)]
     pub(crate) build_step: bool,
+}
+
+impl Record {
+    /// A container of which no more is known than that somebody wants it: it has not run, and nothing hangs on it.
+    pub(crate) fn begun(id: String, image_id: Digest, platform: Platform) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            created_ns: clock::now_ns(),
+            image_reference: String::new(),
+            image_id,
+            image_manifest: None,
+            chain_id: None,
+            platform,
+            config: Config::default(),
+            host_config: HostConfig::default(),
+            mounts: Vec::new(),
+            endpoints: BTreeMap::new(),
+            status: Status::Created,
+            intent: Intent::Creating,
+            pid: 0,
+            exit_code: 0,
+            error: String::new(),
+            oom_killed: false,
+            started_ns: 0,
+            finished_ns: 0,
+            restart_count: 0,
+            stopped_by_hand: false,
+            has_started: false,
+            links: Vec::new(),
+            published: Vec::new(),
+            life: Life::default(),
+            pending: None,
+            build_step: false,
+        }
+    }
 }
 
 /// A name for another container.
@@ -295,34 +332,11 @@ pub(super) mod tests {
     /// A container that was made and has never run.
     pub(in crate::containers) fn record() -> Record {
         Record {
-            links: Vec::new(),
-            id: "0".repeat(64),
             name: "test".to_owned(),
             created_ns: 1,
             image_reference: "test".to_owned(),
-            image_id: Digest::sha256(b"test"),
-            image_manifest: None,
-            chain_id: None,
-            platform: Platform::host(),
-            config: Config::default(),
-            host_config: HostConfig::default(),
-            mounts: Vec::new(),
-            endpoints: BTreeMap::new(),
-            status: Status::Created,
             intent: Intent::None,
-            pid: 0,
-            exit_code: 0,
-            error: String::new(),
-            oom_killed: false,
-            started_ns: 0,
-            finished_ns: 0,
-            restart_count: 0,
-            stopped_by_hand: false,
-            has_started: false,
-            published: Vec::new(),
-            life: Life::default(),
-            pending: None,
-            build_step: false,
+            ..Record::begun("0".repeat(64), Digest::sha256(b"test"), Platform::host())
         }
     }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use ferry_api::container::{Config, CreateRequest, HostConfig};
 use ferry_shim::files::Action;
 use ferry_spec::digest::{ChainId, Digest};
+use ferry_spec::path::clean_rooted;
 use ferry_spec::platform::Platform;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -23,12 +24,11 @@ use tokio::net::UnixStream;
 use super::attach::AttachOptions;
 use super::files::changes::ChangesWork;
 use super::record::{ImageContent, MountKind, MountRecord, Record};
-use super::state::{Intent, Status};
+use super::state::Intent;
 use super::wait::{WaitCondition, WaitHandle};
-use super::{Container, Containers, RemoveOptions, defaults, ending::Life, mounts};
+use super::{Container, Containers, RemoveOptions, defaults};
 use crate::blocking;
 use crate::cgroups::Abilities;
-use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::ids;
 use crate::images::StoredLayer;
@@ -108,7 +108,7 @@ impl Containers {
         defaults::fill_host(&mut host_config, &self.inner.config);
         config.labels.get_or_insert_default();
         if !config.working_dir.is_empty() {
-            config.working_dir = mounts::clean(&config.working_dir);
+            config.working_dir = clean_rooted(&config.working_dir);
         }
         config.attach_stdout = true;
         config.attach_stderr = true;
@@ -117,34 +117,14 @@ impl Containers {
         let endpoints = self.endpoints_asked(&CreateRequest::default(), &host_config)?;
         let mut record = Record {
             name: format!("build-{}", &id[..12]),
-            id,
-            created_ns: clock::now_ns(),
-            image_reference: String::new(),
-            // No image: what it is made of is held by the build.
-            image_id: Digest::sha256(b"a step of a build"),
-            image_manifest: None,
             chain_id: root,
-            platform,
             config,
             host_config,
             mounts: mounts.into_iter().map(mount_record).collect(),
             endpoints,
-            status: Status::Created,
-            intent: Intent::Creating,
-            pid: 0,
-            exit_code: 0,
-            error: String::new(),
-            oom_killed: false,
-            started_ns: 0,
-            finished_ns: 0,
-            restart_count: 0,
-            stopped_by_hand: false,
-            has_started: false,
-            links: Vec::new(),
-            published: Vec::new(),
-            life: Life::default(),
-            pending: None,
             build_step: true,
+            // No image: what it is made of is held by the build.
+            ..Record::begun(id, Digest::sha256(b"a step of a build"), platform)
         };
         if record.argv().is_empty() {
             return Err(Error::invalid("no command specified"));
@@ -281,7 +261,7 @@ fn mount_record(mount: StepMount) -> MountRecord {
     };
     MountRecord {
         kind,
-        destination: mounts::clean(&mount.target),
+        destination: clean_rooted(&mount.target),
         mode: String::new(),
         writable: mount.writable,
         propagation: "rprivate".to_owned(),

@@ -3,8 +3,9 @@
 use ferry_dockerfile::git::GitReference;
 use ferry_dockerfile::ignore::has_wildcards;
 use ferry_dockerfile::instruction::{Add, Copy, InlineFile, Sources};
-use ferry_dockerfile::{path, quoted};
+use ferry_dockerfile::quoted;
 use ferry_spec::digest::Digest;
+use ferry_spec::path;
 
 use super::naming::shown;
 use super::{Step, line_ranges, naming, symbolic_mode};

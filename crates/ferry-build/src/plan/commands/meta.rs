@@ -4,8 +4,9 @@ use ferry_dockerfile::check::{
     JSON_ARGS_RECOMMENDED, LEGACY_KEY_VALUE_FORMAT, MULTIPLE_INSTRUCTIONS_DISALLOWED, Rule, WORKDIR_RELATIVE_PATH,
 };
 use ferry_dockerfile::instruction::{ArgDefinition, CommandLine, Form, Healthcheck, KeyValue};
-use ferry_dockerfile::{Lines, path, quoted};
+use ferry_dockerfile::{Lines, quoted};
 use ferry_spec::image::{Empty, ImageConfig};
+use ferry_spec::path;
 
 use super::naming::{go_duration, go_list, go_quoted_list, shown};
 use super::{Step, line_ranges};

@@ -1,7 +1,8 @@
 //! The mounts of RUN.
 
 use ferry_dockerfile::instruction::{CacheSharing as Sharing, Mount, MountKind as Kind};
-use ferry_dockerfile::{path, quoted};
+use ferry_dockerfile::quoted;
+use ferry_spec::path;
 
 use super::Step;
 use super::run::Mounts;

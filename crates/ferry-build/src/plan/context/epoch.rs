@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use ferry_dockerfile::expand::{Environment, Lexer};
 use ferry_dockerfile::git::GitReference;
 use ferry_dockerfile::instruction::Add;
-use ferry_dockerfile::{Dockerfile, Instruction, Stage, path};
+use ferry_dockerfile::{Dockerfile, Instruction, Stage};
 use ferry_spec::digest::Digest;
+use ferry_spec::path;
 
 use super::{git_source, http_source, named};
 use crate::graph::Source;

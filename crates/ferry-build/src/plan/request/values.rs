@@ -1,12 +1,13 @@
 //! Values of single options.
 
+use ferry_api::container::Ulimit;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ferry_spec::platform::Platform;
 
 use super::{NoCache, RequestError, Resources};
-use crate::graph::{ExtraHost, ImagePullMode, NetworkMode, Ulimit};
+use crate::graph::{ExtraHost, ImagePullMode, NetworkMode};
 
 fn invalid(text: String) -> RequestError {
     RequestError::Value(text)
@@ -92,48 +93,7 @@ pub(super) fn shm_size(value: &str) -> Result<u64, RequestError> {
 pub(super) fn ulimits(value: &str) -> Result<Vec<Ulimit>, RequestError> {
     let wrong = |text: String| invalid(format!("failed to parse ulimit: {text}"));
     let fields = fields(value).map_err(wrong)?;
-    fields.iter().map(|field| ulimit(field).map_err(wrong)).collect()
-}
-
-/// Reads `name=soft[:hard]`.
-fn ulimit(text: &str) -> Result<Ulimit, String> {
-    const NAMES: &[&str] = &[
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ];
-    let (name, limits) = text.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {text}"))?;
-    if !NAMES.contains(&name) {
-        return Err(format!("invalid ulimit type: {name}"));
-    }
-    let parts: Vec<&str> = limits.split(':').collect();
-    let number =
-        |text: &str| text.parse::<i64>().map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
-    let (soft, hard) = match parts[..] {
-        [soft] => (number(soft)?, number(soft)?),
-        [soft, hard] => (number(soft)?, number(hard)?),
-        _ => return Err(format!("too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`")),
-    };
-    if hard != -1 && (soft == -1 || soft > hard) {
-        return Err(if soft == -1 {
-            format!("ulimit soft limit must be less than or equal to hard limit: soft: -1 (unlimited), hard: {hard}")
-        } else {
-            format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
-        });
-    }
-    Ok(Ulimit { name: name.to_owned(), soft, hard })
+    fields.iter().map(|field| Ulimit::parse(field).map_err(wrong)).collect()
 }
 
 pub(super) fn resources(options: &BTreeMap<String, String>) -> Result<Resources, RequestError> {

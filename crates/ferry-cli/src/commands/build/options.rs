@@ -112,8 +112,7 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
         ..BuildQuery::default()
     };
     for limit in parsed.all("ulimit") {
-        let (name, soft, hard) = crate::options::checks::parse_ulimit(limit).map_err(Failure::new)?;
-        query.ulimits.push(Ulimit { name, soft, hard });
+        query.ulimits.push(Ulimit::parse(limit).map_err(Failure::new)?);
     }
     let context = parsed.args[0].as_str();
     let source = match context {

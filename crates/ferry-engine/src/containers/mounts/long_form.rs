@@ -1,8 +1,9 @@
 //! `--mount`: entries of `HostConfig.Mounts`.
 
 use ferry_api::container::Mount;
+use ferry_spec::path::clean_rooted;
 
-use super::{Asked, PROPAGATIONS, VolumeWish, clean, destination_path, record, tmpfs, volume_kind};
+use super::{Asked, PROPAGATIONS, VolumeWish, destination_path, record, tmpfs, volume_kind};
 use crate::containers::record::MountKind;
 use crate::error::{Error, Result};
 use crate::volumes;
@@ -59,7 +60,7 @@ fn bind(mount: &Mount, destination: String) -> Result<Asked, String> {
     if !mount.source.starts_with('/') {
         return Err(format!("invalid mount path: '{}' mount path must be absolute", mount.source));
     }
-    let kind = MountKind::Bind { source: clean(&mount.source), create_source: options.create_mountpoint };
+    let kind = MountKind::Bind { source: clean_rooted(&mount.source), create_source: options.create_mountpoint };
     let mut record = record(kind, destination, "", !mount.read_only);
     record.propagation = match options.propagation.as_str() {
         "" => "rprivate".to_owned(),

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ferry_api::container::{Config, HostConfig};
+use ferry_spec::path::clean_rooted;
 
 use super::record::{MountKind, MountRecord};
 use crate::error::{Error, Result};
@@ -97,7 +98,7 @@ fn push(list: &mut Vec<Asked>, asked: Asked) -> Result<()> {
 
 /// An absolute path without `.`, `..` and doubled slashes.
 fn destination_path(text: &str) -> Result<String> {
-    let cleaned = clean(text);
+    let cleaned = clean_rooted(text);
     if cleaned == "/" {
         return Err(Error::invalid("invalid specification: destination can't be '/'".to_owned()));
     }
@@ -108,21 +109,6 @@ fn destination_path(text: &str) -> Result<String> {
         return Err(Error::invalid("invalid mount path: holds a NUL byte".to_owned()));
     }
     Ok(cleaned)
-}
-
-/// Resolves `.`, `..` and doubled slashes by text alone.
-pub(super) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 fn record(kind: MountKind, destination: String, mode: &str, writable: bool) -> MountRecord {

@@ -1,6 +1,8 @@
 //! `-v` and `--volumes-from`: texts with colons.
 
-use super::{Asked, PROPAGATIONS, anonymous_volume, clean, destination_path, record, volume_kind};
+use ferry_spec::path::clean_rooted;
+
+use super::{Asked, PROPAGATIONS, anonymous_volume, destination_path, record, volume_kind};
 use crate::containers::record::MountKind;
 use crate::error::{Error, Result};
 use crate::volumes;
@@ -45,7 +47,7 @@ pub(super) fn parse(text: &str, driver: &str) -> Result<Asked> {
         invalid().with_source(Error::invalid(reason))
     })?;
     if is_bind {
-        let kind = MountKind::Bind { source: clean(source), create_source: true };
+        let kind = MountKind::Bind { source: clean_rooted(source), create_source: true };
         let mut mount = record(kind, destination, mode, options.writable);
         mount.propagation = options.propagation.unwrap_or("rprivate").to_owned();
         mount.own = options.own;

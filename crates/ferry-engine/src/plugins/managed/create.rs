@@ -130,7 +130,7 @@ fn split(folder: &Path, body: Body) -> Result<(PluginConfig, Descriptor)> {
     for entry in archive.entries().context("failed to read from tar")? {
         let mut entry = entry.context("failed to read from tar")?;
         let path = entry.path().context("failed to read from tar")?.into_owned();
-        let path = PathBuf::from(super::clean(&path.to_string_lossy()).trim_start_matches('/'));
+        let path = PathBuf::from(ferry_spec::path::clean_rooted(&path.to_string_lossy()).trim_start_matches('/'));
         if path == Path::new("config.json") {
             let mut text = Vec::new();
             entry.by_ref().take(MAX_CONFIG_BYTES).read_to_end(&mut text).context("failed to read config.json")?;

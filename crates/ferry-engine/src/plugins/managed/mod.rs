@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use ferry_api::filters::Filters;
 use ferry_api::plugin::Plugin as ApiPlugin;
+use ferry_spec::path;
 use ferry_spec::plugin::{PluginConfig, PluginSettings};
 use ferry_spec::{Descriptor, Reference};
 use ferry_store::Store;
@@ -127,6 +128,7 @@ impl Managed {
         let mut table = BTreeMap::new();
         for entry in fs::read_dir(&root).context("cannot read the plugins folder")?.flatten() {
             let path = entry.path();
+            record::sweep_or_warn(&path);
             match record::read::<Record>(&path.join(RECORD)) {
                 Ok(Some(record)) => {
                     table.insert(record.id.clone(), Entry::new(record));
@@ -344,12 +346,12 @@ impl Places {
         if path.is_empty() {
             return String::new();
         }
-        let path = clean(path);
+        let path = path::clean_rooted(path);
         let below = |root: &Path, rest: &str| root.join(rest.trim_start_matches('/')).display().to_string();
         if let Some(rest) = path.strip_prefix("/run/docker/logging") {
             return below(&self.logging, rest);
         }
-        let propagated = clean(&self.propagated);
+        let propagated = path::clean_rooted(&self.propagated);
         match path
             .strip_prefix(&propagated)
             .filter(|rest| propagated != "/" && (rest.is_empty() || rest.starts_with('/')))
@@ -358,21 +360,6 @@ impl Places {
             None => below(&self.rootfs, &path),
         }
     }
-}
-
-/// Resolves `.`, `..` and doubled slashes by text alone.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// `docker.volumedriver/1.0` is the capability `volumedriver`; those of others are none.

@@ -1,36 +1,6 @@
 //! Docker's rules of which path means what in a copy. Paths are texts here, in Go's reading of them.
 
-/// Go's `filepath.Clean`.
-pub(super) fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            ".." if rooted => {}
-            part => parts.push(part),
-        }
-    }
-    match (rooted, parts.join("/")) {
-        (true, joined) => format!("/{joined}"),
-        (false, joined) if joined.is_empty() => ".".to_owned(),
-        (false, joined) => joined,
-    }
-}
-
-/// Go's `filepath.Base`.
-pub(super) fn base(path: &str) -> &str {
-    if path.is_empty() {
-        return ".";
-    }
-    match path.trim_end_matches('/') {
-        "" => "/",
-        trimmed => trimmed.rsplit('/').next().unwrap_or(trimmed),
-    }
-}
+pub(super) use ferry_spec::path::{base, clean};
 
 /// Go's `filepath.Dir`.
 pub(super) fn dir(path: &str) -> String {

@@ -1,23 +1,10 @@
 //! Paths as clients write them, in Go's reading.
 
-/// Go's `filepath.Clean` of a path below `/`.
-pub(crate) fn clean_absolute(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
+use ferry_spec::path::{base, clean_rooted};
 
 /// The cleaned path with the `/.` or `/` that the written one ends with: both say that it is a folder.
 pub(crate) fn with_ending(path: &str) -> String {
-    let mut cleaned = clean_absolute(path);
+    let mut cleaned = clean_rooted(path);
     if base(path) == "." {
         if !cleaned.ends_with('/') {
             cleaned.push('/');
@@ -28,18 +15,6 @@ pub(crate) fn with_ending(path: &str) -> String {
         cleaned.push('/');
     }
     cleaned
-}
-
-/// Go's `filepath.Base`.
-pub(crate) fn base(path: &str) -> &str {
-    if path.is_empty() {
-        return ".";
-    }
-    let trimmed = path.trim_end_matches('/');
-    if trimmed.is_empty() {
-        return "/";
-    }
-    trimmed.rsplit('/').next().unwrap_or(trimmed)
 }
 
 /// Whether a path is a place or lies below it.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use ferry_shim::files::{PathStat, Reply};
+use ferry_spec::path::base;
 use ferry_sys::path::resolve_in_view;
 use ferry_sys::tree::{Found, Walk};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 
 use super::Sockets;
 use super::answer::{Answer, Failure, cause};
-use super::paths::{base, with_ending};
+use super::paths::with_ending;
 use super::tar::Archive;
 
 /// Links followed by hand before it counts as a loop, as Docker does.
