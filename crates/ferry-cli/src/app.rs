@@ -60,8 +60,11 @@ fn run(program: &'static str, words: &[String]) -> Result<u8> {
         context.printer.line(&commands::version::one_line(program))?;
         return Ok(0);
     }
-    if global.help || global.args.is_empty() {
+    if global.args.is_empty() {
         return show_root(&context);
+    }
+    if global.help && !matches!(grammar::find(&global.args), Found::Unknown(_)) {
+        return help_command(&context, &global.args);
     }
     if global.args[0] == "help" {
         return help_command(&context, &global.args[1..]);

@@ -49,6 +49,19 @@ impl Inspection {
             }
             other => other,
         };
+        self.print_one(result)
+    }
+
+    /// Adds a document that templates see as `value`.
+    pub(crate) fn add_as(&mut self, json: &str, value: &Value) -> Result<()> {
+        match &self.template {
+            None => self.documents.push(json.to_owned()),
+            Some(template) => return self.print_one(template.execute(value, Options::default())),
+        }
+        Ok(())
+    }
+
+    fn print_one(&mut self, result: Result<String, impl std::fmt::Display>) -> Result<()> {
         let text = result.map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
         self.text.push_str(&text);
         self.text.push('\n');

@@ -22,8 +22,10 @@ fn contexts_are_made_changed_carried_and_removed() {
     };
     let run = |line: &str| run_by("ferry", line);
     let describe = |name: &str| {
-        run(&format!("inspect -f '{{{{json .Metadata}}}} {{{{json .Endpoints}}}} {{{{json .TLSMaterial}}}}' {name}"))
-            .ok()
+        run(&format!(
+            "inspect -f '{{{{json .Metadata.Metadata}}}} {{{{json .Endpoints}}}} {{{{json .TLSMaterial}}}}' {name}"
+        ))
+        .ok()
     };
 
     let made = run(

@@ -34,7 +34,7 @@ pub(crate) fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     };
     let format = if quiet { "{{.Name}}" } else { parsed.text_or_empty("format") };
     context.printer.data(listing.render(format, rows)?)?;
-    if host.is_some() && !quiet && parsed.text_or_empty("format").is_empty() {
+    if host.is_some() {
         context.printer.note(
             "Warning: DOCKER_HOST environment variable overrides the active context. To use a context, either set the global \
              --context flag, or unset DOCKER_HOST environment variable.",
