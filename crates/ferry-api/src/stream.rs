@@ -34,12 +34,12 @@ pub struct JsonMessage {
     /// What it is about, such as a layer.
     #[serde(skip_serializing_if = "is_default")]
     pub id: String,
+    /// Why it failed, for old clients.
+    #[serde(skip_serializing_if = "is_default")]
+    pub error: String,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_detail: Option<ErrorDetail>,
-    /// The same text, for old clients.
-    #[serde(skip_serializing_if = "is_default")]
-    pub error: String,
     /// For programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aux: Option<Value>,
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(text, r#"{"status":"Downloading","progressDetail":{"current":1,"total":2},"id":"abc"}"#);
         assert_eq!(
             serde_json::to_string(&JsonMessage::failed("no")).unwrap(),
-            r#"{"errorDetail":{"message":"no"},"error":"no"}"#
+            r#"{"error":"no","errorDetail":{"message":"no"}}"#
         );
     }
 }

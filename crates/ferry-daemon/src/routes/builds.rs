@@ -51,7 +51,10 @@ async fn prune(call: Call) -> Outcome {
         }
         let text = call.query.get(name);
         let fits = text.parse();
-        fits.map_err(|_| ApiError::invalid(format!("{name} is in bytes and expects an integer, got {text}")))
+        fits.map_err(|_| {
+            let reason = format!("strconv.Atoi: parsing {text:?}: invalid syntax");
+            ApiError::invalid(format!("{name} is in bytes and expects an integer, got {text}: {reason}"))
+        })
     };
     let newer = call.at_least(48);
     let mut reserved = if newer { bytes("reserved-space")? } else { 0 };
@@ -65,7 +68,11 @@ async fn prune(call: Call) -> Outcome {
         max_used_bytes: if newer { bytes("max-used-space")? } else { 0 },
         min_free_bytes: if newer { bytes("min-free-space")? } else { 0 },
     };
-    let pruned = call.app.builder.prune(options).await?;
+    let pruned =
+        call.app.builder.prune(options).await.map_err(ApiError::from).map_err(|error| ApiError {
+            message: format!("failed to prune build cache: {}", error.message),
+            ..error
+        })?;
     let ids: Vec<&str> = pruned.records.iter().map(|record| record.id.as_str()).collect();
     let deleted = if ids.is_empty() { serde_json::Value::Null } else { json!(ids) };
     reply::json(StatusCode::OK, &json!({ "CachesDeleted": deleted, "SpaceReclaimed": pruned.bytes }))
@@ -114,7 +121,7 @@ impl Order {
                     "`version=2` of POST /build; builds by sessions go through /grpc",
                 ));
             }
-            other => return Err(ApiError::invalid(format!("invalid version: {other}"))),
+            other => return Err(ApiError::invalid(format!("invalid version {other:?}"))),
         }
         if call.query.flag("squash") {
             return Err(ApiError::invalid("squash is only supported with experimental mode"));

@@ -60,7 +60,11 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn list(call: Call) -> Outcome {
+    let manifests = call.at_least(47) && call.query.flag("manifests");
     if call.at_least(54) && call.query.flag("identity") {
+        if !manifests {
+            return Err(ApiError::invalid("conflicting options: identity requires manifests=1"));
+        }
         return Err(ApiError::not_implemented("parameter `identity`"));
     }
     let mut filters = call.filters()?;
@@ -75,7 +79,7 @@ async fn list(call: Call) -> Outcome {
         filters,
         digests: call.query.flag("digests"),
         shared_size: call.at_least(42) && call.query.flag("shared-size"),
-        manifests: call.at_least(47) && call.query.flag("manifests"),
+        manifests,
     };
     let images = call.app.engine.images.list(options).await?;
     reply::shaped(Reply::ImageSummary, call.version, &images)

@@ -394,11 +394,14 @@ fn driver(request: &CreateRequest) -> Result<Driver> {
     if request.scope == "swarm" && request.driver != "overlay" {
         return Err(forbidden("cannot create a swarm scoped network when swarm is not active".to_owned()));
     }
-    if request.ingress || request.driver == "overlay" {
+    if request.driver == "overlay" {
         let text = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.";
         return Err(Error::new(ErrorKind::Unavailable, text));
     }
     match request.driver.as_str() {
+        "" | "bridge" | "macvlan" | "ipvlan" if request.ingress => {
+            Err(forbidden("Ingress network can only be global scope network".to_owned()))
+        }
         "" | "bridge" => Ok(Driver::Bridge),
         "macvlan" => Ok(Driver::Macvlan),
         "ipvlan" => Ok(Driver::Ipvlan),
