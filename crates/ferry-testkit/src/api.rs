@@ -64,18 +64,26 @@ pub fn encode(target: &str) -> String {
 /// # Errors
 /// When nobody listens or the answer is no HTTP.
 pub fn request(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
+    let kind = if body.is_some() { "application/json" } else { "" };
+    send(socket, method, path, kind, body.map(ToString::to_string).unwrap_or_default().as_bytes())
+}
+
+/// Sends one request with a body of any kind on a connection of its own.
+///
+/// # Errors
+/// When nobody listens or the answer is no HTTP.
+pub fn send(socket: &Path, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<Answer> {
     let strip = Strip::asked();
     if strip.as_ref().is_some_and(|strip| strip.is_endpoint(method, path)) {
         return Ok(Answer { status: 404, head: "HTTP/1.1 404 Not Found".to_owned(), body: Vec::new() });
     }
     let path = strip.map_or_else(|| path.to_owned(), |strip| strip.target(method, path));
-    let bytes = body.map(ToString::to_string).unwrap_or_default();
-    let kind = if body.is_some() { "Content-Type: application/json\r\n" } else { "" };
+    let kind = if kind.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: ferry\r\nConnection: close\r\n{kind}Content-Length: {}\r\n\r\n",
-        bytes.len()
+        body.len()
     );
-    raw(socket, format!("{head}{bytes}").as_bytes())
+    raw(socket, &[head.as_bytes(), body].concat())
 }
 
 /// A connection whose answer has to be at its end in time, however often something of it comes.

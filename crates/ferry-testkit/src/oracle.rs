@@ -186,7 +186,11 @@ impl Engine {
             cleaner: self.client.clone(),
             says_ferry: self.says_ferry,
             places: Places { replacements },
-            api: Some(Api { socket: self.daemon.socket(), prefix: PREFIXES[usize::from(!self.older)] }),
+            api: Some(Api {
+                socket: self.daemon.socket(),
+                prefix: PREFIXES[usize::from(!self.older)],
+                folder: self.daemon.sandbox().dir().to_owned(),
+            }),
             strip: None,
         }
     }

@@ -16,9 +16,9 @@ pub const VARIABLE: &str = "FERRY_TEST_STRIP";
 /// What is taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Strip {
-    /// A flag of a command: `run --cpus`, `volume create --label`.
+    /// A flag of a command: `run --cpus`, `volume create --label`; of the client itself: `docker --host`.
     Flag {
-        /// The command without `container`; of other groups with their name.
+        /// The command without `container`; of other groups with their name; `docker` for the client itself.
         command: String,
         /// With its dashes.
         flag: String,
@@ -89,10 +89,7 @@ impl Strip {
     #[must_use]
     pub fn arguments(&self, arguments: &[String]) -> Vec<String> {
         let Self::Flag { command, flag } = self else { return arguments.to_vec() };
-        let start = command_length(arguments, command);
-        if start == 0 {
-            return arguments.to_vec();
-        }
+        let Some(start) = flags_begin(arguments, command) else { return arguments.to_vec() };
         let known = surface::flags();
         let of_command: Vec<&Flag> = known.iter().filter(|one| one.command == *command).collect();
         let mut kept = arguments[..start].to_vec();
@@ -106,8 +103,8 @@ impl Strip {
 pub fn flags_used(arguments: &[String], known: &[Flag]) -> Vec<Flag> {
     let is_used = |flag: &&Flag| {
         let of_command: Vec<&Flag> = known.iter().filter(|one| one.command == flag.command).collect();
-        let start = command_length(arguments, &flag.command);
-        start > 0 && without(&arguments[start..], &flag.flag, &of_command) != arguments[start..]
+        let start = flags_begin(arguments, &flag.command);
+        start.is_some_and(|start| without(&arguments[start..], &flag.flag, &of_command) != arguments[start..])
     };
     known.iter().filter(is_used).cloned().collect()
 }
@@ -118,14 +115,32 @@ fn matches(template: &str, path: &str) -> bool {
         Some((_, rest)) => rest,
         None => path.trim_start_matches('/'),
     };
-    let (mut wanted, mut found) = (template.trim_start_matches('/').split('/'), path.split('/'));
-    loop {
-        match (wanted.next(), found.next()) {
-            (None, None) => return true,
-            (Some(wanted), Some(found)) if wanted == found || (wanted.starts_with('{') && !found.is_empty()) => {}
-            _ => return false,
+    let wanted: Vec<&str> = template.trim_start_matches('/').split('/').collect();
+    let found: Vec<&str> = path.split('/').collect();
+    fits(&wanted, &found)
+}
+
+/// The parts of a path against those of a template; a name may have slashes in it.
+fn fits(wanted: &[&str], found: &[&str]) -> bool {
+    match (wanted, found) {
+        ([], []) => true,
+        (["{name}", rest @ ..], [name, ..]) if !name.is_empty() => (1..=found.len()).any(|at| fits(rest, &found[at..])),
+        ([first, wanted @ ..], [name, found @ ..]) => {
+            (first == name || (first.starts_with('{') && !name.is_empty())) && fits(wanted, found)
         }
+        _ => false,
     }
+}
+
+/// Stands for the client itself, whose flags come before the command.
+const CLIENT: &str = "docker";
+
+/// Returns where the flags of a command begin, where these are its arguments.
+fn flags_begin(arguments: &[String], command: &str) -> Option<usize> {
+    if command == CLIENT {
+        return Some(0);
+    }
+    Some(command_length(arguments, command)).filter(|length| *length > 0)
 }
 
 /// Groups whose commands the map writes as `group-verb`.
@@ -166,11 +181,18 @@ fn command_length(arguments: &[String], command: &str) -> usize {
         };
     }
     let names = |word: &str| match command {
+        // The image's: `build`, `image build`, `builder build`.
+        "build" => matches!(word, "build" | "b"),
         "ls" => matches!(word, "ls" | "list" | "ps"),
         "rm" => matches!(word, "rm" | "remove"),
         _ => word == command,
     };
     match arguments {
+        [first, second, ..]
+            if command == "build" && matches!(first.as_str(), "image" | "builder" | "buildx") && names(second) =>
+        {
+            2
+        }
         [first, second, ..] if first == "container" && names(second) => 2,
         // `inspect`, `ls` and `prune` alone are other commands, but for `ps`.
         [first, ..] if names(first) && !matches!(first.as_str(), "ls" | "list" | "prune") => 1,
@@ -186,7 +208,7 @@ fn without(arguments: &[String], flag: &str, known: &[&Flag]) -> Vec<String> {
             // Flags end with the first word that is none; where a command takes them later too, they come later.
             kept.push(argument.clone());
             if argument == "--"
-                || matches!(known.first().map(|one| one.command.as_str()), Some("run" | "create" | "exec"))
+                || matches!(known.first().map(|one| one.command.as_str()), Some(CLIENT | "run" | "create" | "exec"))
             {
                 kept.extend(rest.cloned());
                 break;
@@ -299,6 +321,14 @@ mod tests {
             ("volume-ls --filter", "volume list -q -f name=x", "volume list -q"),
             ("network ls --filter", "network list -q -f name=x", "network list -q"),
             ("network ls --filter", "plugin ls -f name=x", "plugin ls -f name=x"),
+            ("docker --host", "-H unix:///x -D ps -a", "-D ps -a"),
+            ("docker --debug", "-DH unix:///x run -D", "-H unix:///x run -D"),
+            ("docker --context", "--context=x ps", "ps"),
+            ("docker --context", "create -c 2 busybox", "create -c 2 busybox"),
+            ("context rm --force", "context remove -f x", "context remove x"),
+            ("build --tag", "image build -t x -f y .", "image build -f y ."),
+            ("build --tag", "build --tag=x .", "build ."),
+            ("builder prune --all", "builder prune -af", "builder prune -f"),
         ] {
             assert_eq!(stripped(strip, line), wanted, "{strip}: {line}");
         }
@@ -333,5 +363,8 @@ mod tests {
         assert!(strip.is_endpoint("POST", "/v1.50/containers/a/kill?signal=9"));
         assert!(!strip.is_endpoint("POST", "/containers/a/kill/x"));
         assert_eq!(strip.to_string(), "POST /containers/{id}/kill");
+        let strip = Strip::parse("POST /images/{name}/push").unwrap();
+        assert!(strip.is_endpoint("POST", "/images/127.0.0.1:5000/a/b/push?tag=1"));
+        assert!(!strip.is_endpoint("POST", "/images/push") && !strip.is_endpoint("POST", "/images/a/tag"));
     }
 }

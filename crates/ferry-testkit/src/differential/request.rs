@@ -4,7 +4,8 @@
 //! @api GET /containers/a/json?size=1 => State.Status SizeRw:type     these fields; `:type` compares only their JSON type
 //! @api GET /containers/json?all=1&filters={"name":["a"]}             the whole body
 //! @api POST /containers/a/exec as exec < {"Cmd": ["true"]}           `$exec` is the `Id` of the answer from here on
-//! @api PUT /containers/a/archive?path=/tmp < @tar name:content       an archive with one file
+//! @api PUT /containers/a/archive?path=/tmp < @tar name:content       an archive with one file; `\n` ends a line
+//! @api POST /images/load < @file saved.tar                           a file of the folder that lines run in
 //! @api POST /containers/a/attach?stdin=1&stream=1 < typed            typed once the connection is the container's
 //! ```
 //!
@@ -42,6 +43,8 @@ pub struct Api {
     pub socket: std::path::PathBuf,
     /// `/v1.41` and the like.
     pub prefix: &'static str,
+    /// Where lines run, as this process reaches it.
+    pub folder: std::path::PathBuf,
 }
 
 impl Request {
@@ -117,11 +120,7 @@ impl Request {
         if self.target.contains("/exec/") && self.target.ends_with("/start") && !body.contains("\"Detach\": true") {
             return hijack(&api.socket, &self.method, &target, &body, b"");
         }
-        let (kind, bytes) = match body.strip_prefix("@tar ").map(|file| file.split_once(':')) {
-            Some(Some((name, content))) => ("application/x-tar", archive(name, content)),
-            Some(None) => bail!("`@tar NAME:CONTENT`"),
-            None => ("application/json", body.into_bytes()),
-        };
+        let (kind, bytes) = content(body, &api.folder)?;
         let kind = if bytes.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
         let head = format!(
             "{} {target} HTTP/1.1\r\nHost: ferry\r\nConnection: close\r\n{kind}Content-Length: {}\r\n\r\n",
@@ -191,8 +190,21 @@ fn hijack(socket: &Path, method: &str, target: &str, body: &str, typed: &[u8]) -
     api::upgraded(socket, head.as_bytes(), &typed)
 }
 
+/// Returns the type and the bytes of a body.
+fn content(body: String, folder: &Path) -> Result<(&'static str, Vec<u8>)> {
+    if let Some(file) = body.strip_prefix("@file ") {
+        let bytes = std::fs::read(folder.join(file)).with_context(|| format!("read {file}"))?;
+        return Ok(("application/x-tar", bytes));
+    }
+    match body.strip_prefix("@tar ").map(|file| file.split_once(':')) {
+        Some(Some((name, content))) => Ok(("application/x-tar", archive(name, content))),
+        Some(None) => bail!("`@tar NAME:CONTENT`"),
+        None => Ok(("application/json", body.into_bytes())),
+    }
+}
+
 fn archive(name: &str, content: &str) -> Vec<u8> {
-    let layer = Layer::default();
+    let (layer, content) = (Layer::default(), content.replace("\\n", "\n"));
     if name.ends_with('/') { layer.dir(name, 0o755) } else { layer.file(name, 0o644, content.as_bytes()) }.into_tar()
 }
 

@@ -409,3 +409,21 @@ fn a_layer_is_limited_where_the_file_system_keeps_limits() {
     daemon.stop().unwrap();
     let _ = sandbox.sh(&format!("umount {root}")).ok();
 }
+
+#[test]
+fn a_commit_pauses_unless_it_is_told_not_to() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let _ = daemon.run(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let pauses = || {
+        let now = daemon.sandbox().sh("date +%s.%N").ok();
+        let words = ["events", "--since", "0", "--until", &now, "--filter", "event=pause", "--format", "{{.Action}}"];
+        daemon.run(&words).ok().lines().count()
+    };
+    let _ = daemon.run(&["commit", "--no-pause", "box", "running"]).ok();
+    assert_eq!(pauses(), 0);
+    let _ = daemon.run(&["commit", "box", "paused"]).ok();
+    assert_eq!(pauses(), 1);
+}

@@ -107,3 +107,18 @@ fn figures_are_shown_once_where_that_is_asked_for() {
     let shown = daemon.spawn(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}"]).finish(LIMIT).unwrap();
     assert_eq!(shown.ok(), "box 1");
 }
+
+#[test]
+fn a_start_from_a_checkpoint_is_refused_by_name() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let _ = daemon.run(&["create", "--name", "one", "busybox", "true"]).ok();
+    for parameter in ["checkpoint", "checkpoint-dir"] {
+        let answer = daemon.api("POST", &format!("/containers/one/start?{parameter}=x"), None);
+        assert_eq!(answer.status, 501);
+        assert!(answer.text().contains(&format!("parameter `{parameter}`")), "{}", answer.text());
+    }
+    assert_eq!(daemon.inspect("one", "{{.State.Status}}"), "created");
+}

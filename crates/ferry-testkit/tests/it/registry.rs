@@ -2,7 +2,7 @@
 
 use ferry_testkit::material::Material;
 use ferry_testkit::registry::{ADDRESS, Auth, Registry, Storage};
-use ferry_testkit::{Daemon, Sandbox, programs};
+use ferry_testkit::{Daemon, Sandbox, api, programs};
 
 /// A sandbox with a registry that takes pushes, and a daemon with busybox.
 fn writable(auth: Auth) -> (Daemon, Registry) {
@@ -91,6 +91,85 @@ fn archives_and_layouts_go_to_skopeo_and_come_back() {
         assert_eq!(layers(&name), own, "{archive}");
         assert!(!same || daemon.inspect(&name, "{{.Id}}") == id, "{archive}");
     }
+}
+
+#[test]
+fn a_push_by_request_does_what_it_says() {
+    if !programs::need_root() {
+        return;
+    }
+    let (daemon, _registry) = writable(Auth::None);
+    let name = format!("{ADDRESS}/asked/for");
+    for tag in ["1", "2"] {
+        let _ = daemon.run(&["tag", "full", &format!("{name}:{tag}")]).ok();
+    }
+    let there = |tag: &str| daemon.api("GET", &format!("/distribution/{name}:{tag}/json"), None).status == 200;
+    let push = |query: &str| {
+        let answer = daemon.api("POST", &api::encode(&format!("/images/{name}/push?{query}")), None);
+        assert_eq!(answer.status, 200);
+        answer.text()
+    };
+    let other = push(r#"tag=1&platform={"os":"linux","architecture":"s390x"}"#);
+    assert!(other.contains("does not provide the specified platform (linux/s390x)"), "{other}");
+    assert!(!there("1"));
+    assert!(push("tag=2").contains("2: digest: sha256:"));
+    assert!(there("2") && !there("1"), "one tag is pushed and not the other");
+}
+
+/// Runs podman with a storage of its own.
+fn podman(daemon: &Daemon, line: &str) -> ferry_testkit::Outcome {
+    let dir = daemon.sandbox().dir().join("podman");
+    daemon.sh(&format!(
+        "unset DOCKER_CONFIG; mkdir -p {0} && cd {0} && podman --root {0}/root --runroot {0}/run --storage-driver vfs {line}",
+        dir.display()
+    ))
+}
+
+#[test]
+fn layouts_go_to_podman_and_come_back() {
+    if !programs::need_root() || !programs::need("podman", programs::on_path("podman").is_some()) {
+        return;
+    }
+    let (daemon, _registry) = writable(Auth::None);
+    let dir = daemon.sandbox().dir().join("podman");
+    std::fs::create_dir(&dir).unwrap();
+    let at = |name: &str| dir.join(name).display().to_string();
+    let layers = |name: &str| daemon.inspect(name, "{{json .RootFS.Layers}}");
+    let (own, id) = (layers("full"), daemon.inspect("full", "{{.Id}}"));
+    let _ = daemon.run(&["tag", "full", "mine/full:1"]).ok();
+    let _ = daemon.run(&["save", "-o", &at("full.tar"), "mine/full:1"]).ok();
+    let _ = daemon.sh(&format!("mkdir {0} && tar -C {0} -xf {1}", at("layout"), at("full.tar"))).ok();
+
+    // A layout in an archive and as a folder; the digest is what it was.
+    for source in ["oci-archive:full.tar", "oci:layout"] {
+        let _ = podman(&daemon, &format!("pull -q {source}")).ok();
+        let seen = podman(&daemon, "images --no-trunc --digests --format '{{.Digest}}' | sort -u");
+        assert_eq!(seen.ok(), id, "{source}");
+        let shown = podman(
+            &daemon,
+            "image inspect --format '{{json .RootFS.Layers}}' $(podman --root $PWD/root --runroot $PWD/run --storage-driver vfs images -q | head -n 1)",
+        );
+        assert_eq!(shown.ok(), own, "{source}");
+        let _ = podman(&daemon, "rmi -af").ok();
+    }
+    // And what podman writes, in each of its forms.
+    let _ = podman(&daemon, "pull -q oci-archive:full.tar").ok();
+    let image = podman(&daemon, "images -q").ok();
+    let _ = podman(&daemon, &format!("tag {image} localhost/theirs:1")).ok();
+    for form in ["oci-archive", "docker-archive", "oci-dir"] {
+        let _ = podman(&daemon, &format!("save -q --format {form} -o {form} localhost/theirs:1")).ok();
+        if form == "oci-dir" {
+            let _ = daemon.sh(&format!("tar -C {0} -cf {0}.tar . && rm -r {0} && mv {0}.tar {0}", at(form))).ok();
+        }
+        let loaded = daemon.run(&["load", "-i", &at(form)]).ok();
+        let name = loaded.strip_prefix("Loaded image: ").unwrap_or_else(|| panic!("{form}: {loaded}"));
+        assert_eq!(layers(name), own, "{form}");
+        let _ = daemon.run(&["rmi", name]).ok();
+    }
+    let pushed = podman(&daemon, &format!("push -q --tls-verify=false localhost/theirs:1 {ADDRESS}/theirs:1"));
+    let _ = pushed.ok();
+    let _ = daemon.run(&["pull", "-q", &format!("{ADDRESS}/theirs:1")]).ok();
+    assert_eq!(layers(&format!("{ADDRESS}/theirs:1")), own);
 }
 
 #[test]

@@ -69,8 +69,8 @@ impl Tls {
 
     /// Runs `ferry` with nothing from the environment.
     fn bare(&self, words: &[&str]) -> Outcome {
-        let mut client = self.daemon.sandbox().command(programs::binary("ferry").unwrap());
-        client.args(words);
+        let mut client = self.daemon.client(programs::binary("ferry").unwrap());
+        client.env_remove("DOCKER_HOST").args(words);
         command::run(client).unwrap()
     }
 }
