@@ -102,12 +102,26 @@ impl Engine {
         material.fill(&storage)?;
         self.registry = Some(Registry::writable(sandbox, &storage, Auth::None)?);
         self.daemon.start()?;
+        self.load(material)?;
+        Ok(self)
+    }
+
+    /// Loads the images that every case begins with, where they are gone.
+    ///
+    /// # Errors
+    /// When they are not taken.
+    pub fn load_images(&self) -> Result<()> {
+        let line = format!("{}\ndocker image inspect busybox full >/dev/null 2>&1", self.client);
+        if command::run(self.shell(&line))?.code == 0 { Ok(()) } else { self.load(Material::get()) }
+    }
+
+    fn load(&self, material: &Material) -> Result<()> {
         for archive in [material.busybox(), material.full()] {
             let line = format!("{}\ndocker load -q -i {}", self.client, archive.display());
             let loaded = command::run(self.shell(&line))?;
             anyhow::ensure!(loaded.code == 0, "cannot load an image: {loaded}\n{}", self.daemon.log());
         }
-        Ok(self)
+        Ok(())
     }
 
     fn shell(&self, line: &str) -> std::process::Command {

@@ -205,7 +205,9 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
         // A network of the user's is each step's own business.
         _ => {}
     }
-    set("add-hosts", &query.all("extrahosts").collect::<Vec<_>>().join(","));
+    // Clients before BuildKit part name and address by a colon.
+    let hosts = query.all("extrahosts").map(|host| host.replacen(':', "=", usize::from(!host.contains('='))));
+    set("add-hosts", &hosts.collect::<Vec<_>>().join(","));
     if query.flag("nocache") {
         options.entry("no-cache".to_owned()).or_default();
     }

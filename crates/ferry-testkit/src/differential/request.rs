@@ -92,11 +92,11 @@ impl Request {
         }
     }
 
-    /// Returns what a client sees of an engine that ignores the request: a page that is not found where it asks,
-    /// and the recorded answer where it changes something.
+    /// Returns what a client sees of an engine that ignores the request: a page that is not found where it asks or
+    /// is refused, and the recorded answer where it changes something.
     #[must_use]
     pub fn ignored(&self, recorded: Option<&Answer>) -> Answer {
-        match recorded.filter(|_| !self.only_tells()) {
+        match recorded.filter(|recorded| !self.only_tells() && recorded.code < 400) {
             Some(recorded) => recorded.clone(),
             None => Answer {
                 step: self.text.clone(),
@@ -133,7 +133,8 @@ impl Request {
     /// Says whether the request changes nothing: all that it does is its answer.
     fn only_tells(&self) -> bool {
         let path = self.target.split('?').next().unwrap_or_default();
-        matches!(self.method.as_str(), "GET" | "HEAD") || path.ends_with("/wait") || path.ends_with("/attach")
+        matches!(self.method.as_str(), "GET" | "HEAD")
+            || ["/wait", "/attach", "/auth"].iter().any(|end| path.ends_with(end))
     }
 
     fn is_attach(&self) -> bool {

@@ -3,6 +3,7 @@
 mod attach;
 mod bad_input;
 mod build;
+mod build_flags;
 mod churn;
 mod clients;
 mod confinement;

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ferry_testkit::image::Layer;
 use ferry_testkit::leak::Watch;
 use ferry_testkit::material::Material;
 use ferry_testkit::plugin::Plugin;
 use ferry_testkit::registry::{Auth, Registry, Storage};
-use ferry_testkit::{Daemon, Sandbox, programs};
+use ferry_testkit::{Daemon, Sandbox, api, programs};
 use serde_json::json;
 
 use crate::until;
@@ -315,4 +316,19 @@ fn the_api_installs_runs_and_removes_a_plugin() {
     assert_eq!(ask("DELETE", "/plugins/api?force=1", None).status, 200);
     assert_eq!(ask("GET", "/plugins/api/json", None).status, 404);
     assert_eq!(ask("DELETE", "/volumes/data?force=1", None).status, 204);
+}
+
+#[test]
+fn a_plugin_is_made_by_request() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let config = r#"{"Description":"asked for","Entrypoint":["/none"],"Interface":{"Types":["docker.volumedriver/1.0"],"Socket":"x.sock"}}"#;
+    let tar = Layer::default().file("config.json", 0o644, config.as_bytes()).dir("rootfs/", 0o755).into_tar();
+    let path = "/plugins/create?name=sample/asked";
+    let answer = api::send(&daemon.socket(), "POST", path, "application/x-tar", &tar).unwrap();
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    let shown = daemon.api("GET", "/plugins/sample/asked:latest/json", None).json();
+    assert_eq!(shown["Config"]["Description"], "asked for", "{shown}");
 }
