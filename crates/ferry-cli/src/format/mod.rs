@@ -48,6 +48,9 @@ impl Listing<'_> {
             self.headers.iter().map(|(field, header)| ((*field).to_owned(), header_value(field, header))).collect();
         let options = Options { functions: Functions::Header, ..Options::default() };
         let header = parsed.execute(&Value::map(headers), options).map_err(failed)?;
+        // A template of the user's own may colour what it prints; what strangers wrote may not.
+        let body =
+            if matches!(format, "" | "table") && crate::output::stdout_is_terminal() { printable(&body) } else { body };
         Ok(tabwriter::align(&format!("{header}\n{body}"), &tabwriter::LISTS))
     }
 
@@ -65,7 +68,31 @@ impl Listing<'_> {
     }
 }
 
+/// Shows what would steer a terminal, as Go quotes it; what parts rows and columns stays.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' | '\t' => shown.push(letter),
+            letter if letter.is_ascii_control() => shown.push_str(&format!("\\x{:02x}", u32::from(letter))),
+            letter if letter.is_control() => shown.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            letter => shown.push(letter),
+        }
+    }
+    shown
+}
+
 /// The column of one label is headed by the label.
 fn header_value(field: &str, header: &str) -> Value {
     if field == "Label" { Value::KeyTitle } else { Value::from(header) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_shown() {
+        assert_eq!(printable("a\u{1b}[31m\tb\u{9b}2J\r\né\n"), "a\\x1b[31m\tb\\u009b2J\\x0d\né\n");
+    }
 }

@@ -204,7 +204,7 @@ fn a_request_says_what_steps_may_use() {
         "grep NoNewPrivs /proc/self/status >/privileges".to_owned(),
     ];
     let dockerfile = format!("FROM busybox\nRUN {}\n", script.concat());
-    let query = "t=used:1&memory=67108864&memswap=134217728&cpushares=512&cpuquota=50000&cpuperiod=80000&cpusetcpus=0\
+    let query = "t=used:1&memory=67108864&memswap=100663296&cpushares=512&cpuquota=50000&cpuperiod=80000&cpusetcpus=0\
         &ulimits=[{\"Name\":\"nofile\",\"Soft\":77,\"Hard\":77}]&extrahosts=far:192.0.2.9&shmsize=16777216\
         &networkmode=none&securityopt=[\"no-new-privileges\"]";
     let said = place.ask(query, &dockerfile);
@@ -214,7 +214,7 @@ fn a_request_says_what_steps_may_use() {
         assert!(wanted.iter().any(|one| text.split_whitespace().any(|word| word == *one)), "{name}: {text}");
     };
     holds("memory", &["67108864"]);
-    holds("swap", &["134217728", "67108864", "0"]);
+    holds("swap", &["100663296", "33554432"]);
     holds("shares", &["512", "20", "59"]);
     holds("quota", &["50000"]);
     holds("period", &["80000"]);

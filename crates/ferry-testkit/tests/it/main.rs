@@ -19,6 +19,7 @@ mod hangs;
 mod health;
 mod hostile;
 mod image_tools;
+mod image_values;
 mod images;
 mod leak;
 mod logs;
