@@ -1,6 +1,6 @@
 //! What images say of themselves is data: it steers no part of the engine and no terminal.
 
-use ferry_testkit::image::{Compression, Dialect, Image, digest};
+use ferry_testkit::image::{Compression, Dialect, Image, Layer, digest};
 use ferry_testkit::material::Material;
 use ferry_testkit::terminal::Terminal;
 use ferry_testkit::{Daemon, programs};
@@ -94,4 +94,34 @@ fn texts_of_images_do_not_reach_the_terminal_as_they_are() {
     // For programs it is what it is.
     let exact = daemon.run(&["history", "--no-trunc", "--format", "{{.CreatedBy}}", "steering:1"]);
     assert_eq!(exact.ok(), "RUN \u{1b}[31mred\u{7}");
+}
+
+#[test]
+fn tools_of_a_container_are_not_run_for_it() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let dir = daemon.sandbox().dir();
+    // Under every name by which somebody unpacks, and as a library that looks up users.
+    let names = ["bin/xz", "bin/gzip", "bin/tar", "usr/bin/unpigz", "usr/bin/xz", "sbin/zstd"];
+    let planted = names
+        .iter()
+        .fold(Layer::default().dir("lib/", 0o755), |layer, name| layer.file(name, 0o755, b"#!/bin/sh\ntouch /fired\n"));
+    let planted = planted.file("lib/libnss_files.so.2", 0o755, b"not a library").into_tar();
+    let _ = daemon.run(&["create", "--name", "box", "busybox", "sh", "-c", "/usr/bin/xz; ls /fired"]).ok();
+    let _ = daemon.run_with_input(&["cp", "-", "box:/"], &planted).ok();
+    let line = format!(
+        "cd {} && echo said >file && tar -c file | xz >file.tar.xz && tar -c file | gzip >file.tar.gz",
+        dir.display()
+    );
+    let _ = daemon.sh(&line).ok();
+    for archive in ["file.tar.xz", "file.tar.gz"] {
+        let _ = daemon.run_with_input(&["cp", "-", "box:/tmp"], &std::fs::read(dir.join(archive)).unwrap()).ok();
+        assert_eq!(daemon.sh("ferry cp box:/tmp/file - | tar -xO").ok(), "said", "{archive}");
+    }
+    let _ = daemon.run(&["commit", "box", "box:1"]).ok();
+    assert!(!daemon.run(&["diff", "box"]).ok().contains("/fired"));
+    // The container itself does run them.
+    assert_eq!(daemon.run(&["start", "-a", "box"]).ok(), "/fired");
 }

@@ -38,6 +38,7 @@ mod reload;
 mod remote_logs;
 mod resources;
 mod restart;
+mod rules;
 mod run;
 mod runtimes;
 mod sandbox;
