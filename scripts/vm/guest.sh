@@ -2,37 +2,7 @@
 # cgroup v2, with systemd and AppArmor. One line per check; the host counts them.
 export PATH=/payload/bin:/usr/sbin:/usr/bin:/sbin:/bin
 cd /
-passed=0
-failed=0
-
-# check NAME COMMAND...: passes when the command does; its output is shown when not.
-check() {
-    name=$1
-    shift
-    output=$("$@" 2>&1)
-    code=$?
-    if [ "$code" -eq 0 ]; then
-        passed=$((passed + 1))
-        echo "ok $name"
-    else
-        failed=$((failed + 1))
-        echo "FAILED $name (exit code $code)"
-        echo "$output" | sed 's/^/    /'
-    fi
-}
-
-# until_true SECONDS COMMAND...: polls.
-until_true() {
-    left=$(($1 * 10))
-    shift
-    while ! "$@" >/dev/null 2>&1; do
-        left=$((left - 1))
-        [ "$left" -gt 0 ] || return 1
-        sleep 0.1
-    done
-}
-
-is() { [ "$1" = "$2" ] || { echo "got '$1', wanted '$2'"; return 1; }; }
+. /payload/checks.sh
 
 only_cgroup_v2() {
     is "$(stat -f -c %T /sys/fs/cgroup)" cgroup2fs || return 1
@@ -41,12 +11,6 @@ only_cgroup_v2() {
 
 systemd_is_init() { is "$(cat /proc/1/comm)" systemd; }
 apparmor_is_on() { is "$(cat /sys/module/apparmor/parameters/enabled)" Y; }
-
-start_daemon() {
-    ferryd >>/var/log/ferryd.log 2>&1 &
-    echo $! >/run/ferryd-of-test
-    until_true 30 env FERRY_AUTOSTART=0 ferry version
-}
 
 runs() { is "$(ferry run --rm busybox echo hello)" hello; }
 exit_code() { ferry run --rm busybox sh -c 'exit 7'; is $? 7; }
@@ -121,6 +85,7 @@ confined() {
         is "$(profile_of --security-opt apparmor=unconfined)" unconfined && is "$(profile_of --privileged)" unconfined || return 1
     ferry run -d --name profiled busybox sleep 1000 || return 1
     is "$(ferry inspect -f '{{.AppArmorProfile}}' profiled)" docker-default || return 1
+    is "$(profile_of --pid container:profiled)" 'ferry-default (enforce)' || return 1
     is "$(ferry exec profiled cat /proc/self/attr/current | tr -d '\0')" 'ferry-default (enforce)' && ferry rm -f profiled
 }
 
@@ -210,9 +175,4 @@ if [ "$failed" -eq 0 ]; then
     check 'SIGTERM' ends_on_term
     check 'units and socket activation' activated
 fi
-if [ "$failed" -gt 0 ]; then
-    echo '--- end of the log of ferryd'
-    tail -n 40 /var/log/ferryd.log
-fi
-echo "RESULT $passed passed $failed failed"
-sync
+tell_result

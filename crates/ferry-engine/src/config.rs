@@ -44,6 +44,8 @@ pub struct EngineConfig {
     pub seccomp: SeccompDefault,
     /// `no-new-privileges` for containers that do not say.
     pub no_new_privileges: bool,
+    /// `selinux-enabled`: containers have labels, where the host has SELinux.
+    pub selinux: bool,
     /// `cpu-rt-period` and `cpu-rt-runtime`: what containers together may have.
     pub cpu_realtime: CpuRealtime,
     /// `dns`.

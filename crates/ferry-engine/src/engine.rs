@@ -22,6 +22,7 @@ use crate::images::Images;
 use crate::networks::Networks;
 use crate::plugins::managed::{Managed, Parts as PluginParts};
 use crate::plugins::{Plugins, Users};
+use crate::selinux::Selinux;
 use crate::shims::ShimPool;
 use crate::system::System;
 use crate::volumes::Volumes;
@@ -84,6 +85,8 @@ impl Engine {
         let instance = instance_id(&config.data_root)?;
         write_init_program(&config.exec_root)?;
         load_apparmor_profile();
+        let selinux = Selinux::of_host(config.selinux);
+        selinux.show_to_containers(&config.exec_root.join("ferry-init"));
         let syncer = Syncer::start().context("cannot start the thread that syncs records")?;
         let id = engine_id(&config.data_root)?;
 
@@ -115,6 +118,7 @@ impl Engine {
             volumes: volumes.clone(),
             plugins: plugins.clone(),
             shims,
+            selinux,
             events: events.clone(),
             syncer: syncer.clone(),
         })?;

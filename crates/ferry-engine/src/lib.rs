@@ -20,6 +20,7 @@ pub mod images;
 mod names;
 pub mod networks;
 pub mod plugins;
+mod selinux;
 mod shims;
 mod sizes;
 pub mod system;

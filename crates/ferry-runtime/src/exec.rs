@@ -243,7 +243,7 @@ fn become_program(
 }
 
 fn confinement<'a>(plan: &'a ProcessPlan, filter: Option<&'a Filter>) -> Result<Confinement<'a>, Error> {
-    let proc = plan.apparmor_profile.is_some().then(proc::PrivateProc::open).transpose()?;
+    let proc = plan.needs_proc().then(proc::PrivateProc::open).transpose()?;
     Ok(Confinement { process: plan, keyring: Some(c"_ses"), makes_cwd: false, filter, proc })
 }
 

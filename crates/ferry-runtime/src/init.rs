@@ -172,7 +172,7 @@ pub(crate) fn build(plan: &Plan, channel: &OwnedFd, inherited: Inherited) -> Res
     set_names(plan)?;
     let proc = use_proc(plan, &system)?;
     mask::read_only(root, &system, &plan.readonly_paths)?;
-    mask::mask(root, &system, &plan.masked_paths, null)?;
+    mask::mask(root, &system, &plan.masked_paths, null, plan.mount_label.as_deref())?;
     drop(system);
     mounts::finish(plan, root)?;
     mounts::pivot(plan, &root_fd)?;
@@ -251,6 +251,9 @@ impl<'a> Confinement<'a> {
     pub(crate) fn enter(self, channel: &OwnedFd, master: Option<OwnedFd>) -> Result<Program, Failure> {
         let process = self.process;
         if let Some(name) = self.keyring {
+            if let (Some(label), Some(proc)) = (&process.selinux_label, &self.proc) {
+                proc.set_key_label(label)?;
+            }
             rights::join_keyring(name)?;
         }
         let user = user::resolve(process)?;
@@ -259,9 +262,8 @@ impl<'a> Confinement<'a> {
             command::make_cwd(&process.cwd)?;
         }
         rights::set_limits(process)?;
-        let apparmor = process.apparmor_profile.as_deref().zip(self.proc);
         let environment = command::environment(process, &user)?;
-        rights::drop_to(process, &user, self.filter, apparmor)?;
+        rights::drop_to(process, &user, self.filter, self.proc)?;
         command::enter_cwd(&process.cwd)?;
         let path = command::look_up(&process.arguments[0], &environment)?;
         channel::say_ready(channel, master.as_ref()).map_err(|error| Error::step("report to the parent", error))?;
@@ -314,8 +316,10 @@ impl Built {
         if must_wait || !can_be_born_confined(&plan.process, self.filter.as_ref()) {
             return Ok(Prepared::Built(self));
         }
-        let Built { master, proc, filter, preserved_fds, .. } = self;
+        let Built { master, filter, preserved_fds, .. } = self;
         let terminal = master.is_some();
+        // The container's shows no process that is not in its pid namespace, such as this one.
+        let proc = plan.process.needs_proc().then(proc::PrivateProc::open).transpose()?;
         let program = Confinement::of_plan(plan, filter.as_ref(), proc).enter_for_child(channel, master)?;
         Ok(Prepared::Confined { program, terminal, preserved_fds })
     }
@@ -422,7 +426,7 @@ pub(crate) fn join_cgroups(files: &[PathBuf]) -> Result<(), Error> {
 
 /// Sets the kernel parameters by the container's procfs as it was mounted, else by one of our own; returns it for what is still to be written.
 fn use_proc(plan: &Plan, system: &mounts::SystemMounts) -> Result<Option<proc::PrivateProc>, Error> {
-    if plan.sysctls.is_empty() && plan.process.apparmor_profile.is_none() {
+    if plan.sysctls.is_empty() && !plan.process.needs_proc() {
         return Ok(None);
     }
     let proc = match &system.proc {

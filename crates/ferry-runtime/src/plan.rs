@@ -1,6 +1,6 @@
 //! The configuration, checked whole before anything is touched.
 //!
-//! Pure but for asking which capabilities this process holds and whether the host has AppArmor. What ferry does not do is an error that
+//! Pure but for asking which capabilities this process holds and whether the host has AppArmor or SELinux. What ferry does not do is an error that
 //! names it; nothing that was asked for is dropped in silence.
 
 use std::ffi::CString;
@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     pub(crate) mounts: Vec<MountPlan>,
+    /// SELinux label of the file systems that are made.
+    pub(crate) mount_label: Option<String>,
     pub(crate) readonly_root: bool,
     /// Propagation of the root mount inside.
     pub(crate) root_propagation: Option<(Propagation, bool)>,
@@ -87,14 +89,19 @@ impl Plan {
         let sysctls = sysctls(linux, &|kind| owns(kind) || (network_given && kind == Namespaces::NETWORK))?;
         let mut warnings = Vec::new();
         let process = ProcessPlan::new(process, linux.personality.as_ref(), &mut warnings)?;
-        let mounts =
+        let mut mounts =
             spec.mounts.iter().map(|mount| MountPlan::new(mount, bundle)).collect::<Result<Vec<MountPlan>, Error>>()?;
+        let mount_label = selinux_label(linux.mount_label.as_deref())?;
+        if let Some(label) = &mount_label {
+            mounts.iter_mut().for_each(|mount| mount.take_label(label));
+        }
         Ok(Plan {
             new_namespaces,
             joined_namespaces,
             hostname: spec.hostname.clone(),
             domainname: spec.domainname.clone(),
             mounts,
+            mount_label,
             readonly_root: spec.root.as_ref().is_some_and(|root| root.readonly),
             root_propagation: linux.rootfs_propagation.as_deref().map(root_propagation).transpose()?,
             devices: devices(&linux.devices)?,
@@ -145,17 +152,22 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<(), Error> {
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
         (!linux.net_devices.is_empty(), "linux.netDevices"),
         (!linux.time_offsets.is_empty(), "linux.timeOffsets"),
-        (linux.mount_label.as_deref().is_some_and(|label| !label.is_empty()), "linux.mountLabel"),
-        (
-            process.and_then(|process| process.selinux_label.as_deref()).is_some_and(|label| !label.is_empty()),
-            "process.selinuxLabel",
-        ),
         (process.is_some_and(|process| process.exec_cpu_affinity.is_some()), "process.execCPUAffinity"),
     ];
     match asked.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(Error::unsupported(format!("{what} is not supported"))),
         None => Ok(()),
     }
+}
+
+/// A label that was asked for; in runc's words where the host has no use for any.
+fn selinux_label(asked: Option<&str>) -> Result<Option<String>, Error> {
+    let Some(label) = asked.filter(|label| !label.is_empty()) else { return Ok(None) };
+    c_string("SELinux label", label)?;
+    if ferry_sys::selinux::is_enabled() {
+        return Ok(Some(label.into()));
+    }
+    Err(Error::unsupported("selinux label is specified in config, but selinux is disabled or not supported"))
 }
 
 type Joined = Vec<(Namespaces, PathBuf)>;
@@ -294,9 +306,6 @@ pub(crate) fn exec_process(process: &Process, linux: Option<&Linux>) -> Result<(
     if process.exec_cpu_affinity.is_some() {
         return Err(Error::unsupported("process.execCPUAffinity is not supported"));
     }
-    if process.selinux_label.as_deref().is_some_and(|label| !label.is_empty()) {
-        return Err(Error::unsupported("process.selinuxLabel is not supported"));
-    }
     let mut warnings = Vec::new();
     let plan = ProcessPlan::new(process, linux.and_then(|linux| linux.personality.as_ref()), &mut warnings)?;
     Ok((plan, warnings))
@@ -342,14 +351,23 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_named() {
-        assert_eq!(
-            refusal(|spec| spec.linux.as_mut().unwrap().mount_label = Some("x".into())),
-            "linux.mountLabel is not supported"
-        );
         assert!(
             refusal(|spec| spec.linux.as_mut().unwrap().namespaces.push(LinuxNamespace::new(LinuxNamespaceKind::User)))
                 .contains("user namespace")
         );
+    }
+
+    #[test]
+    fn labels_are_refused_in_runcs_words_where_they_mean_nothing() {
+        if ferry_sys::selinux::is_enabled() {
+            return;
+        }
+        let text = "selinux label is specified in config, but selinux is disabled or not supported";
+        assert_eq!(refusal(|spec| spec.linux.as_mut().unwrap().mount_label = Some("x".into())), text);
+        assert_eq!(refusal(|spec| spec.process.as_mut().unwrap().selinux_label = Some("x".into())), text);
+        let mut unlabelled = spec();
+        unlabelled.linux.as_mut().unwrap().mount_label = Some(String::new());
+        assert!(Plan::new("x", &unlabelled, false, None).unwrap().mount_label.is_none());
     }
 
     #[test]

@@ -132,6 +132,7 @@ fn try_overlay(folder: &Path) -> Result<(bool, MountMethod), String> {
             upper: Some((&folder.join("upper"), &folder.join("work"))),
             volatile: false,
             read_only: false,
+            label: None,
             user_xattr,
             scratch: folder,
         };

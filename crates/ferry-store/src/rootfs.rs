@@ -23,7 +23,9 @@ use crate::vfs;
 
 /// How to mount a root file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MountOptions {
+pub struct MountOptions<'a> {
+    /// SELinux label of every file as it is seen through the mount.
+    pub label: Option<&'a str>,
     /// Skip syncs: for what is thrown away with its container.
     pub volatile: bool,
     /// Nothing can be written through the mount; the upper folder still takes part.
@@ -84,7 +86,7 @@ impl Store {
         chain: Option<&ChainId>,
         upper: &Path,
         work: &Path,
-        options: MountOptions,
+        options: MountOptions<'_>,
     ) -> Result<OwnedFd> {
         let DriverKind::Overlay { user_xattr, method } = self.inner.driver.kind else {
             return self.mount_copy(chain, upper, work, options);
@@ -98,6 +100,7 @@ impl Store {
             upper: Some((upper, work)),
             volatile: options.volatile,
             read_only: options.read_only,
+            label: options.label,
             user_xattr,
             scratch: &scratch,
         };
@@ -148,6 +151,7 @@ impl Store {
             upper: None,
             volatile: false,
             read_only: true,
+            label: None,
             user_xattr,
             scratch: &scratch,
         };
@@ -162,8 +166,18 @@ impl Store {
         }
     }
 
-    fn mount_copy(&self, chain: Option<&ChainId>, upper: &Path, work: &Path, options: MountOptions) -> Result<OwnedFd> {
+    fn mount_copy(
+        &self,
+        chain: Option<&ChainId>,
+        upper: &Path,
+        work: &Path,
+        options: MountOptions<'_>,
+    ) -> Result<OwnedFd> {
         vfs::fill(self, chain, upper, work)?;
+        if let Some(label) = options.label {
+            let copy = open_trusted(upper).map_err(Error::errno("open", upper))?;
+            ferry_sys::selinux::relabel(copy.as_fd(), label).map_err(Error::io("label", upper))?;
+        }
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let mount = open_tree(CWD, upper, flags).map_err(failed("clone the folder's mount"))?;
         if options.read_only {
@@ -186,12 +200,13 @@ pub(crate) struct Overlay<'a> {
     pub(crate) upper: Option<(&'a Path, &'a Path)>,
     pub(crate) volatile: bool,
     pub(crate) read_only: bool,
+    pub(crate) label: Option<&'a str>,
     pub(crate) user_xattr: bool,
     /// Where a folder can be made to mount on for a moment.
     pub(crate) scratch: &'a Path,
 }
 
-impl Overlay<'_> {
+impl<'a> Overlay<'a> {
     pub(crate) fn mount(&self, method: MountMethod) -> Result<OwnedFd> {
         match method {
             MountMethod::EachLower => self.mount_each(),
@@ -200,7 +215,7 @@ impl Overlay<'_> {
     }
 
     /// Flags and values that both ways share.
-    fn settings(&self) -> Vec<(&'static str, Option<&'static str>)> {
+    fn settings(&self) -> Vec<(&'static str, Option<&'a str>)> {
         // Docker's choices: no index, since layers are shared by many mounts; no metacopy and no redirects, so that the upper folder
         // holds a plain difference.
         let mut settings = vec![("index", Some("off")), ("metacopy", Some("off")), ("redirect_dir", Some("nofollow"))];
@@ -210,6 +225,9 @@ impl Overlay<'_> {
         }
         if self.volatile && self.upper.is_some() {
             settings.push(("volatile", None));
+        }
+        if let Some(label) = self.label {
+            settings.push(("context", Some(label)));
         }
         settings
     }
@@ -277,7 +295,9 @@ impl Overlay<'_> {
         for (key, value) in self.settings() {
             page.extend_from_slice(format!(",{key}").as_bytes());
             if let Some(value) = value {
-                page.extend_from_slice(format!("={value}").as_bytes());
+                // A label may have commas in it.
+                let quote = if value.contains(',') { "\"" } else { "" };
+                page.extend_from_slice(format!("={quote}{value}{quote}").as_bytes());
             }
         }
         if page.len() > PAGE_MAX {
@@ -382,6 +402,7 @@ mod tests {
             upper: Some((&upper, &work)),
             volatile: true,
             read_only: false,
+            label: None,
             user_xattr: false,
             scratch: dir.path(),
         };

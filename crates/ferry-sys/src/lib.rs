@@ -17,6 +17,7 @@ pub mod path;
 pub mod process;
 pub mod quota;
 pub mod seccomp;
+pub mod selinux;
 pub mod socket;
 pub mod spawn;
 pub mod tree;

@@ -7,6 +7,7 @@ mod make;
 mod walk;
 
 pub use make::{MakeError, Maker, Owner, Rules, clean};
+pub(crate) use walk::shows_the_kernel;
 pub use walk::{Found, Walk};
 
 use std::io;

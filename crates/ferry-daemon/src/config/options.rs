@@ -493,7 +493,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "string",
         "Path to seccomp profile. Set to \"unconfined\" to disable the default seccomp profile",
     ),
-    unbuilt("selinux-enabled", "selinux-enabled", Kind::Bool, "", &["false"], "Enable selinux support"),
+    built("selinux-enabled", "selinux-enabled", Kind::Bool, "", "Enable selinux support"),
     built("shutdown-timeout", "shutdown-timeout", Kind::Int, "int", "Set the default shutdown timeout (default 15)"),
     short(
         's',

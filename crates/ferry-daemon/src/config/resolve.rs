@@ -77,6 +77,7 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         cgroup_parent: read.optional("cgroup-parent"),
         seccomp: read.seccomp()?,
         no_new_privileges: read.flag("no-new-privileges", false),
+        selinux: read.flag("selinux-enabled", false),
         cpu_realtime: CpuRealtime {
             period_us: read.number("cpu-rt-period", 0),
             runtime_us: read.number("cpu-rt-runtime", 0),

@@ -106,6 +106,8 @@ fn process(record: &Record, host: &Host, security: &SecurityOptions, capabilitie
         rlimits: rlimits(record, host)?,
         no_new_privileges: security.no_new_privileges.unwrap_or(host.no_new_privileges),
         apparmor_profile: apparmor::applied(&security.apparmor, record.host_config.privileged, host.apparmor),
+        selinux_label: (!record.host_config.privileged && !record.process_label.is_empty())
+            .then(|| record.process_label.clone()),
         oom_score_adj: Some(i32::try_from(record.host_config.oom_score_adj).unwrap_or(0)),
         ..Process::default()
     })
@@ -266,7 +268,8 @@ fn mounts(record: &Record, host: &Host, security: &SecurityOptions) -> Vec<Mount
         mounts.retain(|mount| mount.destination != "/dev/shm");
     }
     if has_own_init(host_config) {
-        mounts.push(bind("/sbin/docker-init", &host.init_program, &["bind", "ro", "rprivate"]));
+        // Hosts may have nothing executed in /run.
+        mounts.push(bind("/sbin/docker-init", &host.init_program, &["bind", "ro", "exec", "rprivate"]));
     }
     let mut ours = Vec::new();
     for (source, destination) in [
@@ -389,6 +392,7 @@ fn linux(record: &Record, host: &Host, security: &SecurityOptions, capabilities:
         rootfs_propagation: root_propagation(&record.mounts),
         masked_paths,
         readonly_paths: from_root(host_config.readonly_paths.as_deref()),
+        mount_label: (!record.mount_label.is_empty()).then(|| record.mount_label.clone()),
         ..Linux::default()
     })
 }

@@ -11,6 +11,7 @@ use ferry_spec::path::clean_rooted;
 use ferry_spec::platform::Platform;
 use ferry_store::Lease;
 
+use super::confinement::SecurityOptions;
 use super::lookup::NameReservation;
 use super::mounts::{self, Asked};
 use super::record::{EndpointRecord, ImageContent, MountKind, MountRecord, Record};
@@ -21,6 +22,7 @@ use crate::cgroups::Abilities;
 use crate::error::{Context, Error, Result};
 use crate::ids;
 use crate::images::ResolvedImage;
+use crate::selinux::Category;
 
 impl Containers {
     /// Makes a container; nothing runs yet.
@@ -77,8 +79,9 @@ impl Containers {
     }
 
     fn create_now(&self, name: Option<&str>, platform: Option<&str>, request: CreateRequest) -> Result<CreateResponse> {
-        let Prepared { record, asked, warnings, reservation, lease: _lease } = self.prepare(name, platform, request)?;
-        let container = self.materialise(record, &asked)?;
+        let Prepared { record, asked, warnings, reservation, lease: _lease, category } =
+            self.prepare(name, platform, request)?;
+        let container = self.materialise(record, &asked, category)?;
         self.insert(Arc::clone(&container));
         reservation.commit();
         self.publish(&container.snapshot(), "create", &[]);
@@ -122,6 +125,10 @@ impl Containers {
         }
         warnings.extend(self.warn_of_no_limit(&host.storage_opt)?.map(str::to_owned));
         self.adjust_shared_modes(&mut host)?;
+        let shared_labels = self.shared_labels(&host)?;
+        if !shared_labels.is_empty() {
+            host.security_opt.get_or_insert_default().extend(shared_labels);
+        }
         let links = self.links_asked(&host)?;
         if !links.is_empty() {
             warnings.push(LINKS_ARE_OLD.to_owned());
@@ -145,11 +152,21 @@ impl Containers {
         let lease = Arc::clone(&image.lease);
         let mut record = new_record(&id, &name, request, host, image, endpoints);
         record.links = links;
+        let category = self.choose_labels(&mut record)?;
         if record.argv().is_empty() {
             return Err(Error::invalid("no command specified".to_owned()));
         }
         self.check_startable(&record)?;
-        Ok(Prepared { record, asked, warnings, reservation, lease })
+        Ok(Prepared { record, asked, warnings, reservation, lease, category })
+    }
+
+    /// Gives a new container its labels.
+    pub(super) fn choose_labels(&self, record: &mut Record) -> Result<Option<Category>> {
+        let options = SecurityOptions::parse(&record.host_config)?;
+        let labels = self.inner.selinux.choose(&options.labels)?;
+        record.process_label = labels.process;
+        record.mount_label = labels.mount;
+        Ok(labels.category)
     }
 
     /// What start would refuse is refused now, before anything is made.
@@ -228,7 +245,7 @@ impl Containers {
     }
 
     /// Folder, volumes, references, record: in this order, undone in reverse.
-    fn materialise(&self, mut record: Record, asked: &[Asked]) -> Result<Arc<Container>> {
+    fn materialise(&self, mut record: Record, asked: &[Asked], category: Option<Category>) -> Result<Arc<Container>> {
         let folder = self.data_folder(&record.id);
         fs::DirBuilder::new().mode(0o710).create(&folder).context("cannot make the container's folder")?;
         let mut made =
@@ -240,7 +257,7 @@ impl Containers {
         }
         self.write_first_record(&mut record, asked)?;
         made.kept = true;
-        Ok(Arc::new(Container::new(record, folder)))
+        Ok(Arc::new(Container::new(record, folder, category)))
     }
 
     fn bring_mount(&self, ask: &Asked, made: &mut Made<'_>) -> Result<MountRecord> {
@@ -294,6 +311,8 @@ struct Prepared {
     reservation: NameReservation,
     /// Until the container has acquired the image, whose removal may be under way.
     lease: Arc<Lease>,
+    /// What makes its label its own.
+    category: Option<Category>,
 }
 
 /// What a half-made container has taken; given back on drop.

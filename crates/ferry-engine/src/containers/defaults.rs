@@ -109,7 +109,7 @@ pub(super) fn fill_host(host: &mut HostConfig, engine: &EngineConfig) {
         host.port_bindings = Some(Default::default());
     }
     host.oom_kill_disable.get_or_insert(false);
-    // As Docker records it; without SELinux it changes nothing.
+    // As Docker records it, with SELinux or without.
     let unlabelled = host.privileged || host.ipc_mode == "host" || host.pid_mode == "host";
     if unlabelled && super::bundle::security_option(host, "label").is_none() {
         host.security_opt.get_or_insert_default().push("label=disable".to_owned());

@@ -79,7 +79,8 @@ impl Containers {
     /// The root file system of a container that does not run, and what is mounted in it. Blocks.
     fn stopped_files(&self, record: &Record, scope: Scope) -> Result<StoppedFiles> {
         let folder = self.data_folder(&record.id);
-        let options = MountOptions { limited: is_limited(record), ..MountOptions::default() };
+        let options =
+            MountOptions { limited: is_limited(record), label: record.mount_label(), ..MountOptions::default() };
         let mounted = self.inner.store.mount_rootfs(
             record.chain_id.as_ref(),
             &folder.join("upper"),

@@ -62,6 +62,8 @@ impl Containers {
             size_rw: sizes.map(|(writable, _)| writable),
             size_root_fs: sizes.map(|(_, whole)| whole),
             app_armor_profile: apparmor_profile(&record),
+            process_label: record.process_label.clone(),
+            mount_label: record.mount_label.clone(),
             mounts: mount_points(&record),
             config: Config { mac_address: networking::requested_mac(&record), ..record.config.clone() },
             network_settings: network_settings(&record),

@@ -26,6 +26,7 @@ mod inspect;
 mod journal;
 mod kernel_log;
 mod kill;
+mod labels;
 mod limits;
 mod links;
 mod list;
@@ -97,6 +98,7 @@ use crate::execs::ExecTable;
 use crate::images::Images;
 use crate::networks::Networks;
 use crate::plugins::Plugins;
+use crate::selinux::{Category, Selinux};
 use crate::shims::{ShimConnection, ShimPool};
 use crate::volumes::Volumes;
 
@@ -117,6 +119,7 @@ pub(crate) struct Inner {
     pub(crate) events: Events,
     pub(crate) syncer: Syncer,
     pub(crate) shims: ShimPool,
+    pub(crate) selinux: Selinux,
     pub(crate) execs: ExecTable,
     /// A prune runs.
     pruning: AtomicBool,
@@ -135,6 +138,7 @@ pub(crate) struct Parts {
     pub(crate) volumes: Volumes,
     pub(crate) plugins: Plugins,
     pub(crate) shims: ShimPool,
+    pub(crate) selinux: Selinux,
     pub(crate) events: Events,
     pub(crate) syncer: Syncer,
 }
@@ -153,6 +157,8 @@ pub(crate) struct Container {
     /// A restart by hand is under way: its stop is not the end of a `--rm` container.
     restarting_by_hand: AtomicBool,
     files: files::FilesLock,
+    /// Keeps the categories of its label from others, as long as it is there.
+    _category: Option<Category>,
 }
 
 /// The connection to the shim of a container that runs.
@@ -186,7 +192,7 @@ pub(crate) struct Change {
 }
 
 impl Container {
-    fn new(record: Record, folder: PathBuf) -> Self {
+    fn new(record: Record, folder: PathBuf, category: Option<Category>) -> Self {
         let change =
             Change { running: record.status.counts_as_running(), exit_code: record.exit_code, ..Change::default() };
         Self {
@@ -201,6 +207,7 @@ impl Container {
             watching_health: Mutex::new(None),
             restarting_by_hand: AtomicBool::new(false),
             files: files::FilesLock::default(),
+            _category: category,
         }
     }
 
@@ -271,6 +278,7 @@ impl Containers {
             events: parts.events,
             syncer: parts.syncer,
             shims: parts.shims,
+            selinux: parts.selinux,
             plugins: parts.plugins,
             execs: ExecTable::default(),
             pruning: AtomicBool::new(false),

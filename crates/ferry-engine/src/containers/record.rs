@@ -81,6 +81,12 @@ pub(crate) struct Record {
     /// It runs one step of a build: nobody sees it, and a start removes it.
     #[serde(default)]
     pub(crate) build_step: bool,
+    /// SELinux label of its processes; empty is the engine's own.
+    #[serde(default)]
+    pub(crate) process_label: String,
+    /// SELinux label of its files; empty is none.
+    #[serde(default)]
+    pub(crate) mount_label: String,
 }
 
 impl Record {
@@ -115,6 +121,8 @@ impl Record {
             life: Life::default(),
             pending: None,
             build_step: false,
+            process_label: String::new(),
+            mount_label: String::new(),
         }
     }
 }
@@ -308,6 +316,11 @@ impl Record {
     /// Its mounts but those of `--tmpfs`, which Docker does not count among them.
     pub(crate) fn own_mounts(&self) -> impl Iterator<Item = &MountRecord> {
         self.mounts.iter().filter(|mount| !self.host_config.tmpfs.contains_key(&mount.destination))
+    }
+
+    /// The SELinux label of its files, where the host has any use for it.
+    pub(crate) fn mount_label(&self) -> Option<&str> {
+        Some(self.mount_label.as_str()).filter(|label| !label.is_empty() && ferry_sys::selinux::is_enabled())
     }
 
     /// The program and its arguments: entrypoint, then command.

@@ -98,7 +98,8 @@ impl Containers {
         let folder = self.data_folder(&record.id);
         let shim = self.reach_shim(&record).await;
         let removing = record.intent == Intent::Removing || record.build_step;
-        let container = Arc::new(Container::new(record, folder));
+        let category = self.inner.selinux.keep(&record.process_label);
+        let container = Arc::new(Container::new(record, folder, category));
         self.insert(Arc::clone(&container));
         match shim {
             Some(found) if found.state.exit.is_none() => {

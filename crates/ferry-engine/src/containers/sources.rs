@@ -120,8 +120,12 @@ impl Containers {
         for part in [&upper, &work] {
             fs::create_dir_all(part).context("cannot make the folders of an image mount")?;
         }
-        let options =
-            MountOptions { volatile: true, read_only: !(record.build_step && mount.writable), limited: false };
+        let options = MountOptions {
+            volatile: true,
+            read_only: !(record.build_step && mount.writable),
+            limited: false,
+            label: record.mount_label(),
+        };
         let root = self.inner.store.mount_rootfs(content.chain_id.as_ref(), &upper, &work, options);
         let root = root.context(format!("cannot mount image {reference}"))?;
         match subpath {
@@ -182,7 +186,7 @@ fn volumes(record: &Record) -> impl Iterator<Item = &str> {
     })
 }
 
-fn open_folder(path: &Path) -> Result<OwnedFd> {
+pub(super) fn open_folder(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     rustix::fs::open(path, flags, Mode::empty()).context(format!("cannot open {}", path.display()))
 }
@@ -215,7 +219,7 @@ fn tree_in_root(root: impl AsFd, path: &str) -> Result<OwnedFd> {
     open_tree(found, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH).context(format!("cannot take {path}"))
 }
 
-fn open_below(root: impl AsFd, path: &str) -> std::result::Result<OwnedFd, Errno> {
+pub(super) fn open_below(root: impl AsFd, path: &str) -> std::result::Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
 }

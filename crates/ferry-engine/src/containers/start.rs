@@ -294,10 +294,12 @@ impl Containers {
         crate::cgroups::give_realtime(&self.cgroup(record), self.inner.config.cpu_realtime)
             .context("cannot give containers their real-time budget")?;
         self.prepare_binds(record)?;
+        self.label_mounts(record)?;
         self.write_etc(record, &folder)?;
         let options = MountOptions {
             volatile: record.host_config.auto_remove || record.build_step,
             limited: super::quota::is_limited(record),
+            label: record.mount_label(),
             ..MountOptions::default()
         };
         let mounted = self.inner.store.mount_rootfs(
@@ -308,6 +310,7 @@ impl Containers {
         );
         let rootfs = mounted.context("cannot mount the root file system")?;
         let host = self.host(record, shared, &folder)?;
+        self.label_etc(record, &host)?;
         let mut spec = bundle::spec(record, &host)?;
         let profile = spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref());
         apparmor::ensure(profile)?;

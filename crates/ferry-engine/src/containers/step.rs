@@ -126,6 +126,7 @@ impl Containers {
             // No image: what it is made of is held by the build.
             ..Record::begun(id, Digest::sha256(b"a step of a build"), platform)
         };
+        let category = self.choose_labels(&mut record)?;
         if record.argv().is_empty() {
             return Err(Error::invalid("no command specified"));
         }
@@ -141,7 +142,7 @@ impl Containers {
             let _ = fs::remove_dir_all(&folder);
             return Err(error);
         }
-        let container = Arc::new(Container::new(record, folder));
+        let container = Arc::new(Container::new(record, folder, category));
         self.insert(Arc::clone(&container));
         Ok((container, stubs))
     }
@@ -250,6 +251,8 @@ async fn remove(containers: Containers, container: Arc<Container>) {
 }
 
 fn mount_record(mount: StepMount) -> MountRecord {
+    // The builder's own files are for every step.
+    let mode = if matches!(mount.source, StepSource::Path(_)) { "z" } else { "" };
     let kind = match mount.source {
         StepSource::Path(path) => MountKind::Bind { source: path.display().to_string(), create_source: false },
         StepSource::Tree(chain_id, subpath) => MountKind::Image {
@@ -262,7 +265,7 @@ fn mount_record(mount: StepMount) -> MountRecord {
     MountRecord {
         kind,
         destination: clean_rooted(&mount.target),
-        mode: String::new(),
+        mode: mode.to_owned(),
         writable: mount.writable,
         propagation: "rprivate".to_owned(),
         non_recursive: false,

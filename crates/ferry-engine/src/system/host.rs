@@ -39,6 +39,9 @@ pub(super) fn facts(config: &EngineConfig) -> Facts {
         warnings.insert(0, "WARNING: daemon is not using the default seccomp profile".to_owned());
     }
     security_options.push(format!("name=seccomp,profile={}", config.seccomp.name()));
+    if config.selinux && ferry_sys::selinux::is_enabled() {
+        security_options.push("name=selinux".to_owned());
+    }
     security_options.push("name=cgroupns".to_owned());
     if config.no_new_privileges {
         security_options.push("name=no-new-privileges".to_owned());

@@ -21,7 +21,13 @@ pub(super) fn host_null() -> Result<OwnedFd, Error> {
 }
 
 /// Puts nothing over each path that exists.
-pub(super) fn mask(root: Root<'_>, system: &SystemMounts, paths: &[String], null: OwnedFd) -> Result<(), Error> {
+pub(super) fn mask(
+    root: Root<'_>,
+    system: &SystemMounts,
+    paths: &[String],
+    null: OwnedFd,
+    label: Option<&str>,
+) -> Result<(), Error> {
     verify_null(&null)?;
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
@@ -37,7 +43,7 @@ pub(super) fn mask(root: Root<'_>, system: &SystemMounts, paths: &[String], null
         match &empty {
             // The first mount is the source of the others: a detached one could not be copied.
             None => {
-                let fresh = empty_read_only()?;
+                let fresh = empty_read_only(label)?;
                 attach(&fresh, &target).map_err(step)?;
                 empty = Some(fresh);
             }

@@ -164,7 +164,16 @@ pub(super) fn make(
             (MountSource::Cgroup { read_only }, _) => {
                 cgroup.enter()?;
                 let view = if trees.read_from_host { View::Host } else { View::Namespace };
-                cgroup_tree(root, mount, cgroups, view, *read_only)
+                cgroup_tree(
+                    root,
+                    mount,
+                    CgroupTree {
+                        hierarchies: cgroups,
+                        view,
+                        read_only: *read_only,
+                        label: plan.mount_label.as_deref(),
+                    },
+                )
             }
         };
         made.map_err(|Failed(cause)| mounting(&source, &mount.destination, &cause))?;
@@ -222,6 +231,11 @@ fn file_system(root: Root<'_>, mount: &MountPlan, ready: Option<OwnedFd>) -> Res
     if let Some((propagation, recursive)) = mount.propagation {
         change(&detached, c"", propagation, recursive)?;
     }
+    if let Some(label) = &mount.root_label {
+        let folder =
+            rustix::fs::openat(&detached, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        ferry_sys::selinux::set_label(folder.as_fd(), label)?;
+    }
     attach(&detached, &target)?;
     Ok(detached)
 }
@@ -245,7 +259,7 @@ pub(super) fn make_proc(mount: &MountPlan) -> Result<OwnedFd, Error> {
 pub(super) fn enter_empty_root() -> Result<(), Error> {
     let step = |error: Errno| Error::step("enter an empty root", error);
     change(CWD, c"/", Propagation::Private, true).map_err(|error| Error::step("enter an empty root", error))?;
-    let empty = empty_read_only()?;
+    let empty = empty_read_only(None)?;
     move_mount(&empty, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(step)?;
     swap_root(&empty).map_err(step)
 }
@@ -296,13 +310,17 @@ enum View {
     Host,
 }
 
-fn cgroup_tree(
-    root: Root<'_>,
-    mount: &MountPlan,
-    hierarchies: &[CgroupView],
+/// What a container sees of its cgroups.
+struct CgroupTree<'a> {
+    hierarchies: &'a [CgroupView],
     view: View,
     read_only: bool,
-) -> Result<(), Failed> {
+    /// SELinux label of the folder around several hierarchies.
+    label: Option<&'a str>,
+}
+
+fn cgroup_tree(root: Root<'_>, mount: &MountPlan, tree: CgroupTree<'_>) -> Result<(), Failed> {
+    let CgroupTree { hierarchies, view, read_only, label } = tree;
     let target = root.make_directory(&mount.destination, 0o755, Links::Refuse)?;
     let attributes = mount.attributes.set;
     if let [CgroupView { name: None, .. }] = hierarchies {
@@ -311,7 +329,8 @@ fn cgroup_tree(
         return Ok(attach(&tree, &target)?);
     }
     let writable = attributes & !mount::READ_ONLY;
-    let parameters = [("mode".to_owned(), Some("755".to_owned()))];
+    let mut parameters = vec![("mode".to_owned(), Some("755".to_owned()))];
+    parameters.extend(label.map(context));
     let folder = new_file_system("tmpfs", "tmpfs", &parameters, writable)?;
     attach(&folder, &target)?;
     for hierarchy in hierarchies {
@@ -411,9 +430,16 @@ pub(super) fn attach(tree: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
     move_mount(tree, "", target, "", flags)
 }
 
+/// The parameter by which all files of a file system have one SELinux label.
+fn context(label: &str) -> (String, Option<String>) {
+    ("context".to_owned(), Some(label.to_owned()))
+}
+
 /// Makes an empty file system that cannot be written, as a detached mount.
-pub(super) fn empty_read_only() -> Result<OwnedFd, Error> {
-    let parameters = [("nr_blocks".to_owned(), Some("1".to_owned())), ("nr_inodes".to_owned(), Some("1".to_owned()))];
+pub(super) fn empty_read_only(label: Option<&str>) -> Result<OwnedFd, Error> {
+    let mut parameters =
+        vec![("nr_blocks".to_owned(), Some("1".to_owned())), ("nr_inodes".to_owned(), Some("1".to_owned()))];
+    parameters.extend(label.map(context));
     let attributes = mount::READ_ONLY | mount::NO_SUID | mount::NO_DEV | mount::NO_EXEC;
     new_file_system("tmpfs", "tmpfs", &parameters, attributes)
         .map_err(|Failed(cause)| Error::internal(format!("make an empty file system: {cause}")))

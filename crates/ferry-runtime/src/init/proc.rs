@@ -60,6 +60,21 @@ impl PrivateProc {
         own.map_err(|error| Error::step(format!("unable to apply apparmor profile {profile:?}"), error))
     }
 
+    /// Sets the SELinux label of the calling process after its next exec.
+    pub(crate) fn set_exec_label(&self, label: &str) -> Result<(), Error> {
+        self.write("thread-self/attr/exec", label)
+            .map_err(|error| Error::step(format!("can't set process label {label:?}"), error))
+    }
+
+    /// Sets the SELinux label of keys that the calling process makes until its next exec.
+    pub(crate) fn set_key_label(&self, label: &str) -> Result<(), Error> {
+        match self.write("thread-self/attr/keycreate", label) {
+            // A kernel without keys.
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::step(format!("can't set the label {label:?} of keys"), error)),
+        }
+    }
+
     fn write(&self, path: &str, value: &str) -> Result<(), Errno> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -77,13 +77,11 @@ pub(crate) fn drop_to(
     process: &ProcessPlan,
     user: &Identity,
     filter: Option<&Filter>,
-    apparmor: Option<(&str, PrivateProc)>,
+    proc: Option<PrivateProc>,
 ) -> Result<(), Error> {
     let step = |what: &'static str| move |error: std::io::Error| Error::step(what, error);
     rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022) & 0o777));
-    if let Some((profile, proc)) = apparmor {
-        proc.set_apparmor(profile)?;
-    }
+    confine_next_exec(process, proc)?;
     if process.no_new_privileges {
         set_no_new_privs(true).map_err(|error| Error::step("set no_new_privs", error))?;
     }
@@ -104,6 +102,18 @@ pub(crate) fn drop_to(
     // Without file capabilities a program of another user than root would lose all but the ambient set anyhow.
     capability::set(sets).map_err(step("set capabilities"))?;
     capability::set_ambient(process.capabilities.ambient).map_err(step("set ambient capabilities"))
+}
+
+/// Chooses what the security modules make of the program.
+fn confine_next_exec(process: &ProcessPlan, proc: Option<PrivateProc>) -> Result<(), Error> {
+    if !process.needs_proc() {
+        return Ok(());
+    }
+    let proc = proc.ok_or_else(|| Error::internal("there is no procfs to choose a profile or label by"))?;
+    if let Some(profile) = &process.apparmor_profile {
+        proc.set_apparmor(profile)?;
+    }
+    process.selinux_label.as_deref().map_or(Ok(()), |label| proc.set_exec_label(label))
 }
 
 /// Installs the filter: the last act before the exec, so that it need allow nothing else.

@@ -19,6 +19,8 @@ pub(crate) struct MountPlan {
     pub(crate) recursive_attributes: Attributes,
     /// With everything in it.
     pub(crate) propagation: Option<(Propagation, bool)>,
+    /// SELinux label of the root, given once it is there: the file system takes none for all of its files.
+    pub(crate) root_label: Option<String>,
 }
 
 /// What is mounted.
@@ -79,7 +81,18 @@ impl MountPlan {
             attributes: options.attributes,
             recursive_attributes: options.recursive_attributes,
             propagation: options.propagation,
+            root_label: None,
         })
+    }
+
+    /// Gives the files of a new file system a SELinux label, as runc does: those by which the kernel shows itself have labels of their own.
+    pub(super) fn take_label(&mut self, label: &str) {
+        let MountSource::FileSystem { kind, parameters, .. } = &mut self.source else { return };
+        match kind.as_str() {
+            "proc" | "sysfs" => {}
+            "mqueue" => self.root_label = Some(label.into()),
+            _ => parameters.push(("context".into(), Some(label.into()))),
+        }
     }
 }
 
@@ -211,6 +224,24 @@ mod tests {
             parameters,
             [("size".into(), Some("64k".into())), ("mode".into(), Some("755".into())), ("noswap".into(), None)]
         );
+    }
+
+    #[test]
+    fn labels_go_where_runc_puts_them() {
+        let labelled = |kind: &str| {
+            let mut plan = plan(kind, kind, &["rw"]).unwrap();
+            plan.take_label("u:r:t:s0:c1,c2");
+            let MountSource::FileSystem { parameters, .. } = plan.source else { panic!("not a file system") };
+            (parameters, plan.root_label)
+        };
+        let context = ("context".to_owned(), Some("u:r:t:s0:c1,c2".to_owned()));
+        for kind in ["tmpfs", "devpts"] {
+            assert_eq!(labelled(kind), (vec![context.clone()], None), "{kind}");
+        }
+        assert_eq!(labelled("mqueue"), (Vec::new(), Some("u:r:t:s0:c1,c2".to_owned())));
+        for kind in ["proc", "sysfs"] {
+            assert_eq!(labelled(kind), (Vec::new(), None), "{kind}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(crate) struct ProcessPlan {
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) no_new_privileges: bool,
     pub(crate) apparmor_profile: Option<String>,
+    pub(crate) selinux_label: Option<String>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) console_size: Option<ConsoleSize>,
     pub(crate) scheduler: Option<SchedulerAttributes>,
@@ -76,12 +77,20 @@ impl ProcessPlan {
             rlimits: process.rlimits.iter().map(rlimit).collect::<Result<_, _>>()?,
             no_new_privileges: process.no_new_privileges,
             apparmor_profile: apparmor(process.apparmor_profile.as_deref())?,
+            selinux_label: super::selinux_label(process.selinux_label.as_deref())?,
             oom_score_adj: process.oom_score_adj,
             console_size: process.console_size,
             scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
             io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
             personality: personality.map(execution_domain).transpose()?,
         })
+    }
+}
+
+impl ProcessPlan {
+    /// Whether a file of procfs has to be written before the exec.
+    pub(crate) fn needs_proc(&self) -> bool {
+        self.apparmor_profile.is_some() || self.selinux_label.is_some()
     }
 }
 

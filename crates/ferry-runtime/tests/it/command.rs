@@ -112,7 +112,7 @@ fn wrong_configurations_are_refused_and_leave_nothing() {
         return;
     }
     type Change = fn(&mut Bundle);
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 8] = [
         ("args must not be empty", |bundle| bundle.process().args.clear()),
         ("must be an absolute path", |bundle| bundle.process().cwd = "tmp".into()),
         ("CAP_NONSENSE", |bundle| bundle.process().capabilities.as_mut().unwrap().bounding.push("CAP_NONSENSE".into())),
@@ -121,6 +121,12 @@ fn wrong_configurations_are_refused_and_leave_nothing() {
             bundle.spec.hooks = Some(ferry_spec::runtime::Hooks { prestart: vec![hook], ..Default::default() });
         }),
         ("apparmor", |bundle| bundle.process().apparmor_profile = Some("no-such-profile".into())),
+        ("selinux label is specified in config, but selinux is disabled or not supported", |bundle| {
+            bundle.process().selinux_label = Some("system_u:system_r:container_t:s0".into());
+        }),
+        ("selinux label is specified in config, but selinux is disabled or not supported", |bundle| {
+            bundle.linux().mount_label = Some("system_u:object_r:container_file_t:s0".into());
+        }),
         ("without `..`", |bundle| bundle.linux().cgroups_path = Some("/a/../b".into())),
     ];
     for (expected, change) in cases {

@@ -195,7 +195,7 @@ fn changed(errno: Errno) -> Errno {
 }
 
 /// Tells whether a folder lies in a file system of the kernel's own.
-pub(super) fn shows_the_kernel(folder: BorrowedFd<'_>) -> io::Result<bool> {
+pub(crate) fn shows_the_kernel(folder: BorrowedFd<'_>) -> io::Result<bool> {
     let kind = rustix::fs::fstatfs(folder)?.f_type;
     Ok(u32::try_from(kind & 0xffff_ffff).is_ok_and(|kind| KERNEL.contains(&kind)))
 }

@@ -172,6 +172,39 @@ fn words_of_security_options_act_or_are_refused() {
     assert_eq!(daemon.run(&["ps", "-aq", "--filter", "status=created"]).ok(), "");
 }
 
+/// What labels do where there is SELinux is tested in the virtual machine.
+#[test]
+fn selinux_that_the_host_does_not_have_is_told_and_gone_without() {
+    if !programs::need_root() || std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        return;
+    }
+    let daemon = daemon_with(&["--selinux-enabled"]);
+    assert!(daemon.log().contains("could not enable SELinux on the host system"), "{}", daemon.log());
+    assert!(!daemon.run(&["info", "--format", "{{.SecurityOptions}}"]).ok().contains("selinux"));
+    let shared = daemon.sandbox().dir().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let volume = format!("{}:/shared:Z", shared.display());
+    let words = [
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--security-opt",
+        "label=type:some_t",
+        "-v",
+        &volume,
+        "busybox",
+        "sleep",
+        "1000",
+    ];
+    let _ = daemon.run(&words).ok();
+    let labels = "[{{.ProcessLabel}}][{{.MountLabel}}] {{.HostConfig.SecurityOpt}} {{(index .Mounts 0).Mode}}";
+    assert_eq!(daemon.inspect("box", labels), "[][] [label=type:some_t] Z");
+    // Who shares its processes has no label to share.
+    let _ = daemon.run(&["create", "--name", "beside", "--pid", "container:box", "busybox", "true"]).ok();
+    assert_eq!(daemon.inspect("beside", "{{.HostConfig.SecurityOpt}}"), "[]");
+}
+
 #[test]
 fn an_apparmor_profile_by_name_is_never_forgotten() {
     if !programs::need_root() {

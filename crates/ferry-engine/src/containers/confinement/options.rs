@@ -106,7 +106,7 @@ mod tests {
         ] {
             assert_eq!(parse(&[option]).unwrap_err().text(), text);
         }
-        // Without SELinux nobody looks at labels.
+        // What a label may say is up to SELinux.
         assert_eq!(parse(&["label=colour:red"]).unwrap().labels, ["colour:red"]);
     }
 }

@@ -111,7 +111,7 @@ impl<'a> Options<'a> {
                     access += 1;
                     options.writable = option == "rw";
                 }
-                // Labels have no meaning where SELinux is off; consistency is for other systems.
+                // What labels mean is read from the mode when it is mounted; consistency is for other systems.
                 "z" | "Z" => label += 1,
                 "consistent" | "cached" | "delegated" => consistency += 1,
                 "nocopy" if options.copy_up => options.copy_up = false,
