@@ -89,6 +89,15 @@ labels_outlive_the_daemon() {
     ferry restart -t 0 one && is "$(label_of_container one)" "$one" && is "$(ferry exec one cat /stock/../etc/hostname | wc -l)" 1
 }
 
+builds_are_labelled() {
+    mkdir -p /build && echo input >/build/input && cat >/build/Dockerfile <<'END' || return 1
+FROM busybox
+RUN tr -d '\0' </proc/self/attr/current | grep -E '^system_u:system_r:container_t:s0:c[0-9]+,c[0-9]+$'
+RUN --mount=type=cache,target=/kept --mount=type=bind,target=/context cp /context/input /kept/ && cat /kept/input >/output
+END
+    ferry build -q -t built /build && is "$(ferry run --rm built cat /output)" input
+}
+
 the_runtime_takes_labels() {
     mkdir -p /bundle/rootfs && cd /bundle && tar -xf /payload/busybox.tar layer.tar && tar -xf layer.tar -C rootfs && ferry-runtime spec || return 1
     sed -i 's/"terminal": true/"terminal": false/; s/^\( *\)"sh"$/\1"sleep", "1000"/; s/"noNewPrivileges"/"selinuxLabel": "system_u:system_r:container_t:s0:c7,c8", &/
@@ -116,6 +125,7 @@ if [ "$failed" -eq 0 ]; then
     check 'z and Z relabel' sources_are_relabelled
     check 'label options' options_choose_the_label
     check 'labels outlive the daemon' labels_outlive_the_daemon
+    check 'builds are labelled' builds_are_labelled
     check 'labels of the runtime' the_runtime_takes_labels
 fi
 tell_result
