@@ -2,10 +2,11 @@
 passed=0
 failed=0
 
-# check NAME COMMAND...: passes when the command does; its output is shown when not.
+# check NAME COMMAND...: passes when the command does; its output is shown when not. A pattern in /payload/only leaves out the other names.
 check() {
     name=$1
     shift
+    if [ -e /payload/only ] && ! echo "$name" | grep -qE -f /payload/only; then return; fi
     output=$("$@" 2>&1)
     code=$?
     if [ "$code" -eq 0 ]; then

@@ -49,6 +49,133 @@ device_allowed_when_privileged() {
     ferry run --rm --privileged busybox sh -c 'mknod /disk b 254 0 && dd if=/disk of=/dev/null count=1'
 }
 
+# Figures of `stats` on v2: half a processor, what lies in its memory, its one process.
+stats_are_true() {
+    ferry run -d --name busy -m 96m --cpus 0.5 --shm-size 32m busybox sh -c 'dd if=/dev/zero of=/dev/shm/x bs=1M count=20 2>/dev/null; echo go; while :; do :; done' || return 1
+    until_true 30 sh -c 'ferry logs busy | grep -q go' || return 1
+    group=/sys/fs/cgroup$(sed 's/^0:://' "/proc/$(ferry inspect -f '{{.State.Pid}}' busy)/cgroup")
+    set -- $(ferry stats --no-stream --format '{{.CPUPerc}} {{.MemUsage}} {{.PIDs}}' busy)
+    echo "$*"
+    [ "${1%%.*}" -ge 25 ] && [ "${1%%.*}" -le 75 ] || return 1
+    case $2 in *MiB) [ "$(echo "${2%MiB}" | cut -d . -f 1)" -ge 20 ] || return 1 ;; *) return 1 ;; esac
+    is "$4" 96MiB && is "$5" 1 || return 1
+    [ "$(cat "$group/memory.current")" -ge 20971520 ] && ferry rm -f busy
+}
+
+# begin_other NAME OPTION...: one more daemon beside the first, spoken to by `other`.
+begin_other() {
+    other=$1
+    shift
+    ferryd --exec-root "/run/$other" -p "/run/$other.pid" -H "unix:///run/$other.sock" "$@" >>/var/log/ferryd.log 2>&1 &
+    other_pid=$!
+    until_true 30 env FERRY_AUTOSTART=0 ferry -H "unix:///run/$other.sock" version
+}
+other() { FERRY_AUTOSTART=0 ferry -H "unix:///run/$other.sock" "$@"; }
+end_other() { kill "$other_pid" && until_true 20 sh -c "! kill -0 $other_pid"; }
+
+limits_change() {
+    ferry run -d --name grows -m 64m --memory-swap 64m --cpus 0.5 --pids-limit 33 busybox sleep 1000 || return 1
+    group=/sys/fs/cgroup$(sed 's/^0:://' "/proc/$(ferry inspect -f '{{.State.Pid}}' grows)/cgroup")
+    weight=$(cat "$group/cpu.weight")
+    ferry update -m 96m --memory-swap 128m --memory-reservation 32m --cpus 1.5 --pids-limit 44 --cpu-shares 200 --cpuset-cpus 0 grows || return 1
+    is "$(cat "$group/memory.max")" 100663296 && is "$(cat "$group/memory.swap.max")" 33554432 && is "$(cat "$group/memory.low")" 33554432 &&
+        is "$(cat "$group/cpu.max")" '150000 100000' && is "$(cat "$group/pids.max")" 44 && is "$(cat "$group/cpuset.cpus")" 0 || return 1
+    [ "$(cat "$group/cpu.weight")" -lt "$weight" ] || { echo "the weight is still $weight"; return 1; }
+    ferry update --pids-limit -1 grows && is "$(cat "$group/pids.max")" max || return 1
+    is "$(ferry stats --no-stream --format '{{.MemUsage}}' grows | cut -d / -f 2)" ' 96MiB' && ferry rm -f grows
+}
+
+# layer_is_limited FILE-SYSTEM DEVICE WORDS: the files of a daemon lie where the file system keeps limits of projects, and says so in its own way.
+layer_is_limited() {
+    mkdir -p /quota && mount -t "$1" -o prjquota "$2" /quota && begin_other quota --data-root /quota || return 1
+    other load -q -i /payload/busybox.tar || return 1
+    fill() { other run --rm "$@" busybox dd if=/dev/zero of=/fill bs=1M count=20; }
+    said=$(other run --rm busybox true 2>&1) && is "$said" '' && fill || return 1
+    said=$(fill --storage-opt size=10M 2>&1) && { echo 'a limit of 10 MB let 20 MB through'; return 1; }
+    echo "$said" | grep -q "$3" || { echo "$said"; return 1; }
+    # Beyond its limit it has nothing; everybody else has what there was.
+    other run -d --name full --storage-opt size=10M busybox sh -c 'dd if=/dev/zero of=/fill bs=1M; echo full; exec sleep 1000' || return 1
+    until_true 60 sh -c "ferry -H unix:///run/$other.sock logs full | grep -qx full" || { other logs full; return 1; }
+    more() { other exec full dd if=/dev/zero of=/more bs=1M count=2; }
+    ! more || { echo 'there was room beyond the limit'; return 1; }
+    fill && fill --storage-opt size=40m && [ "$(df -m /quota | awk 'END { print $4 }')" -gt 50 ] || { df -m /quota; return 1; }
+    is "$(other inspect -f '{{.HostConfig.StorageOpt}}' full)" 'map[size:10M]' || return 1
+    other exec full rm /fill && more || return 1
+    other rm -f full && end_other && umount /quota
+}
+ext4_layer() { truncate -s 200M /quota.img && mke2fs -q -t ext4 -O quota,project -E quotatype=prjquota /quota.img && layer_is_limited ext4 /quota.img 'Disk quota exceeded' && rm /quota.img; }
+xfs_layer() { layer_is_limited xfs /dev/vdc 'No space left on device'; }
+
+group_of() { sed 's/^0:://' "/proc/$(other inspect -f '{{.State.Pid}}' "$1")/cgroup"; }
+shown() { systemctl show -P "$1" "$unit"; }
+
+# Containers as scopes of systemd's, over every verb that touches their cgroups.
+scopes() {
+    echo '{"exec-opts": ["native.cgroupdriver=systemd"], "runtimes": {"foreign": {"path": "/payload/bin/ferry-runtime"}}}' >/scopes.json
+    begin_other scopes --data-root /scopes --config-file /scopes.json || return 1
+    is "$(other info -f '{{.CgroupDriver}} {{.CgroupVersion}}')" 'systemd 2' && other load -q -i /payload/busybox.tar || return 1
+    other run -d --name held -m 64m --memory-swap 64m --cpus 0.5 --pids-limit 33 --cpuset-cpus 0 busybox sleep 1000 || return 1
+    id=$(other inspect -f '{{.Id}}' held)
+    path=$(group_of held)
+    unit=${path##*/}
+    group=/sys/fs/cgroup$path
+    case $path in /system.slice/ferry-*-"$id".scope) ;; *) echo "it is in $path"; return 1 ;; esac
+    is "$(shown ActiveState) $(shown Delegate) $(shown CollectMode)" 'active yes inactive-or-failed' || return 1
+    is "$(shown MemoryMax) $(shown TasksMax) $(shown AllowedCPUs)" '67108864 33 0' && is "$(cat "$group/cpu.max")" '50000 100000' || return 1
+
+    other update -m 96m --memory-swap 128m --cpus 1.5 --pids-limit 44 held && systemctl daemon-reload || return 1
+    is "$(shown MemoryMax) $(shown TasksMax) $(shown CPUQuotaPerSecUSec)" '100663296 44 1.500000s' || is "$(shown MemoryMax) $(shown TasksMax) $(shown CPUQuotaPerSecUSec)" '100663296 44 1.5s' || return 1
+    is "$(cat "$group/memory.max") $(cat "$group/pids.max") $(cat "$group/cpu.max") $(cat "$group/cpuset.cpus")" '100663296 44 150000 100000 0' || return 1
+
+    other pause held && is "$(cat "$group/cgroup.freeze")" 1 && is "$(other inspect -f '{{.State.Status}}' held)" paused && other unpause held || return 1
+    is "$(other stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' held | sed 's,.*/ ,,')" '96MiB 1' && other exec held true || return 1
+    shim=$(awk '{ print $4 }' "/proc/$(other inspect -f '{{.State.Pid}}' held)/stat")
+    case $(cat "/proc/$shim/cgroup") in 0::/system.slice/ferry-*-shims.scope) ;; *) cat "/proc/$shim/cgroup"; return 1 ;; esac
+
+    pid=$(other inspect -f '{{.State.Pid}}' held)
+    end_other && begin_other scopes --data-root /scopes --config-file /scopes.json || return 1
+    is "$(other inspect -f '{{.State.Status}} {{.State.Pid}}' held)" "running $pid" && other exec held true && other update --pids-limit 55 held || return 1
+    is "$(shown TasksMax) $(cat "$group/pids.max")" '55 55' || return 1
+    # The next run has a scope of the same name.
+    other restart -t 0 held && is "$(group_of held)" "$path" && is "$(shown TasksMax)" 55 || return 1
+
+    other run -d --name deep --cgroup-parent vm-deep.slice busybox sleep 1000 || return 1
+    case $(group_of deep) in /vm.slice/vm-deep.slice/ferry-*.scope) ;; *) group_of deep; return 1 ;; esac
+    said=$(other run --rm --cgroup-parent /plain busybox true 2>&1)
+    is $? 125 && echo "$said" | grep -qF 'cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"' || { echo "$said"; return 1; }
+    is "$(other run --rm --runtime foreign busybox cat /proc/self/cgroup)" '0::/' || return 1
+    other run -d --name strange --runtime foreign --pids-limit 22 busybox sleep 1000 || return 1
+    case $(group_of strange) in /system.slice/ferry-*.scope) ;; *) group_of strange; return 1 ;; esac
+    is "$(cat "/sys/fs/cgroup$(group_of strange)/pids.max")" 22 || return 1
+
+    begun=$(date +%s)
+    other run --rm busybox no-such-program && return 1
+    [ $(($(date +%s) - begun)) -lt 15 ] || { echo 'a failed start took its time'; return 1; }
+    other run -d --name again --restart on-failure:3 busybox false || return 1
+    until_true 30 sh -c "ferry -H unix:///run/scopes.sock inspect -f '{{.State.Status}} {{.RestartCount}}' again | grep -qx 'exited 3'" || { other inspect -f '{{json .State}}' again; return 1; }
+    # Its parent is killed: so is what it left.
+    shim=$(awk '{ print $4 }' "/proc/$(other inspect -f '{{.State.Pid}}' deep)/stat")
+    kill -9 "$shim" && until_true 20 sh -c "ferry -H unix:///run/scopes.sock inspect -f '{{.State.Status}}' deep | grep -qx exited" || return 1
+    # Nobody was there to see this one lose its parent.
+    other start deep || return 1
+    shim=$(awk '{ print $4 }' "/proc/$(other inspect -f '{{.State.Pid}}' deep)/stat")
+    kill -9 "$other_pid" "$shim" && until_true 20 sh -c "! kill -0 $other_pid" && begin_other scopes --data-root /scopes --config-file /scopes.json || return 1
+    is "$(other inspect -f '{{.State.Status}}' deep)" exited || return 1
+
+    other ps -aq | xargs -r env FERRY_AUTOSTART=0 ferry -H unix:///run/scopes.sock rm -f || return 1
+    until_true 20 sh -c '! systemctl list-units --all --no-legend "ferry-*.scope" | grep -v -- -shims.scope' || { systemctl list-units --all "ferry-*.scope"; return 1; }
+    is "$(systemctl list-units --failed --no-legend 'ferry-*')" '' || return 1
+    until_true 20 sh -c '! find /sys/fs/cgroup -name "ferry-*.scope" | grep -v -- -shims.scope' || { find /sys/fs/cgroup -name 'ferry-*.scope'; return 1; }
+    end_other && until_true 20 sh -c '! find /sys/fs/cgroup -name "ferry-*.scope" | grep .'
+}
+
+# Without a driver in the configuration, who names a slice gets a scope there.
+slice_by_name() {
+    is "$(ferry info -f '{{.CgroupDriver}} {{.CgroupVersion}}')" 'cgroupfs 2' && ferry run -d --name sliced --cgroup-parent vm-one.slice busybox sleep 1000 || return 1
+    case $(sed 's/^0:://' "/proc/$(ferry inspect -f '{{.State.Pid}}' sliced)/cgroup") in /vm.slice/vm-one.slice/ferry-*.scope) ;; *) return 1 ;; esac
+    ferry rm -f sliced && until_true 20 sh -c '! systemctl list-units --all --no-legend "ferry-*.scope" | grep .'
+}
+
 # Writes numbered lines over the whole of the daemon's absence.
 survives_kill() {
     ferry run -d --name lines busybox sh -c 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done' || return 1
@@ -163,6 +290,8 @@ if [ "$failed" -eq 0 ]; then
     check 'published port' published
     check 'exec' executes
     check 'limits' limits_are_set
+    check 'limits change while it runs' limits_change
+    check 'figures of stats' stats_are_true
     check 'memory limit ends in OOMKilled' oom_killed
     check 'denied device' device_denied
     check 'privileged device' device_allowed_when_privileged
@@ -170,7 +299,11 @@ if [ "$failed" -eq 0 ]; then
     check 'stop' stops
     check 'AppArmor profile' confined
     check 'AppArmor profile denies' profile_denies
+    check 'limited layer on ext4' ext4_layer
+    check 'limited layer on XFS' xfs_layer
     check 'cgroup of systemd' systemd_makes_the_cgroup
+    check 'driver systemd' scopes
+    check 'slice by name' slice_by_name
     check 'nothing is left' nothing_left
     check 'SIGTERM' ends_on_term
     check 'units and socket activation' activated

@@ -9,6 +9,10 @@ use std::{fs, io};
 
 use crate::config::CpuRealtime;
 
+mod place;
+
+pub(crate) use self::place::{Place, Places, is_scope, is_slice};
+
 /// What can be limited.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Abilities {

@@ -38,7 +38,9 @@ pub struct EngineConfig {
     pub log_options: IndexMap<String, String>,
     /// `init` for containers that do not say.
     pub init: bool,
-    /// `cgroup-parent`; `None` is `/ferry-<instance>`.
+    /// `native.cgroupdriver` of `exec-opts`.
+    pub cgroup_driver: CgroupDriver,
+    /// `cgroup-parent`; `None` is `/ferry-<instance>`, or `system.slice`.
     pub cgroup_parent: Option<String>,
     /// `seccomp-profile`.
     pub seccomp: SeccompDefault,
@@ -121,6 +123,36 @@ impl LiveSettings {
 
     pub(crate) fn set(&self, live: Live) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+    }
+}
+
+/// Who makes the cgroups of containers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// Nothing is configured: ferry itself, but for containers whose parent is named as a slice of a systemd that runs here.
+    #[default]
+    Unset,
+    /// Ferry itself.
+    Cgroupfs,
+    /// systemd, each as a scope.
+    Systemd,
+}
+
+impl CgroupDriver {
+    /// Docker's words for a parent that is no slice.
+    pub const BAD_PARENT: &str = "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"";
+
+    /// What `info` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unset | Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
+
+    /// Whether the cgroup of a container may be below `parent`.
+    pub fn takes_parent(self, parent: &str) -> bool {
+        self != Self::Systemd || crate::cgroups::is_slice(parent)
     }
 }
 

@@ -14,7 +14,6 @@ mod lifecycle;
 mod sealed;
 mod spec;
 mod store;
-mod systemd;
 mod terminal;
 mod update;
 

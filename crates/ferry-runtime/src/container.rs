@@ -209,7 +209,8 @@ fn make(options: CreateOptions, wait: Wait) -> Result<Container, Error> {
         preserved_fds: options.preserved_fds,
         outside,
     };
-    let mut unfinished = Unfinished { child: None, cgroup: Some(cgroup.clone()) };
+    let mut unfinished =
+        Unfinished { child: None, cgroup: Some(cgroup.clone()), cgroup_is_inhabited: options.cgroup_is_inhabited };
     let make_cgroup = || -> Result<(), Error> {
         cgroup.make(&plan.resources).map_err(|error| error.within(START_STAGE))?;
         // A child that has given up already says why.
@@ -321,6 +322,7 @@ fn await_exec(channel: &OwnedFd) -> Result<(), Error> {
 struct Unfinished {
     child: Option<Child>,
     cgroup: Option<Cgroup>,
+    cgroup_is_inhabited: bool,
 }
 
 impl Unfinished {
@@ -350,7 +352,8 @@ impl Drop for Unfinished {
             let _ = ferry_sys::process::kill(child.pid, libc::SIGKILL);
             let _ = child.wait();
         }
-        if let Some(cgroup) = self.cgroup.take() {
+        // It cannot be removed while others are in it, and is theirs who put them there.
+        if let Some(cgroup) = self.cgroup.take().filter(|_| !self.cgroup_is_inhabited) {
             let _ = cgroup.remove();
         }
     }

@@ -18,6 +18,7 @@ mod init;
 mod plan;
 mod root;
 mod seccomp;
+pub mod systemd;
 
 pub use container::{Container, CreateOptions, Rootfs, Stdio, create, run};
 pub use error::{Error, ErrorKind};

@@ -10,7 +10,7 @@
 
 use std::path::PathBuf;
 
-use ferry_spec::runtime::{LinuxResources, Process, Spec};
+use ferry_spec::runtime::{LinuxResources, Process, ScopeName, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::forward::Forward;
@@ -106,8 +106,14 @@ pub struct Start {
     pub mount_fds: Vec<usize>,
     /// cgroup path below the root of each hierarchy, such as `/ferry-1a2b3c4d/<id>`; also in `spec.linux.cgroups_path`.
     pub cgroup: String,
+    /// The scope of systemd's that `cgroup` is; `None` makes it as a folder.
+    #[serde(default)]
+    pub scope: Option<ScopeName>,
     /// cgroup for the shim itself; `None` stays where it is.
     pub shim_cgroup: Option<String>,
+    /// The scope of systemd's that `shim_cgroup` is.
+    #[serde(default)]
+    pub shim_scope: Option<ScopeName>,
     /// Keep stdin open for attached clients (`-i`).
     pub open_stdin: bool,
     /// Close stdin when the first attached client that brought stdin goes.

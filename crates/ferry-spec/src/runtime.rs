@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 pub mod defaults;
 mod linux;
 mod resources;
+mod scope;
 mod seccomp_profile;
 
 pub use linux::*;
 pub use resources::*;
+pub use scope::{ScopeName, ScopeNameError};
 
 /// The version of the specification that [`Spec::oci_version`] names when ferry writes it.
 pub const OCI_VERSION: &str = "1.2.0";

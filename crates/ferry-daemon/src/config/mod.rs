@@ -3,6 +3,7 @@
 //! Names and texts are dockerd's. An option that is known but not built is refused by name unless it is at a value that changes
 //! nothing; an option that is not known is an error that names the nearest known one.
 
+mod exec_options;
 mod help;
 mod options;
 mod parse;
@@ -58,6 +59,8 @@ pub(crate) enum ConfigError {
     BadRuntime(String),
     #[error("invalid value `{value}` for option `{name}`: {reason}")]
     BadValue { name: &'static str, value: String, reason: String },
+    #[error("{0}")]
+    InDockersWords(String),
     #[error("unable to configure the Docker daemon with file {path}: {reason}")]
     File { path: String, reason: String },
     #[error(transparent)]

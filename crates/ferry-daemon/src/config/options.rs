@@ -244,14 +244,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
     built("dns", "dns", Kind::List, "list", "DNS server to use"),
     built("dns-opt", "dns-opts", Kind::List, "list", "DNS options to use"),
     built("dns-search", "dns-search", Kind::List, "list", "DNS search domains to use"),
-    unbuilt(
-        "exec-opt",
-        "exec-opts",
-        Kind::List,
-        "list",
-        &["native.cgroupdriver=cgroupfs"],
-        "Runtime execution options",
-    ),
+    built("exec-opt", "exec-opts", Kind::List, "list", "Runtime execution options"),
     built(
         "exec-root",
         "exec-root",

@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::parse::{Setting, Settings};
-use super::{ConfigError, DEFAULT_SOCKET, registries};
+use super::{ConfigError, DEFAULT_SOCKET, exec_options, registries};
 use crate::server::listen::Address;
 use crate::server::tls::TlsFiles;
 
@@ -61,6 +61,9 @@ pub(crate) fn resolve(settings: &Settings, warnings: Vec<String>) -> Result<Conf
 
 fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<EngineConfig, ConfigError> {
     let libexec = read.libexec_dir();
+    let cgroup_driver = exec_options::cgroup_driver(&read.list("exec-opt"))?;
+    let cgroup_parent = read.optional("cgroup-parent");
+    exec_options::check_parent(cgroup_driver, cgroup_parent.as_deref())?;
     Ok(EngineConfig {
         data_root: read.path("data-root", "/var/lib/ferry")?,
         exec_root,
@@ -74,7 +77,8 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
         log_driver: read.text("log-driver", "json-file"),
         log_options: read.map("log-opt"),
         init: read.flag("init", false),
-        cgroup_parent: read.optional("cgroup-parent"),
+        cgroup_driver,
+        cgroup_parent,
         seccomp: read.seccomp()?,
         no_new_privileges: read.flag("no-new-privileges", false),
         selinux: read.flag("selinux-enabled", false),

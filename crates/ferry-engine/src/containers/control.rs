@@ -214,6 +214,8 @@ pub(super) fn kill_remains(pid: u32, cgroup: &str) {
     let mut pids: Vec<i32> = i32::try_from(pid).ok().filter(|pid| *pid > 1).into_iter().collect();
     pids.retain(|pid| in_cgroup(*pid, cgroup));
     for folder in cgroup_folders(cgroup) {
+        // Takes along what is in cgroups that the container has made; only v2 has it.
+        let _ = fs::write(folder.join("cgroup.kill"), "1");
         let listed = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
         pids.extend(listed.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1));
     }
@@ -231,6 +233,10 @@ fn in_cgroup(pid: i32, cgroup: &str) -> bool {
 
 /// Removes a container's cgroup from every hierarchy; the shim has done so already unless it was killed.
 pub(super) fn remove_cgroup(cgroup: &str) {
+    if crate::cgroups::is_scope(cgroup) {
+        // systemd does, once it is empty; a scope without its folder would never be seen to end.
+        return;
+    }
     for folder in cgroup_folders(cgroup) {
         match fs::remove_dir(&folder) {
             Ok(()) => tracing::debug!(cgroup = %folder.display(), "cgroup removed"),
@@ -240,7 +246,7 @@ pub(super) fn remove_cgroup(cgroup: &str) {
     }
 }
 
-/// Kills what is left in a cgroup and removes it, and the one above when it was the last.
+/// Kills what is left in a cgroup and waits until it is gone; `parent` goes too when it was the last in it.
 pub(crate) fn end_cgroup(cgroup: &str, parent: &str) {
     kill_remains(0, cgroup);
     for _ in 0..50 {

@@ -91,6 +91,7 @@ use self::lookup::Index;
 use self::record::Record;
 use self::state::Status;
 use self::stats::Sampler;
+use crate::cgroups::{Place, Places};
 use crate::config::EngineConfig;
 use crate::error::{Context, Result};
 use crate::events::Events;
@@ -298,15 +299,19 @@ impl Containers {
         self.inner.config.exec_root.join("c").join(&id[..12])
     }
 
+    /// Where the cgroups of this instance lie.
+    pub(crate) fn places(&self) -> Places<'_> {
+        Places::new(&self.inner.config, &self.inner.instance)
+    }
+
+    /// Where a container's cgroup lies.
+    pub(crate) fn place(&self, record: &Record) -> Place {
+        self.places().container(&record.host_config.cgroup_parent, &record.id)
+    }
+
     /// cgroup of a container below the root of each hierarchy.
     pub(crate) fn cgroup(&self, record: &Record) -> String {
-        let asked = record.host_config.cgroup_parent.as_str();
-        let parent = match (asked, self.inner.config.cgroup_parent.as_deref()) {
-            ("", None) => format!("/ferry-{}", self.inner.instance),
-            ("", Some(parent)) | (parent, _) => ferry_spec::path::clean_rooted(parent),
-        };
-        // The root is itself a slash.
-        format!("{}/{}", parent.trim_end_matches('/'), record.id)
+        self.place(record).path
     }
 
     /// Changes the record in memory and on disk together.

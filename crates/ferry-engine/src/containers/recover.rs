@@ -311,6 +311,9 @@ impl Containers {
             super::control::kill_remains(0, &cgroup);
             super::control::remove_cgroup(&cgroup);
         }
+        for scope in self.places().stale_scopes(|name| live.iter().any(|id| id == name)) {
+            super::control::kill_remains(0, &scope);
+        }
         let run = self.inner.config.exec_root.join("c");
         for entry in fs::read_dir(&run).context("cannot read the run-time folder")?.flatten() {
             let name = entry.file_name();

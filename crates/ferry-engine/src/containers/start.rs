@@ -413,6 +413,7 @@ impl Containers {
         }
         let spec = std::mem::take(&mut files.spec);
         let runtime = self.inner.config.live.get().runtimes.get(&record.host_config.runtime).cloned();
+        let (place, shims) = (self.place(record), self.places().shims());
         let start = Start {
             id: record.id.clone(),
             spec,
@@ -420,8 +421,10 @@ impl Containers {
             rootfs_fd: true,
             network_fd: network.given,
             mount_fds,
-            cgroup: self.cgroup(record),
-            shim_cgroup: Some(format!("/ferry-{}-shims", self.inner.instance)),
+            cgroup: place.path,
+            scope: place.scope,
+            shim_cgroup: Some(shims.path),
+            shim_scope: shims.scope,
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
             log,

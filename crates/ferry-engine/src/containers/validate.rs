@@ -8,7 +8,7 @@ use ferry_api::container::{Config, CreateRequest, HostConfig, RestartPolicy};
 
 use super::combinations::SubnetsOf;
 use super::confinement::SecurityOptions;
-use crate::config::EngineConfig;
+use crate::config::{CgroupDriver, EngineConfig};
 use crate::error::{Error, Result};
 
 /// Docker's rule for container names.
@@ -45,7 +45,15 @@ pub(super) fn request(
         return Err(Error::invalid("can't create 'AutoRemove' container with restart policy".to_owned()));
     }
     SecurityOptions::parse(host_config)?;
+    cgroup_parent(&host_config.cgroup_parent, engine.cgroup_driver)?;
     runtime(host_config, engine)
+}
+
+fn cgroup_parent(parent: &str, driver: CgroupDriver) -> Result<()> {
+    if !parent.is_empty() && !driver.takes_parent(parent) {
+        return Err(Error::invalid(CgroupDriver::BAD_PARENT.to_owned()));
+    }
+    Ok(())
 }
 
 fn portable(config: &Config) -> Result<()> {

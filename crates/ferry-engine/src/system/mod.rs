@@ -97,7 +97,7 @@ impl System {
             n_goroutines: host.threads,
             system_time: clock::rfc3339(clock::now_ns()),
             logging_driver: config.log_driver.clone(),
-            cgroup_driver: "cgroupfs".to_owned(),
+            cgroup_driver: config.cgroup_driver.name().to_owned(),
             cgroup_version: if host.abilities.unified { "2" } else { "1" }.to_owned(),
             kernel_version: host.kernel_version,
             operating_system: host.operating_system,

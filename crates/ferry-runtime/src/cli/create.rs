@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ferry_runtime::systemd::Scope;
 use ferry_runtime::{Container, CreateOptions, Error, Rootfs, Stdio};
-use ferry_spec::runtime::Spec;
+use ferry_spec::runtime::{ScopeName, Spec};
 
 use super::arguments::{Arguments, Option as Flag, Rest, only};
 use super::store::{Record, START_SOCKET, Store, start_time};
-use super::systemd::Scope;
 use super::{failed, invalid, lifecycle, sealed, terminal};
 
 const CREATE: &[Flag] = &[
@@ -153,13 +153,15 @@ fn make_in(
     let mut spec = request.spec.clone();
     let scope = if store.systemd {
         let linux = spec.linux.get_or_insert_default();
-        let scope = Scope::start(linux.cgroups_path.as_deref(), &request.id)?;
-        linux.cgroups_path = Some(scope.cgroup.clone());
+        let named = ScopeName::parse(linux.cgroups_path.as_deref().unwrap_or_default())
+            .map_err(|error| invalid(error.to_string()))?;
+        let scope = Scope::start(&named.unwrap_or_else(|| ScopeName::new("", "ferry", &request.id)))?;
+        linux.cgroups_path = Some(scope.cgroup().to_owned());
         Some(scope)
     } else {
         None
     };
-    let systemd_unit = scope.as_ref().map(|scope| scope.unit.clone());
+    let systemd_unit = scope.as_ref().map(|scope| scope.unit().to_owned());
     let mut options = CreateOptions::new(&request.id, spec, request.rootfs()?, stdio);
     options.bundle = Some(request.bundle.clone());
     options.preserved_fds = request.preserved_fds;

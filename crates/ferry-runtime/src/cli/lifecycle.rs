@@ -121,7 +121,7 @@ pub(crate) fn remove(store: &Store, record: &Record) -> Result<(), Error> {
     let cgroup = Cgroup::open(&record.cgroup)?;
     cgroup.signal_all(libc::SIGKILL)?;
     if let Some(unit) = &record.systemd_unit {
-        super::systemd::stop(unit)?;
+        ferry_runtime::systemd::stop(unit, ferry_runtime::systemd::PATIENCE)?;
     }
     cgroup.remove()?;
     store.remove(&record.id)?;

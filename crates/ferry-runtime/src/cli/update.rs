@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use ferry_runtime::Error;
 use ferry_runtime::cgroup::Cgroup;
+use ferry_runtime::{Error, systemd};
 use ferry_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::arguments::{Arguments, Option as Flag, Rest, only};
 use super::store::{Record, Store};
-use super::{failed, invalid, systemd, unsupported};
+use super::{failed, invalid, unsupported};
 
 const OPTIONS: &[Flag] = &[
     Flag::value("resources").short('r'),

@@ -119,7 +119,9 @@ impl Folders {
             network_fd: false,
             mount_fds: Vec::new(),
             cgroup: self.cgroup.clone(),
+            scope: None,
             shim_cgroup: None,
+            shim_scope: None,
             open_stdin: false,
             stdin_once: false,
             log: LogOptions::JsonFile {

@@ -142,6 +142,7 @@ fn words_of_security_options_act_or_are_refused() {
     assert_eq!(of_init, "CapEff:\t00000000a80425fb");
     assert!(of_exec.as_str() > "CapEff:\t0000000100000000" && of_exec != of_init, "{of_exec}");
     assert_eq!(daemon.client("sh").args(["-c", rights]).output().unwrap().stdout, b"0000000000000020\n");
+    shim_holds_no_more_than_it_needs(&daemon);
     let _ = daemon.run(&["rm", "-f", "child"]).ok();
     // A masked file of users is an empty one; paths begin at the root, whether they say so or not.
     let body = json!({"Image": "busybox", "Cmd": ["sh", "-c", "wc -c </etc/passwd; touch /etc/group; id -u"],
@@ -243,4 +244,38 @@ fn helpers_cannot_be_reached_from_containers() {
     let exec_root = daemon.exec_root();
     let modes = daemon.sandbox().sh(&format!("stat -c '%a %U' {0}/c/*/ {0}/netd", exec_root.display()));
     assert!(modes.ok().lines().all(|line| line == "700 root"), "{modes}");
+}
+
+/// What `docs/design/shim-rights.md` says a shim keeps of rights and descriptors after the start and after an exec, and no more.
+fn shim_holds_no_more_than_it_needs(daemon: &Daemon) {
+    let look = "pid=$(ferry inspect -f '{{.State.Pid}}' child); shim=$(awk '/^PPid/ { print $2 }' /proc/$pid/status); \
+        grep -E '^(Cap|Groups|NSpid|CoreDumping)' /proc/$shim/status; ls -l /proc/$shim/fd | sed -n 's/.* -> /fd /p'; \
+        for kind in mnt net pid; do test $(readlink /proc/$shim/ns/$kind) = $(readlink /proc/self/ns/$kind) && echo same $kind; done; \
+        grep CapPrm /proc/self/status | sed 's/^/own /'";
+    let output = daemon.client("sh").args(["-c", look]).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let line =
+        |start: &str| told.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_default().trim().to_owned();
+    assert_eq!(line("CapEff:"), "0000000000000020", "CAP_KILL alone is in effect");
+    assert_eq!((line("CapInh:").as_str(), line("CapAmb:").as_str()), ("0000000000000000", "0000000000000000"));
+    assert_eq!(line("CapPrm:"), line("own CapPrm:"), "what an exec may ask for, which is what the daemon may give");
+    assert!(
+        ["same mnt", "same net", "same pid"].iter().all(|same| told.contains(same)),
+        "it is in no container: {told}"
+    );
+    let descriptors: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("fd ")).collect();
+    let expected = |target: &str| {
+        let anonymous = ["eventpoll", "signalfd", "pidfd", "inotify", "eventfd"];
+        target == "/dev/null"
+            || target.starts_with("socket:[")
+            || target.starts_with("pipe:[")
+            || anonymous
+                .iter()
+                .any(|kind| target == format!("anon_inode:[{kind}]") || target == format!("anon_inode:{kind}"))
+            || target.contains("/containers/")
+            || target.contains("/c/")
+    };
+    let unexpected: Vec<&&str> = descriptors.iter().filter(|target| !expected(target)).collect();
+    assert!(unexpected.is_empty(), "no root, no mount, no namespace, no cgroup: {unexpected:?} of {descriptors:?}");
+    assert!((8..=20).contains(&descriptors.len()), "nothing is added by an exec: {descriptors:?}");
 }

@@ -1,6 +1,7 @@
 //! The daemon: its sockets, versions, flags and the end of it.
 
 use ferry_testkit::leak::Watch;
+use ferry_testkit::material::Material;
 use ferry_testkit::{Daemon, Sandbox, programs};
 
 #[test]
@@ -118,6 +119,41 @@ fn wrong_configuration_is_named() {
     assert_eq!(outcome.code, 0, "{outcome}");
     let outcome = sandbox.sh("echo '{' >/run/d.json; ferryd --config-file /run/d.json --validate");
     assert!(outcome.code != 0 && outcome.err().contains("/run/d.json"), "{outcome}");
+}
+
+#[test]
+fn who_makes_cgroups_is_said_and_refused_as_in_docker() {
+    if !programs::need_root() {
+        return;
+    }
+    let sandbox = Sandbox::new().unwrap();
+    let no_slice = "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"";
+    for (words, text) in [
+        ("native.cgroupdriver=foo", "native.cgroupdriver option foo not supported"),
+        ("native.cgroupdriver", "invalid exec-opt (native.cgroupdriver): must be formatted 'opt=value'"),
+        ("isolation=process", "invalid exec-opt (isolation=process): unknown option: 'isolation'"),
+        ("native.cgroupdriver=systemd --cgroup-parent /x", no_slice),
+    ] {
+        let outcome = sandbox.sh(&format!("ferryd --exec-opt {words}"));
+        assert!(outcome.code != 0 && outcome.err().contains(text), "{outcome}");
+    }
+    // No systemd runs in here; the rest is seen in the virtual machine.
+    let daemon = Daemon::ferry(&sandbox, "a").args(&["--exec-opt", "native.cgroupdriver=systemd"]);
+    daemon.start().unwrap();
+    daemon.load(&Material::get().busybox());
+    assert_eq!(daemon.run(&["info", "-f", "{{.CgroupDriver}}"]).ok(), "systemd");
+    // What is made once is there then, though nothing can run.
+    assert_eq!(daemon.run(&["run", "--rm", "busybox", "true"]).code, 125);
+    let watch = Watch::begin(daemon.sandbox(), &[daemon.data_root(), daemon.exec_root()]);
+    for (parent, text) in [
+        ("/x", no_slice),
+        ("a--b.slice", "invalid slice name: a--b.slice"),
+        ("x.slice", "runc create failed: systemd not running on this host, cannot use systemd cgroups manager"),
+    ] {
+        let outcome = daemon.run(&["run", "--rm", "--cgroup-parent", parent, "busybox", "true"]);
+        assert!(outcome.code == 125 && outcome.err().contains(text), "{outcome}");
+    }
+    watch.end().unwrap();
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::spec::{self, Folders};
 use super::{Entry, Managed, PROPAGATED, ROOTFS};
+use crate::cgroups::Places;
 use crate::error::{Context, Error, Result, os_text};
 use crate::shims::ShimConnection;
 
@@ -64,12 +65,8 @@ impl Managed {
         self.run_time(id).join("sockets")
     }
 
-    fn cgroup(&self, id: &str) -> String {
-        format!("{}/{id}", self.cgroup_of_all())
-    }
-
-    fn cgroup_of_all(&self) -> String {
-        format!("/ferry-{}-plugins", self.inner.instance)
+    fn places(&self) -> Places<'_> {
+        Places::new(&self.inner.config, &self.inner.instance)
     }
 
     /// Starts a plugin.
@@ -173,9 +170,13 @@ impl Managed {
             .filter(|entry| !known.iter().any(|id| entry.file_name().to_string_lossy() == id.as_str()))
             .map(|entry| entry.path())
             .collect();
-        let (parent, known) = (self.cgroup_of_all(), known.to_vec());
+        let parent = self.places().plugins();
+        let is_known = |id: &str| known.iter().any(|one| id.starts_with(one.as_str()));
+        let scopes = self.places().stale_plugin_scopes(is_known);
+        let known = known.to_vec();
         let _: Result<()> = crate::blocking(move || {
             crate::containers::sweep_cgroups(&parent, |id| known.iter().any(|one| id.starts_with(one.as_str())));
+            scopes.iter().for_each(|scope| crate::containers::end_cgroup(scope, &parent));
             for folder in stale {
                 if let Err(error) = fs::remove_dir_all(&folder) {
                     tracing::warn!(folder = %folder.display(), %error, "run-time folder of no plugin left behind");
@@ -266,9 +267,9 @@ impl Managed {
             // Of an earlier run, or none.
             let _ = fs::remove_file(folder.join(stale));
         }
-        let cgroup = self.cgroup(&entry.id);
+        let (place, shims) = (self.places().plugin(&entry.id), self.places().shims());
         let folders = Folders { sockets: &sockets, logging: &logging, propagated: &propagated };
-        let spec = spec::of(&record, &folders, &cgroup, &crate::containers::held_capabilities())?;
+        let spec = spec::of(&record, &folders, &place.path, &crate::containers::held_capabilities())?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let rootfs = open_tree(CWD, folder.join(ROOTFS), flags).context("cannot take the plugin's files")?;
         let open =
@@ -286,8 +287,10 @@ impl Managed {
             rootfs_fd: true,
             network_fd: false,
             mount_fds: Vec::new(),
-            cgroup,
-            shim_cgroup: Some(format!("/ferry-{}-shims", self.inner.instance)),
+            cgroup: place.path,
+            scope: place.scope,
+            shim_cgroup: Some(shims.path),
+            shim_scope: shims.scope,
             open_stdin: false,
             stdin_once: false,
             log: LogOptions::None,
@@ -367,7 +370,8 @@ impl Managed {
 
     /// What a run leaves.
     async fn clean_up(&self, entry: &Entry) {
-        let (run_time, cgroup, parent) = (self.run_time(&entry.id), self.cgroup(&entry.id), self.cgroup_of_all());
+        let (run_time, places) = (self.run_time(&entry.id), self.places());
+        let (cgroup, parent) = (places.plugin(&entry.id).path, places.plugins());
         let propagated = self.folder(&entry.id).join(PROPAGATED);
         let _: Result<()> = crate::blocking(move || {
             crate::containers::end_cgroup(&cgroup, &parent);

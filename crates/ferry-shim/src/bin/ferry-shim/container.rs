@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ferry_runtime::cgroup::Cgroup;
 use ferry_shim::protocol::{Exit, ShimError, ShimErrorKind};
-use ferry_spec::runtime::Spec;
+use ferry_spec::runtime::{ScopeName, Spec};
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,8 @@ pub(crate) struct Container {
     pub(crate) container_dir: OwnedFd,
     pub(crate) run_dir: OwnedFd,
     pub(crate) runtime: Runtime,
+    /// Whose cgroup it has, where systemd made that.
+    pub(crate) scope: Option<ScopeName>,
     /// It has a pid namespace of its own, so that its end is the end of all its processes.
     pub(crate) own_pid_namespace: bool,
     pub(crate) log: LogSink,
@@ -124,7 +126,7 @@ impl Container {
     /// Removes the cgroup and what else the runtime keeps; what was left in it has been killed.
     pub(crate) fn remove_cgroup(&mut self) -> Result<(), ShimError> {
         if !self.cgroup_removed {
-            self.runtime.delete()?;
+            self.runtime.delete(self.scope.as_ref())?;
             self.cgroup_removed = true;
         }
         Ok(())

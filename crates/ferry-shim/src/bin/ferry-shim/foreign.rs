@@ -113,6 +113,10 @@ impl Tool {
         }
         let dir = openat(plan.run_dir, "foreign", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let (run_dir, run_dir_path) = (plan.run_dir.try_clone()?, plan.run_dir_path.to_owned());
+        let mut runtime = runtime;
+        if plan.scope.is_some() {
+            runtime.args.push("--systemd-cgroup".to_owned());
+        }
         Ok(Self { runtime, id: plan.id.to_owned(), run_dir, dir, run_dir_path })
     }
 
@@ -141,6 +145,10 @@ impl Tool {
             }
         }
         spec.root = Some(Root { path, readonly });
+        if let Some(scope) = plan.scope {
+            // The runtime has systemd make it, and names it in its own way.
+            spec.linux.get_or_insert_default().cgroups_path = Some(scope.to_string());
+        }
         if let Some(network) = &plan.network {
             join_network(&mut spec, network);
         }

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use ferry_shim::protocol::{Reply, Request, ShimError, ShimErrorKind, State, Streams, Target};
+use ferry_spec::runtime::LinuxResources;
 use rustix::io::Errno;
 use rustix::termios::Winsize;
 
@@ -33,7 +34,7 @@ impl Shim {
             Request::State => self.state(),
             Request::Pids => self.pids(),
             Request::Usage => self.usage(),
-            Request::Update(resources) => self.with_cgroup(|container| container.cgroup().update(&resources)),
+            Request::Update(resources) => self.update(&resources),
             Request::Shutdown => self.shut_down(),
         };
         answer.unwrap_or_else(Reply::Error)
@@ -75,6 +76,12 @@ impl Shim {
 
     fn with_cgroup(&mut self, act: impl FnOnce(&Container) -> Result<(), ferry_runtime::Error>) -> Answer {
         act(self.running()?).map_err(|error| shim_error(&error))?;
+        Ok(Reply::Ok)
+    }
+
+    fn update(&self, resources: &LinuxResources) -> Answer {
+        let container = self.running()?;
+        container.runtime.update(resources, container.scope.as_ref())?;
         Ok(Reply::Ok)
     }
 

@@ -1,14 +1,32 @@
 //! What the shim may do, and when.
 //!
 //! Making, entering and taking down a container takes nearly every right there is, and an exec may ask for any of them (a privileged one
-//! for all), so they stay permitted for as long as the container lives. They take effect only while a request is answered or a container
-//! is taken down. Between that, which is where output, log lines and bytes of clients are handled, only signals to processes of other
-//! users are possible beyond what root's own files allow.
+//! for all), so they stay permitted for as long as the container lives. They take effect only while such a request is answered or a
+//! container is taken down. Between that, which is where output, log lines and bytes of clients are handled, only signals to processes of
+//! other users are possible beyond what root's own files allow. `docs/design/shim-rights.md` has the whole list, and why.
 
+use ferry_shim::protocol::Request;
 use ferry_sys::capability::{self, Sets};
 
 /// `CAP_KILL`: what is left in a container at its end belongs to any user.
 const ALWAYS: u64 = 1 << 5;
+
+/// Whether a request takes more than signals and what root's own files allow. Files of a cgroup may have been given to somebody else by the
+/// container, so that changing them does.
+pub(crate) fn are_needed(request: &Request) -> bool {
+    match request {
+        Request::Start(_)
+        | Request::Exec(_)
+        | Request::Kill { all: true, .. }
+        | Request::Pause
+        | Request::Resume
+        | Request::Pids
+        | Request::Usage
+        | Request::Update(_)
+        | Request::Shutdown => true,
+        Request::Attach { .. } | Request::Kill { all: false, .. } | Request::Resize { .. } | Request::State => false,
+    }
+}
 
 /// All rights are in effect until this is dropped.
 pub(crate) struct InEffect(());

@@ -181,7 +181,8 @@ impl Shim {
             };
             self.controls[at].send_unsent();
             let received = self.controls[at].receive();
-            let rights = rights::in_effect();
+            let rights = matches!(&received, Incoming::Request(frame, _) if rights::are_needed(&frame.request))
+                .then(rights::in_effect);
             let (seq, reply) = match received {
                 Incoming::Request(frame, fds) => {
                     let seq = frame.seq;

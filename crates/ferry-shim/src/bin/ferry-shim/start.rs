@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ferry_runtime::Rootfs;
 use ferry_runtime::cgroup::Cgroup;
 use ferry_shim::protocol::{Exec, LogOptions, Reply, ShimError, ShimErrorKind, Start, Streams, Target};
-use ferry_spec::runtime::{LinuxNamespaceKind, LinuxResources, Process as SpecProcess, Spec};
+use ferry_spec::runtime::{LinuxNamespaceKind, LinuxResources, Process as SpecProcess, ScopeName, Spec};
 
 use crate::container::{Container, failure, forget_exit, internal};
 use crate::door::Door;
@@ -25,6 +25,7 @@ pub(crate) struct AfterStart {
     spec: Spec,
     run_dir: PathBuf,
     shim_cgroup: Option<String>,
+    shim_scope: Option<ScopeName>,
 }
 
 /// The descriptors of a start, by name.
@@ -85,6 +86,7 @@ impl Shim {
             id: &start.id,
             spec: &spec,
             cgroup: &start.cgroup,
+            scope: start.scope.as_ref(),
             run_dir: &fds.run_dir,
             run_dir_path: &start.run_dir,
             rootfs,
@@ -104,7 +106,7 @@ impl Shim {
             Ok(pidfd) => pidfd,
             Err(error) => {
                 ours.unwatch(&self.poller, INIT);
-                runtime.abandon();
+                runtime.abandon(start.scope.as_ref());
                 return Err(internal("take over the process", &error));
             }
         };
@@ -119,6 +121,7 @@ impl Shim {
             container_dir: fds.container_dir,
             run_dir: fds.run_dir,
             runtime,
+            scope: start.scope,
             own_pid_namespace,
             log,
             oom: None,
@@ -127,7 +130,12 @@ impl Shim {
             exit: None,
             cgroup_removed: false,
         });
-        self.after_start = Some(AfterStart { spec, run_dir: start.run_dir, shim_cgroup: start.shim_cgroup });
+        self.after_start = Some(AfterStart {
+            spec,
+            run_dir: start.run_dir,
+            shim_cgroup: start.shim_cgroup,
+            shim_scope: start.shim_scope,
+        });
         Ok(Reply::Started { pid })
     }
 
@@ -146,13 +154,20 @@ impl Shim {
                 container.oom_registration.set(&self.poller, &oom, Token::Oom, Some(EventFlags::IN | EventFlags::PRI));
             container.oom = registered.is_ok().then_some(oom);
         }
-        if let Some(path) = after.shim_cgroup {
-            // Where it was born is a place too, if a less tidy one.
-            let _ = Cgroup::create(&path, &LinuxResources::default()).and_then(|cgroup| {
+        let logger = container.log.logger_pid();
+        // Where it was born is a place too, if a less tidy one.
+        let _ = match (after.shim_scope, after.shim_cgroup) {
+            (Some(scope), _) => {
+                let pids: Vec<u32> =
+                    [Some(std::process::id()), logger.map(i32::cast_unsigned)].into_iter().flatten().collect();
+                ferry_runtime::systemd::join(&scope, &pids)
+            }
+            (None, Some(path)) => Cgroup::create(&path, &LinuxResources::default()).and_then(|cgroup| {
                 cgroup.join()?;
-                container.log.logger_pid().map_or(Ok(()), |pid| cgroup.adopt(pid))
-            });
-        }
+                logger.map_or(Ok(()), |pid| cgroup.adopt(pid))
+            }),
+            (None, None) => Ok(()),
+        };
     }
 
     /// Runs another process in the container.

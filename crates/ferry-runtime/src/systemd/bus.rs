@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 const SOCKET: &str = "/run/systemd/private";
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Far more than systemd ever says here.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
@@ -182,13 +181,15 @@ pub(super) struct Bus {
     serial: u32,
     /// Jobs that have ended while something else was waited for: path and result.
     ended: Vec<(String, String)>,
+    patience: Duration,
 }
 
 impl Bus {
-    pub(super) fn connect() -> io::Result<Bus> {
+    /// Neither an answer nor a job may take longer than `patience`.
+    pub(super) fn connect(patience: Duration) -> io::Result<Bus> {
         let mut stream = UnixStream::connect(SOCKET)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         // The uid in hexadecimal of its digits: root's is `0`.
         stream.write_all(b"\0AUTH EXTERNAL 30\r\n")?;
         let mut answer = Vec::new();
@@ -204,7 +205,7 @@ impl Bus {
             return Err(io::Error::other(format!("systemd refused: {}", String::from_utf8_lossy(&answer).trim())));
         }
         stream.write_all(b"BEGIN\r\n")?;
-        Ok(Bus { stream, serial: 0, ended: Vec::new() })
+        Ok(Bus { stream, serial: 0, ended: Vec::new(), patience })
     }
 
     /// Calls a method of systemd's manager and returns the body of the answer.
@@ -230,7 +231,7 @@ impl Bus {
     pub(super) fn call_job(&mut self, member: &str, signature: &str, body: Writer) -> Result<String, CallError> {
         let answer = self.call(member, signature, body)?;
         let job = Reader { bytes: &answer, at: 0 }.text()?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             if let Some(at) = self.ended.iter().position(|(path, _)| *path == job) {
                 return Ok(self.ended.swap_remove(at).1);
