@@ -2,6 +2,8 @@
 //!
 //! A build is one task. Whoever started it may leave: dropping a [`Building`] ends the build, its steps and its transfers.
 
+mod load;
+
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,14 +22,15 @@ use crate::cache::Cache;
 use crate::classic;
 use crate::clock::now_ns;
 use crate::export;
-use crate::failure::{Failure, Result, blocking};
+use crate::failure::{DockerfileText, Failure, Result, blocking};
 use crate::files;
-use crate::graph::{Graph, LocalDiffer, LocalSource, Op, Output, Source, VertexMeta};
-use crate::plan::{self, Input, MainContext, Need, Observed, Plan, Planned, Request, ResolvedImage};
+use crate::graph::{Graph, LineRange, LocalDiffer, LocalSource, Output};
+use crate::plan::{self, Input, Need, Observed, Plan, Planned, Request, ResolvedImage};
 use crate::progress::{Begun, Event, Reporter, Warning};
 use crate::session::{Session, Uploaded};
 use crate::solve::mounts::CacheMounts;
 use crate::solve::{Ground, Solve, SolveOptions, resolve_image};
+use crate::subrequest;
 use crate::tree::{Folder, Tree};
 
 /// The longest Dockerfile that is read, in bytes.
@@ -68,6 +71,10 @@ pub struct Built {
     pub targets: Vec<BuiltTarget>,
     /// When nothing but a check was asked for: how many warnings there are, and their text.
     pub checked: Option<(usize, String)>,
+    /// When something else than a build was asked for: what BuildKit's frontend answers, by name.
+    pub answer: Option<BTreeMap<String, Vec<u8>>>,
+    /// The image is an index, even of one platform.
+    pub is_index: bool,
     /// Names it was given.
     pub names: Vec<Reference>,
     /// Warnings of the checks.
@@ -194,7 +201,11 @@ impl Builder {
         })
     }
 
-    async fn build(&self, mut request: BuildRequest, reporter: &Reporter) -> Result<Built> {
+    /// Builds, and tells how it goes; whoever drops it ends the build.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub async fn build(&self, mut request: BuildRequest, reporter: &Reporter) -> Result<Built> {
         let hold = self.ground.engine.images.hold_for_build();
         if !request.remote.is_empty() {
             self.take_remote(&mut request, reporter, &hold).await?;
@@ -202,24 +213,36 @@ impl Builder {
         let mut planning =
             Request::from_options(&request.options).map_err(|error| Failure::invalid(error.to_string()))?;
         let source = self.load_dockerfile(&request, &mut planning, reporter).await?;
+        let mut built = Built {
+            image: None,
+            config_digest: None,
+            targets: Vec::new(),
+            names: Vec::new(),
+            checked: None,
+            answer: None,
+            is_index: planning.multi_platform,
+            warnings: Vec::new(),
+            unused_args: Vec::new(),
+            hold: Arc::new(hold.clone()),
+        };
+        if let Some(answer) = subrequest::without_plan(&planning.subrequest, &source)? {
+            built.answer = Some(answer);
+            return Ok(built);
+        }
         let mut work = Work { builder: self, request: &request, planning: &planning, source: &source, reporter };
         let mut graph = Graph::new();
         let (plans, warnings) = work.plan_all(&mut graph).await?;
-        if planning.subrequest == "frontend.lint" {
-            let text = ferry_dockerfile::check::render(&warnings, &planning.filename, &source);
-            let checked = Some((warnings.len(), text));
-            let hold = Arc::new(hold);
-            let (targets, names, unused_args) = (Vec::new(), Vec::new(), Vec::new());
-            return Ok(Built {
-                image: None,
-                config_digest: None,
-                targets,
-                checked,
-                names,
-                warnings,
-                unused_args,
-                hold,
-            });
+        built.warnings = warnings;
+        if !planning.subrequest.is_empty() {
+            let outline = plans.first().map(|(_, plan)| &plan.outline);
+            let asked =
+                subrequest::Planned { warnings: &built.warnings, outline, planning: &planning, source: &source };
+            built.answer = Some(asked.answer());
+            if planning.subrequest == subrequest::LINT {
+                let text = ferry_dockerfile::check::render(&built.warnings, &planning.filename, &source);
+                built.checked = Some((built.warnings.len(), text));
+            }
+            return Ok(built);
         }
         reporter.tell(Event::Instructions(classic::instructions(&source, &planning.target, &graph)));
         let solve = Solve::new(graph, self.ground.clone(), request.solve.clone(), reporter.clone(), hold.clone());
@@ -229,29 +252,17 @@ impl Builder {
             .await
             .map_err(|failure| with_excerpt(failure, &planning.filename, &source))?
             .into_iter();
-        let mut unused_args = Vec::new();
-        let mut targets = Vec::new();
         for (platform, plan) in plans {
             let tree = if plan.tree.is_some() { trees.next().unwrap_or_default() } else { Tree::default() };
             let layers = solve.layers(&tree).await?;
             let config = export::complete(plan.image, &layers, plan.base_image.as_ref(), plan.epoch);
             let platform = platform.unwrap_or_else(|| config.platform());
-            unused_args = plan.unused_args;
-            targets.push(BuiltTarget { platform, tree: Tree::Layers(layers), config });
+            built.unused_args = plan.unused_args;
+            built.targets.push(BuiltTarget { platform, tree: Tree::Layers(layers), config });
         }
-        let mut built = Built {
-            image: None,
-            config_digest: None,
-            targets,
-            names: Vec::new(),
-            checked: None,
-            warnings,
-            unused_args,
-            hold: Arc::new(hold.clone()),
-        };
         if request.writes_image {
             let begun = reporter.internal("exporting to image");
-            match self.export_image(&mut built, &planning, &request.names, &begun).await {
+            match self.export_image(&mut built, &request.names, &begun).await {
                 Ok(()) => begun.done(),
                 Err(failure) => {
                     begun.failed(failure.message.clone());
@@ -263,19 +274,34 @@ impl Builder {
         Ok(built)
     }
 
-    async fn export_image(
-        &self,
-        built: &mut Built,
-        planning: &Request,
-        names: &[Reference],
-        begun: &Begun,
-    ) -> Result<()> {
+    /// Writes what was built to the store as an image, and names it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn export_image(&self, built: &mut Built, names: &[Reference], begun: &Begun) -> Result<()> {
+        self.write_image(built, begun).await?;
+        let Some(target) = built.image.clone() else { return Ok(()) };
+        let (images, new) = (self.ground.engine.images.clone(), names.to_vec());
+        blocking(move || Ok(images.name_built(&target, &new)?)).await?;
+        let started = now_ns();
+        for name in names {
+            begun.status(&format!("naming to {name}"), 0, 0, started, true);
+        }
+        built.names = names.to_vec();
+        Ok(())
+    }
+
+    /// Writes what was built to the store as an image that nobody knows of; what was built holds it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn write_image(&self, built: &mut Built, begun: &Begun) -> Result<()> {
         let images = self.ground.engine.images.clone();
-        let (targets, names) = (built.targets.clone(), names.to_vec());
-        let is_index = planning.multi_platform || targets.len() > 1;
+        let targets = built.targets.clone();
+        let is_index = built.is_index || targets.len() > 1;
         let started = now_ns();
         begun.status("exporting layers", 0, 0, started, true);
-        let written = blocking(move || {
+        let (target, config) = blocking(move || {
             let mut manifests = Vec::new();
             let mut config = None;
             for target in &targets {
@@ -290,154 +316,17 @@ impl Builder {
                 (false, Some((only, _))) => only.clone(),
                 _ => images.write_index(manifests)?,
             };
-            images.name_built(&target, &names)?;
-            Ok((target, config, names))
+            Ok((target, config))
         })
         .await?;
-        let (target, config, names) = written;
         let started = now_ns();
         begun.status(&format!("exporting manifest {}", target.digest), 0, 0, started, true);
         if let Some(config) = &config {
             begun.status(&format!("exporting config {config}"), 0, 0, started, true);
         }
-        for name in &names {
-            begun.status(&format!("naming to {name}"), 0, 0, started, true);
-        }
         built.image = Some(target);
-        built.names = names;
         built.config_digest = config;
         Ok(())
-    }
-
-    /// Fetches a context that the client only names, and lends it as if the client had sent it.
-    async fn take_remote(&self, request: &mut BuildRequest, reporter: &Reporter, hold: &BuildHold) -> Result<()> {
-        let source = match MainContext::detect(&request.remote) {
-            MainContext::Git(address) => Source::Git(plan::git_source(&address, false).map_err(plan_failed)?),
-            MainContext::Http { url, .. } => Source::Http(plan::http_source(&url, "context")),
-            MainContext::Local(_) => {
-                return Err(Failure::invalid(format!("unable to detect remote context {:?}", request.remote)));
-            }
-        };
-        let is_file = matches!(source, Source::Http(_));
-        let mut graph = Graph::new();
-        let meta = VertexMeta { name: "[internal] load remote build context".to_owned(), ..VertexMeta::default() };
-        let vertex = graph.add(Op::Source(source), Vec::new(), None, meta)?;
-        let solve = Solve::new(graph, self.ground.clone(), request.solve.clone(), reporter.clone(), hold.clone());
-        let Tree::Folder(fetched) = solve.tree(vertex.into()).await? else {
-            return Err(Failure::internal("a remote context that is no folder"));
-        };
-        let folder = if is_file { self.open_remote_file(fetched).await? } else { fetched };
-        let mut uploaded = Uploaded::default();
-        for name in ["context", "dockerfile"] {
-            uploaded.folders.insert(name.to_owned(), Arc::clone(&folder));
-        }
-        request.solve.session = Session::of(Arc::new(uploaded));
-        Ok(())
-    }
-
-    /// An archive is the context; anything else is a Dockerfile without one.
-    async fn open_remote_file(&self, fetched: Arc<Folder>) -> Result<Arc<Folder>> {
-        let workshop = self.ground.engine.workshop.clone();
-        blocking(move || {
-            let owner = workshop.context_folder()?;
-            let target = Folder::open(owner)?;
-            let copy = crate::graph::CopyAction {
-                source: "/context".to_owned(),
-                target: "/".to_owned(),
-                archives: crate::graph::ArchiveHandling::TryUnpack,
-                create_target_path: true,
-                ..Default::default()
-            };
-            files::copy(fetched.as_ref().as_fd(), target.as_fd(), &files::CopyOrder::new(&copy, None)?)?;
-            if let Some(text) = files::read_file(target.as_fd(), "context", DOCKERFILE_LIMIT)? {
-                let file = crate::graph::MakeFile {
-                    path: "/Dockerfile".to_owned(),
-                    mode: 0o644,
-                    content: text,
-                    ..Default::default()
-                };
-                files::make_file(target.as_fd(), &file, None)?;
-            }
-            Ok(Arc::new(target))
-        })
-        .await
-    }
-
-    /// Reads the Dockerfile, and the ignore file that goes with it.
-    async fn load_dockerfile(
-        &self,
-        request: &BuildRequest,
-        planning: &mut Request,
-        reporter: &Reporter,
-    ) -> Result<String> {
-        let name = planning.filename.clone();
-        let begun = reporter.internal(format!("[internal] load build definition from {}", base_name(&name)));
-        let read = self.read_dockerfile(request, planning, &name, &begun).await;
-        let (text, folder) = match read {
-            Ok(read) => read,
-            Err(failure) => {
-                begun.failed(failure.message.clone());
-                return Err(failure);
-            }
-        };
-        begun.done();
-        let MainContext::Local(directory) = planning.context.clone() else { return Ok(text) };
-        let begun = reporter.internal("[internal] load .dockerignore");
-        let ignored = self.read_ignore_file(request, &folder, &name, &directory, &begun).await?;
-        begun.done();
-        planning.ignore_patterns = ferry_dockerfile::ignore::read(&ignored);
-        Ok(text)
-    }
-
-    async fn read_dockerfile(
-        &self,
-        request: &BuildRequest,
-        planning: &Request,
-        name: &str,
-        begun: &Begun,
-    ) -> Result<(String, Arc<Folder>)> {
-        let key = planning.dockerfile_name.clone().unwrap_or_else(|| "dockerfile".to_owned());
-        let wanted = vec![name.to_owned(), format!("{name}.dockerignore"), ".dockerignore".to_owned()];
-        let source = local(&key, wanted);
-        let started = now_ns();
-        let folder = request.solve.session.files(&source, begun).await?;
-        let (reading, path) = (Arc::clone(&folder), name.to_owned());
-        let text = blocking(move || files::read_file(reading.as_ref().as_fd(), &path, DOCKERFILE_LIMIT)).await?;
-        let text = text.ok_or_else(|| {
-            Failure::invalid(format!("failed to read dockerfile: open {name}: no such file or directory"))
-        })?;
-        let bytes = i64::try_from(text.len()).unwrap_or_default();
-        begun.status("transferring dockerfile:", bytes, 0, started, true);
-        let text =
-            String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        Ok((text, folder))
-    }
-
-    /// `<file>.dockerignore` beside the Dockerfile, or else `.dockerignore` in the context.
-    async fn read_ignore_file(
-        &self,
-        request: &BuildRequest,
-        beside: &Arc<Folder>,
-        name: &str,
-        directory: &str,
-        begun: &Begun,
-    ) -> Result<String> {
-        let read = |folder: &Arc<Folder>, path: String| {
-            let folder = Arc::clone(folder);
-            blocking(move || files::read_file(folder.as_ref().as_fd(), &path, DOCKERFILE_LIMIT))
-        };
-        let started = now_ns();
-        let found = match read(beside, format!("{name}.dockerignore")).await? {
-            Some(found) => Some(found),
-            None => {
-                let context =
-                    request.solve.session.files(&local(directory, vec![".dockerignore".to_owned()]), begun).await?;
-                read(&context, ".dockerignore".to_owned()).await?
-            }
-        };
-        let found = found.unwrap_or_default();
-        begun.status("transferring context:", i64::try_from(found.len()).unwrap_or_default().max(2), 0, started, true);
-        Ok(String::from_utf8_lossy(&found).into_owned())
     }
 }
 
@@ -479,14 +368,7 @@ impl Work<'_> {
     ) -> Result<Plan> {
         loop {
             let input = Input { source: self.source, request: self.planning, platform, observed };
-            let planned = plan::plan(input, graph, checks).map_err(|error| {
-                let excerpts = error.excerpts(&self.planning.filename, self.source);
-                let failure = plan_failed(error);
-                match excerpts.is_empty() {
-                    true => failure,
-                    false => Failure { excerpt: excerpts, ..failure },
-                }
-            })?;
+            let planned = plan::plan(input, graph, checks).map_err(|error| self.plan_failure(error))?;
             let needs = match planned {
                 Planned::Ready(plan) => return Ok(*plan),
                 Planned::Needs(needs) => needs,
@@ -495,6 +377,17 @@ impl Work<'_> {
                 answer(observed);
             }
         }
+    }
+
+    /// Words a failure of planning, with the lines that it speaks of.
+    fn plan_failure(&self, error: plan::PlanError) -> Failure {
+        let number = |line: u32| usize::try_from(line).unwrap_or_default();
+        let range =
+            |lines: &ferry_dockerfile::Lines| LineRange { first: number(lines.first), last: number(lines.last) };
+        let location = error.places.iter().map(range).collect();
+        let excerpt = error.excerpts(&self.planning.filename, self.source).into();
+        let dockerfile = Some(dockerfile_text(&self.planning.filename, self.source));
+        Failure { excerpt, location, dockerfile, ..plan_failed(error) }
     }
 
     /// Finds out what a plan needs to know.
@@ -568,10 +461,6 @@ fn local(name: &str, follow_paths: Vec<String>) -> LocalSource {
     }
 }
 
-fn base_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
 fn plan_failed(error: plan::PlanError) -> Failure {
     Failure::invalid(error.to_string())
 }
@@ -587,7 +476,11 @@ fn with_excerpt(failure: Failure, name: &str, source: &str) -> Failure {
         })
         .collect();
     let excerpt = ferry_dockerfile::source::excerpt(name, source, &lines).unwrap_or_default();
-    Failure { excerpt, ..failure }
+    Failure { excerpt: excerpt.into(), dockerfile: Some(dockerfile_text(name, source)), ..failure }
+}
+
+fn dockerfile_text(name: &str, text: &str) -> Arc<DockerfileText> {
+    Arc::new(DockerfileText { name: name.to_owned(), text: text.to_owned() })
 }
 
 struct FinishOnDrop(Reporter);

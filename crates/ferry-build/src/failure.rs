@@ -1,5 +1,7 @@
 //! Why a build failed.
 
+use std::sync::Arc;
+
 use ferry_engine::{Error, ErrorKind};
 
 use crate::graph::{GraphError, LineRange};
@@ -22,7 +24,18 @@ pub struct Failure {
     /// The lines of the Dockerfile that it comes from.
     pub location: Vec<LineRange>,
     /// Those lines, drawn.
-    pub excerpt: String,
+    pub excerpt: Box<str>,
+    /// The file that they are of.
+    pub dockerfile: Option<Arc<DockerfileText>>,
+}
+
+/// A Dockerfile, as failures speak of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DockerfileText {
+    /// Its name.
+    pub name: String,
+    /// All of it.
+    pub text: String,
 }
 
 impl Failure {
@@ -34,7 +47,8 @@ impl Failure {
             exit_code: None,
             command: Vec::new(),
             location: Vec::new(),
-            excerpt: String::new(),
+            excerpt: Box::default(),
+            dockerfile: None,
         }
     }
 

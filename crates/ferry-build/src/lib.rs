@@ -4,6 +4,7 @@
 //! a [`graph`] of operations, and what executing that graph leaves in the store.
 
 mod builder;
+pub mod buildkit;
 mod cache;
 pub mod classic;
 mod clock;
@@ -18,9 +19,10 @@ pub mod plan;
 pub mod progress;
 pub mod session;
 pub mod solve;
+mod subrequest;
 pub mod tree;
 pub mod usage;
 
 pub use builder::{BuildRequest, Builder, Building, Built, BuiltTarget};
 pub use cache::{Cache, Record};
-pub use failure::{Failure, Result};
+pub use failure::{DockerfileText, Failure, Result};

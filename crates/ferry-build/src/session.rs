@@ -32,7 +32,21 @@ pub trait Lender: Send + Sync {
 
     /// Who the user is towards a registry.
     fn credentials<'a>(&'a self, registry: &'a str) -> BoxFuture<'a, Result<Option<Credentials>>>;
+
+    /// A file that the client holds ready under an address of its own.
+    fn upload<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Option<Pieces>>> {
+        let _ = path;
+        Box::pin(async { Ok(None) })
+    }
+
+    /// It tells itself how its transfers of files go.
+    fn tells_transfers(&self) -> bool {
+        false
+    }
 }
+
+/// Bytes of a file, as they come.
+pub type Pieces = tokio::sync::mpsc::Receiver<Result<bytes::Bytes>>;
 
 impl Session {
     /// What somebody lends.
@@ -95,6 +109,69 @@ impl Session {
             Some(lender) => lender.credentials(registry).await,
             None => Ok(None),
         }
+    }
+}
+
+impl Session {
+    /// A file that the client holds ready under an address of its own.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn upload(&self, path: &str) -> Result<Pieces> {
+        let found = match &self.0 {
+            Some(lender) => lender.upload(path).await?,
+            None => None,
+        };
+        found.ok_or_else(|| Failure::invalid(format!("the client holds no file ready at {path}")))
+    }
+
+    /// Whoever lends tells itself how its transfers of files go.
+    #[must_use]
+    pub fn tells_transfers(&self) -> bool {
+        self.0.as_ref().is_some_and(|lender| lender.tells_transfers())
+    }
+
+    /// The same with folders that the daemon brought here itself in place of the client's.
+    #[must_use]
+    pub fn with_folders(self, folders: HashMap<String, Arc<Folder>>) -> Self {
+        Self::of(Arc::new(Layered { folders, rest: self }))
+    }
+}
+
+/// Folders, and what somebody else lends.
+struct Layered {
+    folders: HashMap<String, Arc<Folder>>,
+    rest: Session,
+}
+
+impl Lender for Layered {
+    fn files<'a>(&'a self, source: &'a LocalSource, begun: &'a Begun) -> BoxFuture<'a, Result<Option<Arc<Folder>>>> {
+        Box::pin(async move {
+            match self.folders.get(&source.name) {
+                Some(folder) => Ok(Some(Arc::clone(folder))),
+                None => self.rest.files(source, begun).await.map(Some),
+            }
+        })
+    }
+
+    fn secret<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        Box::pin(self.rest.secret(id))
+    }
+
+    fn has_agent<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(self.rest.has_agent(id))
+    }
+
+    fn agent<'a>(&'a self, id: &'a str, stream: UnixStream) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.rest.agent(id, stream))
+    }
+
+    fn credentials<'a>(&'a self, registry: &'a str) -> BoxFuture<'a, Result<Option<Credentials>>> {
+        Box::pin(self.rest.credentials(registry))
+    }
+
+    fn upload<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Option<Pieces>>> {
+        Box::pin(async move { self.rest.upload(path).await.map(Some) })
     }
 }
 

@@ -1,7 +1,10 @@
 //! What every handler shares: the engine and the routing table.
 
+use std::sync::Arc;
+
 use ferry_api::version;
 use ferry_build::Builder;
+use ferry_build::buildkit::{BuildKit, Worker};
 use ferry_engine::Engine;
 use hyper::header::HeaderValue;
 
@@ -26,6 +29,7 @@ pub(crate) struct HeaderValues {
 pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) builder: Builder,
+    pub(crate) buildkit: Arc<BuildKit>,
     pub(crate) header_values: HeaderValues,
     routes: Vec<Route>,
 }
@@ -33,8 +37,11 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(engine: Engine, builder: Builder) -> Self {
         let text = |text: String| HeaderValue::from_str(&text).expect("version texts are plain ASCII");
+        let worker =
+            Worker { version: env!("CARGO_PKG_VERSION").to_owned(), revision: build().to_owned(), host_gateway: None };
         Self {
             engine,
+            buildkit: Arc::new(BuildKit::new(builder.clone(), worker)),
             builder,
             header_values: HeaderValues {
                 api_version: text(version::NEWEST.to_string()),

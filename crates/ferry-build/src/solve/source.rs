@@ -57,7 +57,7 @@ impl Solve {
     }
 
     async fn http(&self, http: &HttpSource, begun: &Begun) -> Result<Arc<Folder>> {
-        let mut fetched = self.ground.engine.images.fetch_url(&http.url).await?;
+        let mut fetched = Fetching::begin(self, &http.url).await?;
         let workshop = self.ground.engine.workshop.clone();
         let folder = blocking(move || Ok(workshop.context_folder()?)).await?;
         let name = http.filename.clone().unwrap_or_else(|| name_of_url(&http.url));
@@ -119,6 +119,38 @@ impl Solve {
             size_bytes: stored.size_bytes,
             foreign: false,
         }]))
+    }
+}
+
+/// The host of addresses that are the client's own.
+const SESSION_HOST: &str = "http://buildkit-session/";
+
+/// Bytes on their way here.
+enum Fetching {
+    Web(ferry_engine::images::Fetched),
+    Client(crate::session::Pieces),
+}
+
+impl Fetching {
+    async fn begin(solve: &Solve, url: &str) -> Result<Self> {
+        match url.strip_prefix(SESSION_HOST) {
+            Some(path) => Ok(Self::Client(solve.options.session.upload(path).await?)),
+            None => Ok(Self::Web(solve.ground.engine.images.fetch_url(url).await?)),
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::Web(fetched) => fetched.length(),
+            Self::Client(_) => None,
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
+        match self {
+            Self::Web(fetched) => Ok(fetched.next().await?),
+            Self::Client(pieces) => pieces.recv().await.transpose(),
+        }
     }
 }
 

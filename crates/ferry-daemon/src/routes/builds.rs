@@ -398,7 +398,7 @@ async fn tell_success(body: &BodySender, built: &ferry_build::Built, form: Form)
 
 fn failed(failure: &Failure, form: Form) -> JsonMessage {
     if form == Form::Trace {
-        let text = match failure.excerpt.as_str() {
+        let text = match &*failure.excerpt {
             "" => format!("failed to solve: {}", failure.message),
             excerpt => format!("{excerpt}failed to solve: {}", failure.message),
         };

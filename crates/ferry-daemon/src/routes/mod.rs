@@ -1,5 +1,6 @@
 //! The routing table, one module per kind of object.
 
+mod buildkit;
 mod builds;
 mod containers;
 mod execs;
@@ -25,6 +26,7 @@ pub(crate) fn table() -> Vec<Route> {
         files::routes(),
         images::routes(),
         builds::routes(),
+        buildkit::routes(),
         volumes::routes(),
         networks::routes(),
         plugins::routes(),

@@ -67,8 +67,8 @@ async fn ping(call: Call) -> Outcome {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    // The classic builder: a client must not look for BuildKit here.
-    headers.insert(HeaderName::from_static("builder-version"), HeaderValue::from_static("1"));
+    // Clients may build by BuildKit's protocol; the one before is spoken too.
+    headers.insert(HeaderName::from_static("builder-version"), HeaderValue::from_static("2"));
     headers.insert(HeaderName::from_static("swarm"), HeaderValue::from_static("inactive"));
     Ok(response)
 }

@@ -16,8 +16,6 @@ const ENDPOINTS: &[(Method, &str)] = &[
     (Method::GET, "/containers/{name:.*}/checkpoints"),
     (Method::POST, "/containers/{name:.*}/checkpoints"),
     (Method::DELETE, "/containers/{name:.*}/checkpoints/{checkpoint}"),
-    (Method::POST, "/grpc"),
-    (Method::POST, "/session"),
     (Method::GET, "/configs"),
     (Method::POST, "/configs/create"),
     (Method::DELETE, "/configs/{id}"),

@@ -5,6 +5,7 @@
 mod authorization;
 mod certificate;
 pub(crate) mod listen;
+mod preface;
 pub(crate) mod socket;
 pub(crate) mod tls;
 
@@ -78,6 +79,27 @@ impl Server {
     }
 
     async fn serve(self: Arc<Self>, peer: Arc<Peer>, transport: Transport) {
+        let mut stop = self.stop.clone();
+        let read = tokio::select! {
+            read = preface::read(transport) => read,
+            () = told_to_stop(&mut stop) => return,
+        };
+        match read {
+            Ok((begun, false)) => self.serve_http1(peer, begun).await,
+            Ok((begun, true)) => {
+                peer.guard.over();
+                let serving =
+                    ferry_buildkit_proto::grpc::serve(begun, Arc::new(preface::Straight(Arc::clone(&self.app))));
+                tokio::select! {
+                    ended = serving => if let Err(error) = ended { tracing::debug!(%error, "connection ended") },
+                    () = told_to_stop(&mut stop) => {}
+                }
+            }
+            Err(error) => tracing::debug!(%error, "connection ended"),
+        }
+    }
+
+    async fn serve_http1(self: Arc<Self>, peer: Arc<Peer>, transport: preface::Begun) {
         let transport = TokioIo::new(transport);
         let (server, client) = (Arc::clone(&self), Arc::clone(&peer));
         let service = service_fn(move |request| {

@@ -72,7 +72,7 @@ fn errors_are_docker_s() {
     };
     assert_eq!(message("GET", "/nope", ""), (404, "page not found".to_owned()));
     assert_eq!(message("PUT", "/info", ""), (404, "page not found".to_owned()));
-    assert_eq!(message("POST", "/session", ""), (501, "not implemented: POST /session".to_owned()));
+    assert_eq!(message("POST", "/swarm/init", ""), (501, "not implemented: POST /swarm/init".to_owned()));
     assert_eq!(message("GET", "/containers/nope/json", ""), (404, "No such container: nope".to_owned()));
     assert_eq!(
         message("GET", "/v1.99/info", ""),

@@ -43,6 +43,29 @@ impl Images {
         tokio::task::spawn_blocking(move || inner.send_archive(&plan, lease, sender));
         Ok(receiver)
     }
+
+    /// Makes an archive of an image that a build has written and that may have no name here; whoever asks holds it.
+    ///
+    /// # Errors
+    /// When its content cannot be read.
+    pub async fn save_built(&self, target: Descriptor, names: Vec<Reference>) -> Result<ArchiveStream> {
+        let (plan, lease) = self
+            .blocking(move |inner| {
+                let lease = inner.store.lease();
+                let saved = |name: Option<Reference>| SavedImage { target: target.clone(), name };
+                let images: Vec<SavedImage> = match names.is_empty() {
+                    true => vec![saved(None)],
+                    false => names.into_iter().map(|name| saved(Some(name))).collect(),
+                };
+                let choice = SaveChoice { platforms: Vec::new(), preferred: inner.host.clone() };
+                Ok((inner.store.plan_archive(&images, &choice).context("cannot save the image")?, lease))
+            })
+            .await?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let inner = std::sync::Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || inner.send_archive(&plan, lease, sender));
+        Ok(receiver)
+    }
 }
 
 impl Inner {

@@ -4,6 +4,7 @@ mod attach;
 mod bad_input;
 mod build;
 mod build_flags;
+mod buildkit;
 mod churn;
 mod clients;
 mod confinement;

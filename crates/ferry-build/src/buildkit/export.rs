@@ -1,0 +1,313 @@
+//! What becomes of what was built: an image in the store or in a registry, an archive, or files of the client's.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use ferry_buildkit_proto::messages::control::Exporter;
+use ferry_engine::images::{Access, PushRequest, built_name};
+use ferry_spec::reference::Reference;
+use tokio::sync::mpsc;
+
+use super::jobs::Job;
+use super::lender::Client;
+use super::{BuildKit, send};
+use crate::builder::Built;
+use crate::clock::now_ns;
+use crate::failure::{Failure, Result};
+use crate::progress::Begun;
+use crate::session::Lender;
+
+/// Pieces that wait for a slow client.
+const QUEUE: usize = 4;
+
+/// What the client hears of an export, by BuildKit's names.
+type Told = BTreeMap<String, String>;
+
+/// One export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Export {
+    /// Its place among all; the client knows where it goes by it.
+    id: usize,
+    kind: Kind,
+    names: Vec<Reference>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// Into the store, and from there to registries.
+    Image { push: bool, plain_http: bool },
+    /// An archive of the image.
+    Archive { form: &'static str },
+    /// Files.
+    Local { platform_split: bool },
+    /// Files in an archive.
+    Tar,
+}
+
+/// Attributes of images and archives that change nothing here, whatever their value.
+const WITHOUT_EFFECT: [&str; 12] = [
+    "unpack",
+    "store",
+    "name-canonical",
+    "dangling-name-prefix",
+    "danging-name-empty-only",
+    "buildinfo",
+    "buildinfo-attrs",
+    "oci-artifact",
+    "source-date-epoch",
+    "compression-level",
+    "context",
+    "attestation-prefix",
+];
+
+impl Export {
+    /// Reads what a client asks for.
+    pub(super) fn read(id: usize, exporter: &Exporter) -> Result<Self> {
+        let attrs = &exporter.attrs;
+        let names = attrs.get("name").map(String::as_str).unwrap_or_default();
+        let mut all: Vec<Reference> = Vec::new();
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let name = built_name(name)?;
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+        let kind = match exporter.kind.as_str() {
+            "image" | "moby" => {
+                check_image_attributes(attrs)?;
+                Kind::Image { push: flag(attrs, "push")?, plain_http: flag(attrs, "registry.insecure")? }
+            }
+            form @ ("docker" | "oci") => {
+                check_image_attributes(attrs)?;
+                if attrs.get("tar").is_some_and(|tar| is_false(tar)) {
+                    return Err(Failure::not_implemented(format!("output of type {form} into a directory")));
+                }
+                Kind::Archive { form: if form == "oci" { "oci" } else { "docker" } }
+            }
+            "local" => {
+                if attrs.get("mode").is_some_and(|mode| mode == "delete") {
+                    return Err(Failure::not_implemented("output of type local with mode=delete"));
+                }
+                Kind::Local { platform_split: !attrs.get("platform-split").is_some_and(|split| is_false(split)) }
+            }
+            "tar" => Kind::Tar,
+            other => return Err(Failure::invalid(format!("exporter {other:?} could not be found"))),
+        };
+        Ok(Self { id, kind, names: all })
+    }
+
+    /// The step that is shown.
+    fn title(&self) -> String {
+        match &self.kind {
+            Kind::Image { .. } => "exporting to image".to_owned(),
+            Kind::Archive { form } => format!("exporting to {form} image format"),
+            Kind::Local { .. } => "exporting to client directory".to_owned(),
+            Kind::Tar => "exporting to client tarball".to_owned(),
+        }
+    }
+}
+
+fn check_image_attributes(attrs: &BTreeMap<String, String>) -> Result<()> {
+    for (name, value) in attrs {
+        let is_fine = match name.as_str() {
+            "name" | "push" | "registry.insecure" | "prefer-image-digest" | "tar" | "oci-mediatypes" | "dest" => {
+                // Images are written in the form of OCI alone.
+                name != "oci-mediatypes" || !is_false(value)
+            }
+            "compression" => value == "gzip",
+            "push-by-digest" | "rewrite-timestamp" | "force-compression" => is_false(value),
+            name => WITHOUT_EFFECT.contains(&name),
+        };
+        if !is_fine {
+            return Err(Failure::not_implemented(format!("attribute {name}={value} of an image that is exported")));
+        }
+    }
+    Ok(())
+}
+
+fn is_false(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "0" | "f" | "false")
+}
+
+/// A truth value as Go reads it.
+fn flag(attrs: &BTreeMap<String, String>, name: &str) -> Result<bool> {
+    match attrs.get(name).map(String::as_str) {
+        None => Ok(false),
+        // Written alone it is true.
+        Some("" | "1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        Some(other) => Err(Failure::invalid(format!("non-bool value {other:?} specified for {name}"))),
+    }
+}
+
+impl BuildKit {
+    /// Exports what was built; returns what the client hears of it.
+    pub(super) async fn export(&self, job: &Job, built: &mut Built, export: Export) -> Result<Told> {
+        let begun = job.reporter.internal(export.title());
+        let exported = self.export_as(job, built, &export, &begun).await;
+        match &exported {
+            Ok(_) => begun.done(),
+            Err(failure) => begun.failed(failure.message.clone()),
+        }
+        exported
+    }
+
+    async fn export_as(&self, job: &Job, built: &mut Built, export: &Export, begun: &Begun) -> Result<Told> {
+        match &export.kind {
+            Kind::Image { push, plain_http } => {
+                self.builder.export_image(built, &export.names, begun).await?;
+                if *push {
+                    self.push(job, export, *plain_http, begun).await?;
+                }
+                Ok(told_of_image(built, &export.names))
+            }
+            Kind::Archive { .. } => self.archive(job, built, export, begun).await,
+            Kind::Local { platform_split } => {
+                let single = built.targets.len() == 1 && !built.is_index;
+                if !platform_split && built.targets.len() > 1 {
+                    return Err(Failure::not_implemented("files of several platforms in one directory"));
+                }
+                let below = |platform: &ferry_spec::platform::Platform| match single {
+                    true => String::new(),
+                    false => platform.to_string().replace('/', "_"),
+                };
+                let trees = built.targets.iter().map(|target| (below(&target.platform), target.tree.clone())).collect();
+                let session = self.sessions.find(&job.session).await?;
+                let workshop = &self.builder.ground().engine.workshop;
+                let started = now_ns();
+                let sent = send::trees(&session, export.id, trees, workshop).await?;
+                begun.status("copying files", amount(sent), 0, started, true);
+                Ok(Told::new())
+            }
+            Kind::Tar => {
+                let session = self.sessions.find(&job.session).await?;
+                let (made, mut making) = mpsc::channel::<Vec<u8>>(QUEUE);
+                let (sender, pieces) = mpsc::channel(QUEUE);
+                let carrying = async {
+                    while let Some(piece) = making.recv().await {
+                        if sender.send(Bytes::from(piece)).await.is_err() {
+                            break;
+                        }
+                    }
+                    drop(sender);
+                };
+                let started = now_ns();
+                let writing = self.builder.write_tar(built, made);
+                let sending = send::bytes(&session, export.id, pieces);
+                let (written, (), sent) = tokio::join!(writing, carrying, sending);
+                let sent = sent?;
+                written?;
+                begun.status("sending tarball", amount(sent), 0, started, true);
+                Ok(Told::new())
+            }
+        }
+    }
+
+    /// Sends an archive of the image, which the store keeps no longer than that.
+    async fn archive(&self, job: &Job, built: &mut Built, export: &Export, begun: &Begun) -> Result<Told> {
+        self.builder.write_image(built, begun).await?;
+        let Some(target) = built.image.clone() else { return Err(Failure::internal("an image that was not written")) };
+        let session = self.sessions.find(&job.session).await?;
+        let images = &self.builder.ground().engine.images;
+        let pieces = images.save_built(target, export.names.clone()).await?;
+        let started = now_ns();
+        let sent = send::bytes(&session, export.id, pieces).await?;
+        begun.status("sending tarball", amount(sent), 0, started, true);
+        Ok(told_of_image(built, &export.names))
+    }
+
+    async fn push(&self, job: &Job, export: &Export, plain_http: bool, begun: &Begun) -> Result<()> {
+        if export.names.is_empty() {
+            return Err(Failure::invalid("tag is needed when pushing to registry"));
+        }
+        let engine = &self.builder.ground().engine;
+        let client = Client {
+            sessions: self.sessions.clone(),
+            session: job.session.clone(),
+            of_folders: BTreeMap::new(),
+            workshop: engine.workshop.clone(),
+        };
+        for name in &export.names {
+            let started = now_ns();
+            let title = format!("pushing manifest for {name}");
+            begun.status(&title, 0, 0, started, false);
+            let request = PushRequest {
+                reference: name.to_string(),
+                auth: client.credentials(name.domain()).await?,
+                access: Access { plain_http, ..Access::default() },
+                ..PushRequest::default()
+            };
+            let mut progress = engine.images.push(request).await?;
+            while let Some(message) = progress.recv().await {
+                if let Some(error) = message.error_detail {
+                    return Err(Failure::internal(format!("failed to push {name}: {}", error.message)));
+                }
+                if let Some(amount) = message.progress_detail.filter(|_| !message.id.is_empty()) {
+                    begun.status(&format!("pushing {}", message.id), amount.current, amount.total, started, false);
+                }
+            }
+            begun.status(&title, 0, 0, started, true);
+        }
+        Ok(())
+    }
+}
+
+fn amount(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn told_of_image(built: &Built, names: &[Reference]) -> Told {
+    let mut told = Told::new();
+    if let Some(image) = &built.image {
+        told.insert("containerimage.digest".to_owned(), image.digest.to_string());
+        let descriptor = serde_json::to_vec(image).unwrap_or_default();
+        told.insert("containerimage.descriptor".to_owned(), STANDARD.encode(descriptor));
+    }
+    if let Some(config) = built.config_digest.as_ref().filter(|_| built.targets.len() == 1 && !built.is_index) {
+        told.insert("containerimage.config.digest".to_owned(), config.to_string());
+    }
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        told.insert("image.name".to_owned(), names.join(","));
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(kind: &str, attrs: &[(&str, &str)]) -> Result<Export> {
+        let attrs = attrs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Export::read(0, &Exporter { kind: kind.to_owned(), attrs })
+    }
+
+    #[test]
+    fn exports_are_read_and_what_is_not_built_is_refused() {
+        let image = read("moby", &[("name", "a,b:1,a:latest"), ("push", "true"), ("unpack", "false")]).unwrap();
+        assert_eq!(image.names.iter().map(ToString::to_string).collect::<Vec<_>>().len(), 2);
+        assert_eq!(image.kind, Kind::Image { push: true, plain_http: false });
+        assert_eq!(read("local", &[]).unwrap().title(), "exporting to client directory");
+        assert_eq!(read("oci", &[("tar", "true")]).unwrap().title(), "exporting to oci image format");
+        for (kind, attrs, text) in [
+            ("x", &[][..], "exporter \"x\" could not be found"),
+            ("image", &[("push", "maybe")], "non-bool value \"maybe\" specified for push"),
+            (
+                "image",
+                &[("compression", "zstd")],
+                "not implemented: attribute compression=zstd of an image that is exported",
+            ),
+            (
+                "image",
+                &[("annotation.a", "b")],
+                "not implemented: attribute annotation.a=b of an image that is exported",
+            ),
+            ("oci", &[("tar", "false")], "not implemented: output of type oci into a directory"),
+            ("image", &[("name", "a@sha256:x")], "invalid tag \"a@sha256:x\""),
+        ] {
+            assert_eq!(read(kind, attrs).unwrap_err().message.split(": invalid ref").next(), Some(text));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Builds that there were, as `ListenBuildHistory` tells them. They are remembered while the daemon runs, the newest of them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferry_buildkit_proto::grpc::{Call, Code, Status};
+use ferry_buildkit_proto::messages::Timestamp;
+use ferry_buildkit_proto::messages::control::{
+    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, SolveRequest, SolveResponse,
+    UpdateBuildHistoryRequest, UpdateBuildHistoryResponse,
+};
+use tokio::sync::broadcast;
+
+use super::jobs::Job;
+use crate::clock::now_ns;
+use crate::progress::Event;
+
+/// Builds that are remembered, besides pinned ones.
+const REMEMBERED: usize = 50;
+/// Events that a listener may be behind.
+const QUEUE: usize = 64;
+
+/// All that are remembered; cheap to clone.
+#[derive(Clone)]
+pub(super) struct History(Arc<Inner>);
+
+struct Inner {
+    records: Mutex<VecDeque<BuildHistoryRecord>>,
+    events: broadcast::Sender<BuildHistoryEvent>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self(Arc::new(Inner { records: Mutex::default(), events: broadcast::Sender::new(QUEUE) }))
+    }
+}
+
+impl History {
+    /// A build begins; it is noted as broken off when what is returned is dropped without an end.
+    pub(super) fn begin(&self, request: &SolveRequest, job: Arc<Job>) -> Writing {
+        let record = BuildHistoryRecord {
+            reference: request.reference.clone(),
+            frontend: request.frontend.clone(),
+            frontend_attrs: shown(request),
+            exporters: request.exporters.clone(),
+            created_at: Some(Timestamp::of_ns(now_ns())),
+            generation: 1,
+            ..BuildHistoryRecord::default()
+        };
+        self.put(record.clone(), BuildHistoryEventType::Started);
+        Writing { history: self.clone(), job, record, is_over: false }
+    }
+
+    pub(super) async fn listen(&self, mut call: Call) -> Result<(), Status> {
+        let request: BuildHistoryRequest = call.requests.only().await?;
+        let mut events = self.0.events.subscribe();
+        let fits = |record: &BuildHistoryRecord| request.reference.is_empty() || record.reference == request.reference;
+        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let known: Vec<BuildHistoryRecord> = {
+            let records = self.records();
+            let wanted = records.iter().filter(|record| fits(record) && !(request.active_only && is_over(record)));
+            wanted.take(limit).cloned().collect()
+        };
+        for record in known {
+            let kind = if is_over(&record) { BuildHistoryEventType::Complete } else { BuildHistoryEventType::Started };
+            call.replies.send(&BuildHistoryEvent { kind: kind.into(), record: Some(record) }).await?;
+        }
+        if request.early_exit {
+            return Ok(());
+        }
+        loop {
+            match events.recv().await {
+                Ok(event) if event.record.as_ref().is_some_and(fits) => call.replies.send(&event).await?,
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            }
+        }
+    }
+
+    pub(super) fn update(&self, request: UpdateBuildHistoryRequest) -> Result<UpdateBuildHistoryResponse, Status> {
+        let mut records = self.records();
+        let found = records.iter().position(|record| record.reference == request.reference);
+        let unknown = || Status::new(Code::NotFound, format!("no build record found for ref {}", request.reference));
+        if request.delete {
+            if let Some(record) = found.and_then(|at| records.remove(at)) {
+                self.tell(record, BuildHistoryEventType::Deleted);
+            }
+        } else if !request.finalize {
+            let record = found.and_then(|at| records.get_mut(at)).ok_or_else(unknown)?;
+            record.pinned = request.pinned;
+            record.generation += 1;
+        }
+        Ok(UpdateBuildHistoryResponse {})
+    }
+
+    fn put(&self, record: BuildHistoryRecord, kind: BuildHistoryEventType) {
+        let mut records = self.records();
+        records.retain(|known| known.reference != record.reference);
+        records.push_front(record.clone());
+        while records.len() > REMEMBERED
+            && let Some(last) = records.iter().rposition(|record| !record.pinned && is_over(record))
+        {
+            records.remove(last);
+        }
+        drop(records);
+        self.tell(record, kind);
+    }
+
+    fn tell(&self, record: BuildHistoryRecord, kind: BuildHistoryEventType) {
+        // Nobody may listen.
+        let _ = self.0.events.send(BuildHistoryEvent { kind: kind.into(), record: Some(record) });
+    }
+
+    fn records(&self) -> std::sync::MutexGuard<'_, VecDeque<BuildHistoryRecord>> {
+        self.0.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_over(record: &BuildHistoryRecord) -> bool {
+    record.completed_at.is_some()
+}
+
+/// The options, without the values of what might be a secret.
+fn shown(request: &SolveRequest) -> std::collections::BTreeMap<String, String> {
+    let is_shown = |key: &str| !key.starts_with("build-arg:") || key.starts_with("build-arg:BUILDKIT_");
+    let options = request.frontend_attrs.iter().filter(|(key, _)| is_shown(key));
+    options.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// A record of a build that goes on.
+pub(super) struct Writing {
+    history: History,
+    job: Arc<Job>,
+    record: BuildHistoryRecord,
+    is_over: bool,
+}
+
+impl Writing {
+    /// The build has ended.
+    pub(super) fn end(mut self, outcome: Result<&SolveResponse, &Status>) {
+        match outcome {
+            Ok(response) => self.record.exporter_response.clone_from(&response.exporter_response),
+            Err(status) => self.record.error = Some(status.to_rpc()),
+        }
+        self.write();
+    }
+
+    fn write(&mut self) {
+        self.is_over = true;
+        let record = &mut self.record;
+        record.completed_at = Some(Timestamp::of_ns(now_ns()));
+        record.generation += 1;
+        self.job.reporter.finish();
+        let mut events = self.job.reporter.follow();
+        let mut steps = std::collections::HashMap::new();
+        while let Ok(event) = events.try_recv() {
+            match event {
+                Event::Vertex(state) => {
+                    let done = state.completed_ns.is_some() && state.error.is_empty();
+                    steps.insert(state.digest, (state.cached, done));
+                }
+                Event::Warning(_) => record.num_warnings += 1,
+                _ => {}
+            }
+        }
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        record.num_total_steps = count(steps.len());
+        record.num_cached_steps = count(steps.values().filter(|(cached, _)| *cached).count());
+        record.num_completed_steps = count(steps.values().filter(|(_, done)| *done).count());
+        self.history.put(record.clone(), BuildHistoryEventType::Complete);
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.record.error = Some(Status::new(Code::Cancelled, "context canceled").to_rpc());
+            self.write();
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What was built, on its way to the client: as files into a directory of its own, or as one stream of bytes.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+
+use bytes::Bytes;
+use ferry_buildkit_proto::grpc::{Metadata, Replies, Sender, Status};
+use ferry_buildkit_proto::messages::BytesMessage;
+use ferry_buildkit_proto::messages::transfer::{Packet, PacketType, Stat, mode};
+use ferry_engine::workshop::Workshop;
+use ferry_sys::tree::{Found, Walk};
+use http::HeaderValue;
+use rustix::fs::{FileType, Mode, OFlags};
+use tokio::sync::mpsc;
+
+use super::sessions::ClientSession;
+use crate::content::is_kept;
+use crate::failure::{Doing, Failure, Result};
+use crate::files;
+use crate::tree::{OpenTree, Tree};
+
+const DIFF_COPY: &str = "/moby.filesync.v1.FileSend/DiffCopy";
+const EXPORTER_ID: &str = "buildkit-attachable-exporter-id";
+
+/// Bytes of one piece.
+const PIECE: usize = 64 * 1024;
+/// Questions that wait while the tree is walked.
+const QUEUE: usize = 64;
+
+fn begin(session: &ClientSession, exporter: usize) -> Result<(Sender, Replies)> {
+    if !session.offers(DIFF_COPY) {
+        return Err(Failure::invalid(format!("method {DIFF_COPY} not supported by the client")));
+    }
+    let mut metadata = Metadata::new();
+    metadata.insert(EXPORTER_ID, HeaderValue::from(exporter));
+    Ok(session.channel.stream(DIFF_COPY, metadata))
+}
+
+/// Sends pieces as they are made to the file that the client keeps for an exporter; returns how many bytes there were.
+pub(super) async fn bytes(session: &ClientSession, exporter: usize, mut pieces: mpsc::Receiver<Bytes>) -> Result<u64> {
+    let (sender, mut replies) = begin(session, exporter)?;
+    let mut sent = 0;
+    let sending = async {
+        while let Some(data) = pieces.recv().await {
+            sent += data.len() as u64;
+            sender.send(&BytesMessage { data }).await?;
+        }
+        drop(sender);
+        // For as long as it is written nothing is said.
+        std::future::pending::<std::result::Result<(), Status>>().await
+    };
+    let ended = async {
+        while replies.next::<BytesMessage>().await?.is_some() {}
+        Ok::<(), Status>(())
+    };
+    tokio::select! {
+        biased;
+        ended = ended => ended?,
+        failed = sending => failed?,
+    }
+    Ok(sent)
+}
+
+/// Sends trees into the directory that the client keeps for an exporter, each below its own name; returns how many bytes there were.
+pub(super) async fn trees(
+    session: &ClientSession,
+    exporter: usize,
+    mut trees: Vec<(String, Tree)>,
+    workshop: &Workshop,
+) -> Result<u64> {
+    let (sender, mut replies) = begin(session, exporter)?;
+    // In the order in which the client expects them.
+    trees.sort_by(|one, other| one.0.cmp(&other.0));
+    let workshop = workshop.clone();
+    let (questions, asked) = mpsc::channel(QUEUE);
+    let working = tokio::task::spawn_blocking(move || {
+        let opened = trees.into_iter().map(|(below, tree)| Ok((below, tree.open(&workshop)?)));
+        let opened: Vec<(String, OpenTree)> = opened.collect::<Result<_>>()?;
+        Teller { sender, trees: &opened, entries: Vec::new(), sent: 0 }.run(asked)
+    });
+    let carried = loop {
+        match replies.next::<Packet>().await {
+            Ok(Some(packet)) => {
+                if questions.send(packet).await.is_err() {
+                    break Ok(());
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(status) => break Err(status),
+        }
+    };
+    drop(questions);
+    let sent = working.await.unwrap_or_else(|error| Err(Failure::internal(format!("a transfer panicked: {error}"))));
+    carried?;
+    sent
+}
+
+/// The end that tells. Runs on a thread of its own.
+struct Teller<'a> {
+    sender: Sender,
+    trees: &'a [(String, OpenTree)],
+    /// What each number stands for: a tree, and a regular file in it.
+    entries: Vec<Option<(usize, Vec<u8>)>>,
+    sent: u64,
+}
+
+impl Teller<'_> {
+    fn run(mut self, mut asked: mpsc::Receiver<Packet>) -> Result<u64> {
+        for index in 0..self.trees.len() {
+            self.tell_tree(index)?;
+        }
+        self.sender.send_blocking(&Packet::of(PacketType::Stat))?;
+        while let Some(packet) = asked.blocking_recv() {
+            match PacketType::try_from(packet.kind) {
+                Ok(PacketType::Req) => self.content(packet.id)?,
+                Ok(PacketType::Fin) => {
+                    self.sender.send_blocking(&Packet::of(PacketType::Fin))?;
+                    return Ok(self.sent);
+                }
+                Ok(PacketType::Err) => {
+                    let text = String::from_utf8_lossy(&packet.data).into_owned();
+                    return Err(Failure::invalid(format!("error from receiver: {text}")));
+                }
+                _ => return Err(Failure::invalid("unexpected packet in a transfer of files")),
+            }
+        }
+        Err(Failure::internal("the client ended the transfer of files early"))
+    }
+
+    fn tell_tree(&mut self, index: usize) -> Result<()> {
+        let (below, tree) = &self.trees[index];
+        if !below.is_empty() {
+            let stat = Stat { path: below.clone(), mode: mode::DIRECTORY | 0o755, ..Stat::default() };
+            self.tell(stat, None)?;
+        }
+        let root = files::open_folder(tree.as_fd())?;
+        let mut failure = None;
+        let mut visit = |found: Found| {
+            let file = (found.kind.is_file() && found.same_as.is_none()).then(|| (index, found.path.clone()));
+            self.tell(stat_of(below, found), file).map_err(|error| {
+                failure = Some(error);
+                std::io::ErrorKind::Other.into()
+            })
+        };
+        let walked = Walk::new(is_kept, &mut visit).children(root.as_fd(), b"");
+        match failure {
+            Some(failure) => Err(failure),
+            None => walked.doing("cannot read what was built"),
+        }
+    }
+
+    fn tell(&mut self, stat: Stat, file: Option<(usize, Vec<u8>)>) -> Result<()> {
+        self.entries.push(file);
+        Ok(self.sender.send_blocking(&Packet { stat: Some(stat), ..Packet::of(PacketType::Stat) })?)
+    }
+
+    fn content(&mut self, id: u32) -> Result<()> {
+        let entry = self.entries.get(id as usize).and_then(Option::as_ref);
+        let (index, path) = entry.ok_or_else(|| Failure::invalid(format!("invalid file id {id}")))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let root = files::open_folder(self.trees[*index].1.as_fd())?;
+        let opened = ferry_sys::path::resolve_in_root(root.as_fd(), &path[..], flags, Mode::empty());
+        let mut file = File::from(opened.doing("cannot read what was built")?);
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let read = file.read(&mut buffer).doing("cannot read what was built")?;
+            let data = Bytes::copy_from_slice(&buffer[..read]);
+            self.sender.send_blocking(&Packet { id, data, ..Packet::of(PacketType::Data) })?;
+            self.sent += read as u64;
+            if read == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn stat_of(below: &str, found: Found) -> Stat {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let under = |path: &[u8]| match below {
+        "" => text(path),
+        below => format!("{below}/{}", text(path)),
+    };
+    let kind = match found.kind {
+        FileType::Directory => mode::DIRECTORY,
+        FileType::Symlink => mode::SYMLINK,
+        FileType::CharacterDevice => mode::DEVICE | mode::CHAR_DEVICE,
+        FileType::BlockDevice => mode::DEVICE,
+        FileType::Fifo => mode::NAMED_PIPE,
+        _ => 0,
+    };
+    let (seconds, nanoseconds) = found.looks.mtime;
+    Stat {
+        path: under(&found.path),
+        mode: kind | mode::of_permissions(found.looks.mode),
+        uid: found.looks.uid,
+        gid: found.looks.gid,
+        size: if found.same_as.is_some() { 0 } else { i64::try_from(found.size).unwrap_or(i64::MAX) },
+        mod_time: seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.into()),
+        linkname: found.same_as.as_deref().map_or_else(|| text(&found.link), under),
+        devmajor: found.device.0.into(),
+        devminor: found.device.1.into(),
+        xattrs: found.looks.xattrs.into_iter().map(|(name, value)| (text(&name), value)).collect(),
+    }
+}

@@ -1,0 +1,99 @@
+//! `Control.Status`: how a build goes, as it goes.
+
+use ferry_buildkit_proto::grpc::{Call, Status};
+use ferry_buildkit_proto::messages::Timestamp;
+use ferry_buildkit_proto::messages::control::{
+    StatusRequest, StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning,
+};
+use ferry_buildkit_proto::messages::ops::{Position, ProgressGroup, Range, SourceInfo};
+
+use super::BuildKit;
+use crate::progress::Event;
+
+/// Events that are told at a time.
+const AT_ONCE: usize = 256;
+/// Bytes of output that are told at a time.
+const LOGS_AT_ONCE: usize = 1 << 20;
+
+impl BuildKit {
+    pub(super) async fn status(&self, mut call: Call) -> Result<(), Status> {
+        let request: StatusRequest = call.requests.only().await?;
+        let job = self.jobs.find(&request.reference).await?;
+        let mut events = job.reporter.follow();
+        while let Some(event) = events.recv().await {
+            let mut response = StatusResponse::default();
+            let mut bytes = add(&mut response, event);
+            for _ in 0..AT_ONCE {
+                if bytes > LOGS_AT_ONCE {
+                    break;
+                }
+                match events.try_recv() {
+                    Ok(event) => bytes += add(&mut response, event),
+                    Err(_) => break,
+                }
+            }
+            call.replies.send(&response).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds an event to what is told next; returns the bytes of its output.
+fn add(response: &mut StatusResponse, event: Event) -> usize {
+    let time = |moment: Option<i64>| moment.map(Timestamp::of_ns);
+    match event {
+        Event::Vertex(state) => response.vertexes.push(Vertex {
+            digest: state.digest.to_string(),
+            inputs: state.inputs.iter().map(ToString::to_string).collect(),
+            name: state.name,
+            cached: state.cached,
+            started: time(state.started_ns),
+            completed: time(state.completed_ns),
+            error: state.error,
+            progress_group: state.group.map(|id| ProgressGroup { name: id.clone(), id, weak: false }),
+        }),
+        Event::Status(line) => response.statuses.push(VertexStatus {
+            id: line.id,
+            vertex: line.vertex.to_string(),
+            name: String::new(),
+            current: line.current,
+            total: line.total,
+            timestamp: Some(Timestamp::of_ns(line.time_ns)),
+            started: time(line.started_ns),
+            completed: time(line.completed_ns),
+        }),
+        Event::Log(piece) => {
+            let bytes = piece.data.len();
+            response.logs.push(VertexLog {
+                vertex: piece.vertex.to_string(),
+                timestamp: Some(Timestamp::of_ns(piece.time_ns)),
+                stream: piece.stream.into(),
+                msg: piece.data,
+            });
+            return bytes;
+        }
+        Event::Warning(warning) => {
+            let position = |line: u32| Some(Position { line: i32::try_from(line).unwrap_or(i32::MAX), character: 0 });
+            response.warnings.push(VertexWarning {
+                vertex: warning.vertex.to_string(),
+                level: 1,
+                short: warning.short.into_bytes(),
+                detail: warning.detail.into_iter().map(String::into_bytes).collect(),
+                url: warning.url,
+                info: Some(SourceInfo {
+                    filename: warning.file,
+                    data: warning.source,
+                    language: "Dockerfile".to_owned(),
+                }),
+                ranges: warning
+                    .lines
+                    .iter()
+                    .map(|(first, last)| Range { start: position(*first), end: position(*last) })
+                    .collect(),
+            });
+        }
+        // For clients of the builder before BuildKit alone.
+        Event::Instructions(_) => {}
+    }
+    0
+}

@@ -1,0 +1,240 @@
+//! BuildKit's own protocol, spoken as buildx speaks it.
+
+mod client;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ferry_buildkit_proto::grpc::Metadata;
+use ferry_buildkit_proto::messages::control::{
+    BuildHistoryEvent, BuildHistoryRequest, DiskUsageRequest, DiskUsageResponse, Exporter, InfoRequest, InfoResponse,
+    ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest, SolveResponse, UsageRecord,
+};
+use ferry_testkit::{Daemon, programs};
+
+use self::client::{Lent, Order, build, builder};
+use crate::until;
+
+fn tree(daemon: &Daemon, files: &[(&str, &str)]) -> PathBuf {
+    let folder = daemon.sandbox().dir().join("context");
+    for (path, text) in files {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn lent(folder: PathBuf) -> Lent {
+    let folders = [("context".to_owned(), folder.clone()), ("dockerfile".to_owned(), folder)];
+    let secrets = [("token".to_owned(), b"hush".to_vec())];
+    Lent { folders: folders.into(), secrets: secrets.into(), ..Lent::default() }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+}
+
+const DOCKERFILE: &str = "FROM busybox AS base\n\
+    ARG WHO=nobody\n\
+    RUN --mount=type=secret,id=token echo $WHO >/who; sha256sum </run/secrets/token >/token; echo told\n\
+    FROM scratch AS files\n\
+    COPY --from=base /who /token /\n\
+    COPY sub /sub\n\
+    FROM base\n\
+    COPY one.txt /one.txt\n\
+    CMD [\"cat\", \"/who\", \"/one.txt\"]\n";
+
+const FILES: [(&str, &str); 6] = [
+    ("Dockerfile", DOCKERFILE),
+    ("one.txt", "one\n"),
+    ("sub/deep/two.txt", "two\n"),
+    ("sub/skipped.log", "no\n"),
+    ("unused.bin", "never read\n"),
+    (".dockerignore", "**/*.log\n"),
+];
+
+#[test]
+fn clients_of_buildkit_build_images_and_take_what_was_built() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let lent = Arc::new(lent(tree(&daemon, &FILES)));
+    let socket = daemon.socket();
+    run(async {
+        let image = build(
+            &socket,
+            &lent,
+            Order {
+                reference: "first",
+                options: &[("build-arg:WHO", "me"), ("filename", "Dockerfile")],
+                exporters: vec![("moby", &[("name", "docker.io/library/built:1,two")])],
+            },
+        )
+        .await;
+        let response = image.outcome.as_ref().unwrap_or_else(|error| panic!("{error}\n{image:#?}"));
+        let id = daemon.inspect("built:1", "{{.Id}}");
+        assert_eq!(response.exporter_response["containerimage.digest"], id);
+        assert_eq!(response.exporter_response["image.name"], "docker.io/library/built:1,docker.io/library/two:latest");
+        assert_eq!(daemon.run(&["run", "--rm", "--network", "none", "two"]).ok(), "me\none");
+        assert!(image.output().contains("told"), "{image:#?}");
+        let names: Vec<&str> = image.status.vertexes.iter().map(|vertex| vertex.name.as_str()).collect();
+        assert!(names.contains(&"[internal] load build definition from Dockerfile"), "{names:?}");
+        assert!(names.contains(&"exporting to image"), "{names:?}");
+        let transfers: Vec<&str> = image.status.statuses.iter().map(|status| status.id.as_str()).collect();
+        assert!(transfers.contains(&"transferring context:"), "{transfers:?}");
+        let asked = lent.asked.lock().unwrap().clone();
+        assert!(asked.contains(&"context:one.txt".to_owned()), "{asked:?}");
+        assert!(!asked.iter().any(|path| path.contains("unused")), "only what the build needs travels: {asked:?}");
+
+        let files = build(
+            &socket,
+            &lent,
+            Order {
+                reference: "second",
+                options: &[("build-arg:WHO", "me"), ("target", "files")],
+                exporters: vec![("local", &[]), ("tar", &[])],
+            },
+        )
+        .await;
+        assert!(files.outcome.is_ok(), "{files:#?}");
+        assert!(files.cached().iter().any(|name| name.contains("RUN --mount=type=secret")), "{files:#?}");
+        let taken = std::mem::take(&mut *lent.files.lock().unwrap());
+        assert_eq!(taken["who"].1, b"me\n");
+        assert_eq!(taken["sub/deep/two.txt"].1, b"two\n");
+        assert!(!taken.contains_key("sub/skipped.log"), "{:?}", taken.keys());
+        let archive = std::mem::take(&mut *lent.archive.lock().unwrap());
+        let mut archive = tar::Archive::new(&archive[..]);
+        let paths: Vec<_> =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+        assert!(paths.contains(&PathBuf::from("sub/deep/two.txt")), "{paths:?}");
+
+        let exporters = vec![Exporter { kind: "none".to_owned(), ..Exporter::default() }];
+        let request = SolveRequest { reference: "third".to_owned(), exporters, ..SolveRequest::default() };
+        let channel = builder(&socket, false).await;
+        let refused = channel.unary::<SolveResponse>("/moby.buildkit.v1.Control/Solve", &request).await.unwrap_err();
+        assert_eq!(refused.message, "exporter \"none\" could not be found");
+    });
+    assert_eq!(daemon.run(&["ps", "-aq"]).ok(), "");
+}
+
+#[test]
+fn failures_reach_clients_of_buildkit_with_their_lines() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let folder =
+        tree(&daemon, &[("Dockerfile", "FROM busybox\nRUN echo before; exit 3\n"), ("bad", "FROM a\nBOGUS x\n")]);
+    let lent = Arc::new(lent(folder));
+    let socket = daemon.socket();
+    run(async {
+        let failed =
+            build(&socket, &lent, Order { reference: "run", options: &[], exporters: vec![("moby", &[])] }).await;
+        let status = failed.outcome.as_ref().unwrap_err();
+        let text = "process \"/bin/sh -c echo before; exit 3\" did not complete successfully: exit code: 3";
+        assert_eq!(status.message, text);
+        assert_eq!(status.details[0].type_url, "github.com/moby/buildkit/errdefs.Source+json");
+        let source: serde_json::Value = serde_json::from_slice(&status.details[0].value).unwrap();
+        assert_eq!(source["ranges"][0]["start"]["line"], 2);
+        assert_eq!(source["info"]["filename"], "Dockerfile");
+        assert!(failed.output().contains("before"), "{failed:#?}");
+        assert!(failed.status.vertexes.iter().any(|vertex| vertex.error == text), "{failed:#?}");
+
+        let bad = Order { reference: "bad", options: &[("filename", "bad")], exporters: vec![] };
+        let failed = build(&socket, &lent, bad).await;
+        let status = failed.outcome.unwrap_err();
+        assert_eq!(status.message, "dockerfile parse error on line 2: unknown instruction: BOGUS");
+        let source: serde_json::Value = serde_json::from_slice(&status.details[0].value).unwrap();
+        assert_eq!(source["ranges"][0]["start"]["line"], 2);
+
+        let check = Order { reference: "check", options: &[("requestid", "frontend.targets")], exporters: vec![] };
+        let told = build(&socket, &lent, check).await;
+        let metadata = told.result.unwrap().metadata;
+        assert_eq!(metadata["result.txt"], b"TARGET    DESCRIPTION\n(default) \n", "{metadata:?}");
+
+        let caps = Order { reference: "caps", options: &[("frontend.caps", "x")], exporters: vec![] };
+        assert_eq!(build(&socket, &lent, caps).await.outcome.unwrap_err().message, "unsupported frontend capability x");
+    });
+}
+
+#[test]
+fn a_client_of_buildkit_that_leaves_takes_its_build_along() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let folder = tree(&daemon, &[("Dockerfile", "FROM busybox\nRUN touch /begun; echo begun; sleep 1000\n")]);
+    let lent = Arc::new(lent(folder));
+    let socket = daemon.socket();
+    let runs = || daemon.sandbox().sh("pgrep -f '[s]leep 1000' || true").out();
+    run(async {
+        let building = tokio::spawn({
+            let (socket, lent) = (socket.clone(), Arc::clone(&lent));
+            async move {
+                build(&socket, &lent, Order { reference: "long", options: &[], exporters: vec![("moby", &[])] }).await
+            }
+        });
+        until("the step runs", || !runs().is_empty());
+        building.abort();
+        assert!(building.await.unwrap_err().is_cancelled());
+    });
+    until("the step is gone", || runs().is_empty());
+    until("nothing of it is left", || {
+        let left = std::fs::read_dir(daemon.data_root().join("build/trees")).unwrap().count();
+        left == 0 && std::fs::read_dir(daemon.data_root().join("build/contexts")).unwrap().count() == 0
+    });
+}
+
+#[test]
+fn clients_of_buildkit_learn_of_worker_usage_and_history() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let lent = Arc::new(lent(tree(&daemon, &FILES)));
+    let socket = daemon.socket();
+    let ping = daemon.api("GET", "/_ping", None);
+    assert_eq!(ping.header("builder-version"), Some("2"));
+    let refused = daemon.api("POST", "/session", None);
+    assert_eq!(refused.json()["message"], "no upgrade proto in request");
+    run(async {
+        let control = |method: &str| format!("/moby.buildkit.v1.Control/{method}");
+        let channel = builder(&socket, true).await;
+        let info: InfoResponse = channel.unary(&control("Info"), &InfoRequest {}).await.unwrap();
+        assert_eq!(info.buildkit_version.unwrap().package, "ferry");
+        let workers: ListWorkersResponse =
+            channel.unary(&control("ListWorkers"), &ListWorkersRequest::default()).await.unwrap();
+        let worker = &workers.record[0];
+        assert!(worker.labels.contains_key("org.mobyproject.buildkit.worker.snapshotter"), "{worker:?}");
+        assert_eq!(worker.platforms[0].os, "linux");
+
+        let order = || Order { reference: "once", options: &[], exporters: vec![("moby", &[])] };
+        let first = build(&socket, &lent, order()).await;
+        assert!(first.outcome.is_ok(), "{first:#?}");
+        let asked = BuildHistoryRequest { early_exit: true, ..BuildHistoryRequest::default() };
+        let (sender, mut replies) = channel.stream(&control("ListenBuildHistory"), Metadata::new());
+        sender.send(&asked).await.unwrap();
+        drop(sender);
+        let event: BuildHistoryEvent = replies.next().await.unwrap().unwrap();
+        let record = event.record.unwrap();
+        assert_eq!((event.kind, record.reference.as_str(), record.error.is_none()), (1, "once", true));
+        assert!(record.num_total_steps > 3 && record.completed_at.is_some(), "{record:?}");
+        assert!(replies.next::<BuildHistoryEvent>().await.unwrap().is_none());
+
+        let usage: DiskUsageResponse =
+            channel.unary(&control("DiskUsage"), &DiskUsageRequest::default()).await.unwrap();
+        assert!(usage.record.iter().any(|record| record.description.contains("exec /bin/sh -c")), "{usage:?}");
+        let (sender, mut replies) = channel.stream(&control("Prune"), Metadata::new());
+        sender.send(&PruneRequest { all: true, ..PruneRequest::default() }).await.unwrap();
+        drop(sender);
+        let mut pruned = 0;
+        while replies.next::<UsageRecord>().await.unwrap().is_some() {
+            pruned += 1;
+        }
+        assert_eq!(pruned, usage.record.len());
+        let unknown = channel.unary::<InfoResponse>("/moby.buildkit.v1.Other/X", &InfoRequest {}).await.unwrap_err();
+        assert_eq!(unknown.message, "unknown service moby.buildkit.v1.Other");
+    });
+}
