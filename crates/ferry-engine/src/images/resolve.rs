@@ -72,6 +72,9 @@ impl Images {
         if chain_id.as_ref().is_some_and(|chain| !inner.store.has_layer(chain)) {
             return Err(platform_not_found(&familiar(&record), platform));
         }
+        if !inner.look_for_content(&record.target.digest, &parsed) {
+            return Err(platform_not_found(&familiar(&record), platform));
+        }
         let names = inner.names_of(&record.target.digest);
         Ok(ResolvedImage {
             id: record.target.digest,
@@ -107,6 +110,17 @@ pub(super) fn platform_not_found(name: &str, platform: Option<&Platform>) -> Err
 }
 
 impl Inner {
+    /// Looks for what tells of an image, which holds it while a lease lives: what was parsed before is known from memory, and a
+    /// collection would take it from the disk. Compressed layers are held too, as far as they are kept at all.
+    fn look_for_content(&self, target: &Digest, parsed: &Parsed) -> bool {
+        for layer in &parsed.manifest.layers {
+            let _ = self.store.has_blob(&layer.digest);
+        }
+        [target, &parsed.descriptor.digest, &parsed.manifest.config.digest]
+            .into_iter()
+            .all(|digest| self.store.has_blob(digest))
+    }
+
     /// Finds the image that `text` names.
     pub(super) fn find(&self, text: &str) -> Result<ImageRecord> {
         let parsed = AnyReference::parse(text).map_err(|error| Error::invalid(error.to_string()))?;

@@ -159,3 +159,25 @@ async fn names_survive_a_restart() {
     .unwrap();
     assert_eq!(images.resolve("app:1", None).unwrap().id, id);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_resolved_stays_whole_while_its_lease_lives() {
+    let (service, _) = with_app().await;
+    // Known from memory from here on.
+    drop(service.images.resolve("app:1", None).unwrap());
+    let image = service.images.resolve("app:1", None).unwrap();
+    remove(&service, "app:1", true).await.unwrap();
+    let _ = service.images.inner.collect();
+    for digest in [&image.id, &image.manifest, &image.config_digest] {
+        assert!(service.store.has_blob(digest), "{digest} is gone");
+    }
+    // Somebody made a container of it, and let go.
+    service.images.acquire(&image.id, "container");
+    let chain = image.chain_id.clone().unwrap();
+    drop(image);
+    let _ = service.images.inner.collect();
+    assert!(service.store.has_layer(&chain));
+    service.images.release("container");
+    let _ = service.images.inner.collect();
+    assert!(!service.store.has_layer(&chain), "nobody needs it any more");
+}
