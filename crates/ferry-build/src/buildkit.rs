@@ -125,8 +125,8 @@ impl Service for BuildKit {
 
 /// Words a failure for BuildKit's clients: the text, and the lines that it speaks of for them to draw.
 fn status_of(failure: &Failure) -> Status {
-    let code = if failure.kind == ErrorKind::NotImplemented { Code::Unimplemented } else { Code::Unknown };
-    let mut status = Status::new(code, failure.message.clone());
+    // Clients put the name of any other code before the text.
+    let mut status = Status::failed(failure.message.clone());
     if let Some(file) = failure.dockerfile.as_ref().filter(|_| !failure.location.is_empty()) {
         let ranges: Vec<_> = failure
             .location

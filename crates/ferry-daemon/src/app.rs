@@ -37,8 +37,7 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(engine: Engine, builder: Builder) -> Self {
         let text = |text: String| HeaderValue::from_str(&text).expect("version texts are plain ASCII");
-        let worker =
-            Worker { version: env!("CARGO_PKG_VERSION").to_owned(), revision: build().to_owned(), host_gateway: None };
+        let worker = Worker { version: env!("CARGO_PKG_VERSION").to_owned(), revision: build().to_owned() };
         Self {
             engine,
             buildkit: Arc::new(BuildKit::new(builder.clone(), worker)),

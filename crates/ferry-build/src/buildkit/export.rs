@@ -240,13 +240,19 @@ impl BuildKit {
                 ..PushRequest::default()
             };
             let mut progress = engine.images.push(request).await?;
+            let mut parts = BTreeMap::new();
             while let Some(message) = progress.recv().await {
                 if let Some(error) = message.error_detail {
                     return Err(Failure::internal(format!("failed to push {name}: {}", error.message)));
                 }
                 if let Some(amount) = message.progress_detail.filter(|_| !message.id.is_empty()) {
-                    begun.status(&format!("pushing {}", message.id), amount.current, amount.total, started, false);
+                    let part = format!("pushing {}", message.id);
+                    begun.status(&part, amount.current, amount.total, started, false);
+                    parts.insert(part, amount);
                 }
+            }
+            for (part, amount) in &parts {
+                begun.status(part, amount.total.max(amount.current), amount.total, started, true);
             }
             begun.status(&title, 0, 0, started, true);
         }

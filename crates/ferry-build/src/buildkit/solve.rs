@@ -144,7 +144,7 @@ fn check_frontend(
     options: &BTreeMap<String, String>,
     inputs: &BTreeMap<String, Definition>,
 ) -> Result<(), Status> {
-    let refused = |text: String| Err(Status::new(Code::Unimplemented, text));
+    let refused = |text: String| Err(Status::failed(text));
     match frontend {
         DOCKERFILE => {}
         GATEWAY => {
@@ -165,7 +165,8 @@ fn check_frontend(
     for capability in wanted.split(',').filter(|capability| !capability.is_empty()) {
         let plain = capability.split('+').next().unwrap_or_default();
         if !CAPABILITIES.contains(&plain) {
-            return refused(format!("unsupported frontend capability {plain}"));
+            // Clients say more about it, by this code.
+            return Err(Status::new(Code::Unimplemented, format!("unsupported frontend capability {plain}")));
         }
     }
     if let Some(name) = options.keys().find(|key| key.starts_with("attest:")) {

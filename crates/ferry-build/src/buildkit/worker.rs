@@ -22,8 +22,6 @@ pub struct Worker {
     pub version: String,
     /// What it was made from.
     pub revision: String,
-    /// The address by which steps reach the host, when there is one.
-    pub host_gateway: Option<String>,
 }
 
 impl Worker {
@@ -40,7 +38,7 @@ impl Worker {
         }
     }
 
-    fn labels(&self) -> BTreeMap<String, String> {
+    fn labels(&self, host_gateway: Option<String>) -> BTreeMap<String, String> {
         let mut labels: BTreeMap<String, String> = [
             ("executor", "oci".to_owned()),
             ("hostname", rustix::system::uname().nodename().to_string_lossy().into_owned()),
@@ -51,8 +49,8 @@ impl Worker {
         .into_iter()
         .map(|(name, value)| (format!("{LABEL}{name}"), value))
         .collect();
-        if let Some(address) = &self.host_gateway {
-            labels.insert(format!("{LABEL}moby.host-gateway-ip"), address.clone());
+        if let Some(address) = host_gateway {
+            labels.insert(format!("{LABEL}moby.host-gateway-ip"), address);
         }
         labels
     }
@@ -68,10 +66,20 @@ impl BuildKit {
         let info = info.map_err(|error| super::status_of(&Failure::from(error)))?;
         Ok(WorkerRecord {
             id: info.id,
-            labels: self.worker.labels(),
+            labels: self.worker.labels(self.host_gateway().await),
             platforms: vec![platform(&Platform::host())],
             buildkit_version: Some(self.worker.buildkit_version()),
         })
+    }
+}
+
+impl BuildKit {
+    /// The address by which steps reach the host: `--add-host NAME:host-gateway` means it, and clients look it up here.
+    async fn host_gateway(&self) -> Option<String> {
+        // A host may have no default bridge.
+        let bridge = self.builder.ground().engine.networks.inspect("bridge", "").await.ok()?;
+        let gateways = bridge.ipam.config.into_iter().flatten().map(|subnet| subnet.gateway);
+        gateways.into_iter().find(|gateway| gateway.parse::<std::net::Ipv4Addr>().is_ok())
     }
 }
 

@@ -208,6 +208,8 @@ fn clients_of_buildkit_learn_of_worker_usage_and_history() {
             channel.unary(&control("ListWorkers"), &ListWorkersRequest::default()).await.unwrap();
         let worker = &workers.record[0];
         assert!(worker.labels.contains_key("org.mobyproject.buildkit.worker.snapshotter"), "{worker:?}");
+        let gateway = worker.labels.get("org.mobyproject.buildkit.worker.moby.host-gateway-ip");
+        assert!(gateway.is_some_and(|address| address.parse::<std::net::Ipv4Addr>().is_ok()), "{worker:?}");
         assert_eq!(worker.platforms[0].os, "linux");
 
         let order = || Order { reference: "once", options: &[], exporters: vec![("moby", &[])] };
