@@ -32,7 +32,7 @@ fn ping_says_who_answers() {
         ("Docker-Experimental", "false"),
         ("Ostype", "linux"),
         ("Server", "Docker/29.7.2 (linux)"),
-        ("Builder-Version", "1"),
+        ("Builder-Version", "2"),
         ("Swarm", "inactive"),
         ("Content-Type", "text/plain; charset=utf-8"),
         ("Cache-Control", "no-cache, no-store, must-revalidate"),
