@@ -106,7 +106,13 @@ fn prunes_and_removals_never_take_what_a_pull_or_a_run_needs() {
     let _registry = Registry::writable(&sandbox, &storage, Auth::None).unwrap();
     let daemon = Daemon::ferry(&sandbox, "a").args(&["--bridge", "none", "--iptables=false"]);
     daemon.start().unwrap();
-    let before = stored(&daemon);
+    let limit = std::time::Duration::from_secs(20);
+    // The daemon looks, once it answers, what the file system can do.
+    let before = ferry_testkit::wait::until("the trial of the file system to end", limit, || {
+        let files = stored(&daemon);
+        files.keys().all(|path| !path.to_string_lossy().contains("/.new-")).then_some(files)
+    })
+    .unwrap();
     let (problems, next) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
@@ -130,10 +136,8 @@ fn prunes_and_removals_never_take_what_a_pull_or_a_run_needs() {
         assert_eq!(out.ok(), format!("own{number}").repeat(1000));
     }
     let _ = daemon.run(&["image", "prune", "-af"]).ok();
-    let more = || -> Vec<PathBuf> { stored(&daemon).into_keys().filter(|path| !before.contains_key(path)).collect() };
-    let limit = std::time::Duration::from_secs(20);
     let same = ferry_testkit::wait::until("the store to hold what it held before", limit, || {
         (stored(&daemon) == before).then_some(())
     });
-    assert!(same.is_ok(), "the store holds more than before: {:?}", more());
+    assert!(same.is_ok(), "the store held {before:#?} and now holds {:#?}", stored(&daemon));
 }
