@@ -70,14 +70,6 @@ impl Call {
         self.request.headers().contains_key(UPGRADE)
     }
 
-    /// Refuses parameters that are known but not built, by name, unless they are left at their default.
-    pub(crate) fn refuse_unbuilt(&self, names: &[&str]) -> Result<(), ApiError> {
-        match names.iter().find(|name| self.query.non_empty(name).is_some()) {
-            Some(name) => Err(ApiError::not_implemented(format_args!("parameter `{name}`"))),
-            None => Ok(()),
-        }
-    }
-
     /// Reads a JSON body; one that is absent is the default.
     pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(&mut self) -> Result<T, ApiError> {
         self.check_json_type()?;

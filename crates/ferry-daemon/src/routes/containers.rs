@@ -107,12 +107,15 @@ async fn top(call: Call) -> Outcome {
 }
 
 async fn start(call: Call) -> Outcome {
-    call.refuse_unbuilt(&["checkpoint", "checkpoint-dir"])?;
     let has_body = hyper::body::Body::size_hint(call.request.body()).exact().is_none_or(|length| length > 7);
     if has_body {
         return Err(ApiError::invalid(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
+    }
+    // The folder alone means nothing, to Docker neither.
+    if call.query.non_empty("checkpoint").is_some() {
+        return Err(ApiError::invalid("checkpoint is only supported in experimental mode"));
     }
     // Work that has begun is finished, whether the client waits for it or not.
     let (app, name) = (Arc::clone(&call.app), call.value("name").to_owned());

@@ -109,16 +109,19 @@ fn figures_are_shown_once_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_start_from_a_checkpoint_is_refused_by_name() {
+fn a_start_from_a_checkpoint_is_refused_as_outside_of_experimental_mode() {
     if !programs::need_root() {
         return;
     }
     let daemon = Daemon::ready();
     let _ = daemon.run(&["create", "--name", "one", "busybox", "true"]).ok();
-    for parameter in ["checkpoint", "checkpoint-dir"] {
-        let answer = daemon.api("POST", &format!("/containers/one/start?{parameter}=x"), None);
-        assert_eq!(answer.status, 501);
-        assert!(answer.text().contains(&format!("parameter `{parameter}`")), "{}", answer.text());
+    let answer = daemon.api("POST", "/containers/one/start?checkpoint=x", None);
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert_eq!(answer.json()["message"], "checkpoint is only supported in experimental mode");
+    for flag in ["checkpoint", "checkpoint-dir"] {
+        let text = daemon.run(&["start", &format!("--{flag}=x"), "one"]).fails_with(1);
+        let reason = format!("\"--{flag}\" is only supported on a Docker daemon with experimental features enabled");
+        assert_eq!(text.trim(), reason);
     }
     assert_eq!(daemon.inspect("one", "{{.State.Status}}"), "created");
 }

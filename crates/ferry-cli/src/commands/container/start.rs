@@ -16,7 +16,8 @@ use crate::streams::signals;
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     for flag in ["checkpoint", "checkpoint-dir"] {
         if parsed.changed(flag) {
-            return Err(Failure::not_implemented(&format!("the flag `--{flag}`")));
+            let text = format!("\"--{flag}\" is only supported on a Docker daemon with experimental features enabled");
+            return Err(Failure::new(text));
         }
     }
     if parsed.on("attach") || parsed.on("interactive") {
