@@ -16,6 +16,23 @@ pub(crate) fn is_kept(name: &[u8]) -> bool {
     name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 
+/// Shows every entry of a tree that was built, a folder before what is in it; the first failure ends it.
+pub(crate) fn each_of_built(root: BorrowedFd<'_>, mut visit: impl FnMut(Found) -> Result<()>) -> Result<()> {
+    let root = files::open_folder(root)?;
+    let mut failure = None;
+    let mut visit = |found: Found| {
+        visit(found).map_err(|error| {
+            failure = Some(error);
+            std::io::ErrorKind::Other.into()
+        })
+    };
+    let walked = Walk::new(is_kept, &mut visit).children(root.as_fd(), b"");
+    match failure {
+        Some(failure) => Err(failure),
+        None => walked.doing("cannot read what was built"),
+    }
+}
+
 /// Takes in entries one by one; their order counts.
 pub(crate) struct ContentHasher {
     hasher: Sha256,

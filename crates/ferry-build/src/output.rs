@@ -5,14 +5,13 @@ use std::io::Read;
 use std::os::fd::AsFd;
 
 use ferry_spec::tar::{END, Entry, Kind, header, padding};
-use ferry_sys::tree::{Found, Walk};
+use ferry_sys::tree::Found;
 use rustix::fs::FileType;
 use tokio::sync::mpsc;
 
 use crate::builder::{Builder, Built};
-use crate::content::is_kept;
+use crate::content::each_of_built;
 use crate::failure::{Doing, Failure, Result, blocking};
-use crate::files;
 
 /// Bytes of one piece.
 const PIECE: usize = 192 * 1024;
@@ -51,19 +50,7 @@ struct Archive {
 
 impl Archive {
     fn tree(&mut self, root: std::os::fd::BorrowedFd<'_>, below: &[u8]) -> Result<()> {
-        let root = files::open_folder(root)?;
-        let mut failure = None;
-        let mut visit = |found: Found| {
-            self.entry(found, below).map_err(|error| {
-                failure = Some(error);
-                std::io::ErrorKind::Other.into()
-            })
-        };
-        let walked = Walk::new(is_kept, &mut visit).children(root.as_fd(), b"");
-        match failure {
-            Some(failure) => Err(failure),
-            None => walked.doing("cannot read what was built"),
-        }
+        each_of_built(root, |found| self.entry(found, below))
     }
 
     fn entry(&mut self, found: Found, below: &[u8]) -> Result<()> {

@@ -46,17 +46,14 @@ enum Kind {
     Tar,
 }
 
-/// Attributes of images and archives that change nothing here, whatever their value.
-const WITHOUT_EFFECT: [&str; 12] = [
+/// Attributes of images and archives that change nothing here, whatever their value: images are unpacked anyway, build information is no
+/// longer written by BuildKit either, attestations are none, and the rest goes with attributes that are refused.
+const WITHOUT_EFFECT: [&str; 8] = [
     "unpack",
-    "store",
-    "name-canonical",
-    "dangling-name-prefix",
     "danging-name-empty-only",
     "buildinfo",
     "buildinfo-attrs",
     "oci-artifact",
-    "source-date-epoch",
     "compression-level",
     "context",
     "attestation-prefix",
@@ -117,7 +114,9 @@ fn check_image_attributes(attrs: &BTreeMap<String, String>) -> Result<()> {
                 name != "oci-mediatypes" || !is_false(value)
             }
             "compression" => value == "gzip",
-            "push-by-digest" | "rewrite-timestamp" | "force-compression" => is_false(value),
+            "push-by-digest" | "rewrite-timestamp" | "force-compression" | "name-canonical" => is_false(value),
+            "store" => !is_false(value),
+            "dangling-name-prefix" | "source-date-epoch" => value.is_empty(),
             name => WITHOUT_EFFECT.contains(&name),
         };
         if !is_fine {
@@ -309,6 +308,12 @@ mod tests {
                 "image",
                 &[("annotation.a", "b")],
                 "not implemented: attribute annotation.a=b of an image that is exported",
+            ),
+            ("image", &[("store", "false")], "not implemented: attribute store=false of an image that is exported"),
+            (
+                "image",
+                &[("source-date-epoch", "1")],
+                "not implemented: attribute source-date-epoch=1 of an image that is exported",
             ),
             ("oci", &[("tar", "false")], "not implemented: output of type oci into a directory"),
             ("image", &[("name", "a@sha256:x")], "invalid tag \"a@sha256:x\""),

@@ -9,13 +9,13 @@ use ferry_buildkit_proto::grpc::{Metadata, Replies, Sender, Status};
 use ferry_buildkit_proto::messages::BytesMessage;
 use ferry_buildkit_proto::messages::transfer::{Packet, PacketType, Stat, mode};
 use ferry_engine::workshop::Workshop;
-use ferry_sys::tree::{Found, Walk};
+use ferry_sys::tree::Found;
 use http::HeaderValue;
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::sync::mpsc;
 
 use super::sessions::ClientSession;
-use crate::content::is_kept;
+use crate::content::each_of_built;
 use crate::failure::{Doing, Failure, Result};
 use crate::files;
 use crate::tree::{OpenTree, Tree};
@@ -134,20 +134,10 @@ impl Teller<'_> {
             let stat = Stat { path: below.clone(), mode: mode::DIRECTORY | 0o755, ..Stat::default() };
             self.tell(stat, None)?;
         }
-        let root = files::open_folder(tree.as_fd())?;
-        let mut failure = None;
-        let mut visit = |found: Found| {
+        each_of_built(tree.as_fd(), |found| {
             let file = (found.kind.is_file() && found.same_as.is_none()).then(|| (index, found.path.clone()));
-            self.tell(stat_of(below, found), file).map_err(|error| {
-                failure = Some(error);
-                std::io::ErrorKind::Other.into()
-            })
-        };
-        let walked = Walk::new(is_kept, &mut visit).children(root.as_fd(), b"");
-        match failure {
-            Some(failure) => Err(failure),
-            None => walked.doing("cannot read what was built"),
-        }
+            self.tell(stat_of(below, found), file)
+        })
     }
 
     fn tell(&mut self, stat: Stat, file: Option<(usize, Vec<u8>)>) -> Result<()> {
