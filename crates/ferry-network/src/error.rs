@@ -86,6 +86,12 @@ pub enum Error {
     /// The kernel cannot make links of a kind.
     #[error("the kernel has no {0} links: it is built without them and has no module for them")]
     NoKind(&'static str),
+    /// The kernel cannot make packets wait, get lost or go another way.
+    #[error("the kernel has no `{0}` to shape traffic with: it is built without it and has no module for it")]
+    NoQueueing(&'static str),
+    /// Traffic was to be limited on a link that has no end on the host.
+    #[error("the traffic of a container can be limited in networks with a bridge alone, and {0} has none")]
+    NoHostEnd(String),
     /// The kernel refused a link on a parent.
     #[error("failed to create the {kind} port on {parent}")]
     ChildRefused {

@@ -25,6 +25,7 @@ mod networking;
 mod ports;
 mod resolver;
 mod sandbox;
+mod shaping;
 mod subnet;
 mod sysctl;
 mod types;
@@ -35,6 +36,7 @@ pub use crate::{
     networking::Networking,
     resolver::RESOLVER,
     sandbox::Sandbox,
+    shaping::Shaping,
     types::{
         BridgeSpec, ChildKind, ChildSpec, EndpointSpec, FamilySpec, GatewayMode, InstanceId, InvalidInstanceId,
         InvalidMac, IpvlanFlag, IpvlanMode, Live, MacAddr, MacvlanMode, Named, NetworkName, Options, ParentSpec,

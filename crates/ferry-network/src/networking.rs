@@ -1,6 +1,9 @@
 //! The one object the engine talks to.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -14,6 +17,7 @@ use crate::{
     ports::Ports,
     resolver,
     sandbox::{Sandbox, open_route},
+    shaping::{self, Shaping},
     subnet, sysctl,
     types::{
         BridgeSpec, ChildKind, EndpointSpec, Live, Named, Options, ParentSpec, PortRequest, PortTarget, Protocol,
@@ -32,6 +36,8 @@ pub struct Networking {
     /// Ports before firewall, where both are needed.
     ports: Mutex<Ports>,
     firewall: Option<Arc<Mutex<Firewall>>>,
+    /// Containers whose traffic is limited; locked for single look-ups.
+    shaped: Mutex<HashSet<String>>,
     _monitor: Option<Monitor>,
 }
 
@@ -51,8 +57,14 @@ impl Networking {
             monitor = Some(watched.map_err(|source| Error::kernel("watch", "nftables", source))?);
             firewall = Some(opened);
         }
-        let networking =
-            Self { options, route: Mutex::new(route), ports: Mutex::new(ports), firewall, _monitor: monitor };
+        let networking = Self {
+            options,
+            route: Mutex::new(route),
+            ports: Mutex::new(ports),
+            firewall,
+            shaped: Mutex::default(),
+            _monitor: monitor,
+        };
         networking.take_up_ports();
         Ok(networking)
     }
@@ -141,9 +153,71 @@ impl Networking {
     /// # Errors
     /// Fails when the kernel refuses; nothing is left then.
     pub fn attach(&self, sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
-        endpoint::attach(&self.route, &self.options.instance, sandbox, endpoint, |host_end| {
-            self.with_firewall(|firewall| firewall.guard(endpoint, host_end))
-        })
+        if let Some(child) = endpoint.child.as_ref().filter(|_| endpoint.shaping.is_any()) {
+            return Err(Error::NoHostEnd(format!("a {} network", child.kind.name())));
+        }
+        let attached = endpoint::attach(&self.route, &self.options.instance, sandbox, endpoint, |host_end| {
+            self.with_firewall(|firewall| firewall.guard(endpoint, host_end))?;
+            self.shape_new(endpoint, host_end)
+        });
+        if attached.is_err() {
+            self.remove_detours(&endpoint.container_id, false);
+        }
+        attached
+    }
+
+    fn shape_new(&self, endpoint: &EndpointSpec, host_end: &str) -> Result<(), Error> {
+        if !endpoint.shaping.is_any() {
+            return Ok(());
+        }
+        let mut route = self.route();
+        let link = netlink::route::link_by_name(&mut route, host_end)
+            .map_err(|source| Error::kernel("look up link", host_end, source))?
+            .ok_or_else(|| Error::NoSuchLink(host_end.to_owned()))?;
+        // Noted before anything is made: what is half-made is looked for by this.
+        self.shaped().insert(endpoint.container_id.clone());
+        shaping::apply(&mut route, &self.options.instance, &endpoint.container_id, &link, &endpoint.shaping)
+    }
+
+    /// Limits the traffic of a container that runs, on each of its endpoints; what is zero is limited no longer.
+    ///
+    /// # Errors
+    /// `NoQueueing` and `NoKind` where the kernel lacks what is needed, `NoHostEnd` for networks without a bridge.
+    pub fn shape(&self, container_id: &str, shaping: &Shaping) -> Result<(), Error> {
+        if !shaping.is_any() && !self.shaped().contains(container_id) {
+            return Ok(());
+        }
+        self.shaped().insert(container_id.to_owned());
+        match shaping::apply_to_all(&mut self.route(), &self.options.instance, container_id, shaping)? {
+            0 if shaping.is_any() => Err(Error::NoHostEnd("what the container is in".to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells whether the kernel can delay and lose packets.
+    ///
+    /// # Errors
+    /// Fails when it cannot be tried.
+    pub fn can_delay(&self) -> Result<bool, Error> {
+        shaping::can_delay()
+    }
+
+    /// Links that a container's traffic was led through; what fails is found by the next sweep.
+    fn remove_detours(&self, container_id: &str, all: bool) {
+        if !self.shaped().contains(container_id) {
+            return;
+        }
+        match shaping::remove_detours(&mut self.route(), &self.options.instance, container_id, all) {
+            Ok(()) if all => {
+                self.shaped().remove(container_id);
+            }
+            Ok(()) => {}
+            Err(error) => tracing::warn!(container = container_id, %error, "cannot remove what limited its traffic"),
+        }
+    }
+
+    fn shaped(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.shaped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Detaches a sandbox that goes on living; closing a namespace needs no detaching.
@@ -152,6 +226,7 @@ impl Networking {
     /// Fails when the kernel refuses.
     pub fn detach(&self, sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
         endpoint::detach(sandbox, endpoint)?;
+        self.remove_detours(&endpoint.container_id, false);
         self.with_firewall(|firewall| firewall.unguard_endpoint(endpoint))
     }
 
@@ -230,6 +305,7 @@ impl Networking {
     /// Fails when the kernel or `ferry-netd` refuses; a container that had nothing is fine.
     pub fn release(&self, container_id: &str) -> Result<(), Error> {
         let unpublished = self.unpublish(container_id);
+        self.remove_detours(container_id, true);
         let forgotten = self.ports().forget(container_id);
         let unguarded = self.with_firewall(|firewall| firewall.unguard(container_id));
         unpublished.and(forgotten).and(unguarded)

@@ -15,6 +15,8 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
+use crate::shaping::Shaping;
+
 /// An engine instance: 8 lower-case hex digits derived from its data root.
 ///
 /// Every kernel object made here carries it, and only objects which carry it are ever removed.
@@ -65,6 +67,21 @@ impl InstanceId {
     /// Returns what the names of all host ends of this instance begin with.
     pub(crate) fn host_link_prefix(&self) -> String {
         format!("fv{}", &self.0[..4])
+    }
+
+    /// Tells whether a link is the host end of a container's.
+    pub(crate) fn is_host_link(&self, name: &str) -> bool {
+        name.starts_with(&self.host_link_prefix())
+    }
+
+    /// Returns the name of the link that what comes out of a host end is led through, where it is limited.
+    pub(crate) fn detour_link(&self, host_end: &str) -> String {
+        host_end.replacen("fv", "fi", 1)
+    }
+
+    /// Tells whether a link is one of those.
+    pub(crate) fn is_detour_link(&self, name: &str) -> bool {
+        name.starts_with(&format!("fi{}", &self.0[..4]))
     }
 
     /// Returns the name of the host end of a container's link; `attempt` is its last character.
@@ -286,6 +303,8 @@ pub struct EndpointSpec {
     pub default_by_link: bool,
     /// Settings of the interface, below `net/`, with the interface's name in it.
     pub sysctls: Vec<(String, String)>,
+    /// What limits its traffic.
+    pub shaping: Shaping,
 }
 
 /// Where published ports lead.

@@ -235,6 +235,18 @@ pub struct Resources {
     /// Likewise, for buffers of TCP.
     #[serde(rename = "KernelMemoryTCP", skip_serializing)]
     pub kernel_memory_tcp: i64,
+    /// Bits a second into each endpoint of the container; -1 in an update ends the limit, here and in the next three. Docker does not have them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub net_in: i64,
+    /// Bits a second out of it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub net_out: i64,
+    /// Nanoseconds by which what it sends is late.
+    #[serde(skip_serializing_if = "is_default")]
+    pub net_delay: i64,
+    /// How many of a million packets that it sends get lost.
+    #[serde(skip_serializing_if = "is_default")]
+    pub net_loss: i64,
 }
 
 /// What the host gives to a container.
@@ -389,6 +401,18 @@ pub struct HostConfig {
     /// Likewise, for buffers of TCP.
     #[serde(rename = "KernelMemoryTCP", skip_serializing)]
     pub kernel_memory_tcp: i64,
+    /// Bits a second into each endpoint of the container; -1 in an update ends the limit, here and in the next three. Docker does not have them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub net_in: i64,
+    /// Bits a second out of it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub net_out: i64,
+    /// Nanoseconds by which what it sends is late.
+    #[serde(skip_serializing_if = "is_default")]
+    pub net_delay: i64,
+    /// How many of a million packets that it sends get lost.
+    #[serde(skip_serializing_if = "is_default")]
+    pub net_loss: i64,
 
     /// Mounts in their long form.
     #[serde(skip_serializing_if = "is_default")]
@@ -451,6 +475,10 @@ limits_of_a_host_config! {
     io_maximum_bandwidth,
     kernel_memory,
     kernel_memory_tcp,
+    net_in,
+    net_out,
+    net_delay,
+    net_loss,
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use super::{
     Args, Command,
     Kind::{Bool, Bytes, Decimal, Duration, Int, List, Text, Uint16},
-    flag, hidden,
+    flag, hidden, own,
 };
 
 /// `container attach`
@@ -362,6 +362,25 @@ pub(crate) static CONTAINER_UPDATE: Command = Command {
         flag("memory", 'm', Bytes, "bytes", "Memory limit"),
         flag("memory-reservation", '\0', Bytes, "bytes", "Memory soft limit"),
         flag("memory-swap", '\0', Bytes, "bytes", "Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
+        own("net-delay", Text, "duration", "Delay what the container sends (such as 50ms) (\"none\" ends the limit)"),
+        own(
+            "net-in",
+            Text,
+            "rate",
+            "Limit what each network brings to the container (such as 10mbit) (\"none\" ends the limit)",
+        ),
+        own(
+            "net-loss",
+            Text,
+            "percent",
+            "Lose a part of what the container sends (such as 0.5%) (\"none\" ends the limit)",
+        ),
+        own(
+            "net-out",
+            Text,
+            "rate",
+            "Limit what the container sends to each network (such as 10mbit) (\"none\" ends the limit)",
+        ),
         flag("no-healthcheck", '\0', Bool, "", "Disable the health check from the next start on"),
         flag("pids-limit", '\0', Int, "int", "Tune container pids limit (set -1 for unlimited)"),
         flag("publish-add", '\0', List, "list", "Publish a port at the next start"),

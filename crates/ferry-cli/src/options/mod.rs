@@ -11,6 +11,7 @@ mod mounts;
 mod networks;
 mod ports;
 mod security;
+mod traffic;
 
 use ferry_api::container::{
     Config, CreateRequest, DeviceRequest, HealthConfig, HostConfig, LogConfig, NextStart, Resources, RestartPolicy,
@@ -80,7 +81,7 @@ pub(crate) fn to_request(parsed: &Parsed, proxies: &[(&str, &str)]) -> Result<Cr
 pub(crate) fn to_update(parsed: &Parsed) -> Result<UpdateRequest, String> {
     let int = |name: &str| parsed.int(name).unwrap_or(0);
     let bytes = |name: &str| parsed.bytes(name).unwrap_or(0);
-    let resources = Resources {
+    let mut resources = Resources {
         blkio_weight: u16::try_from(int("blkio-weight")).unwrap_or(0),
         cpu_period: int("cpu-period"),
         cpu_quota: int("cpu-quota"),
@@ -96,6 +97,7 @@ pub(crate) fn to_update(parsed: &Parsed) -> Result<UpdateRequest, String> {
         pids_limit: Some(int("pids-limit")).filter(|limit| *limit != 0),
         ..Resources::default()
     };
+    traffic::read(parsed, &mut resources, true)?;
     let restart_policy = match parsed.text_or_empty("restart") {
         "" => RestartPolicy::default(),
         text => restart_policy(text)?,
@@ -358,6 +360,9 @@ fn limits(parsed: &Parsed, host: &mut HostConfig, swappiness: i64) -> Result<(),
     host.blkio_device_read_iops = throttled("device-read-iops", devices::parse_iops)?;
     host.blkio_device_write_iops = throttled("device-write-iops", devices::parse_iops)?;
     host.ulimits = Some(ulimits(parsed.all("ulimit"))?);
+    let mut resources = host.resources();
+    traffic::read(parsed, &mut resources, false)?;
+    host.set_resources(resources);
     Ok(())
 }
 

@@ -21,6 +21,7 @@ pub(super) fn check(request: &CreateRequest, host: &HostConfig, subnets_of: &Sub
         return conflict("host type networking can't be used with links. This would result in undefined behavior");
     }
     other_systems(host)?;
+    super::traffic::check_mode(host).map_err(Error::invalid)?;
     if host.annotations.contains_key("") {
         let text = "invalid Annotations: the empty string is not permitted as an annotation key";
         return Err(Error::invalid(text));

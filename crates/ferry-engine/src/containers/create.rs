@@ -16,7 +16,7 @@ use super::lookup::NameReservation;
 use super::mounts::{self, Asked};
 use super::record::{EndpointRecord, ImageContent, MountKind, MountRecord, Record};
 use super::state::Intent;
-use super::{Container, Containers, bundle, defaults, limits, logging, ports, validate};
+use super::{Container, Containers, bundle, defaults, limits, logging, ports, traffic, validate};
 use crate::blocking;
 use crate::cgroups::Abilities;
 use crate::error::{Context, Error, Result};
@@ -100,6 +100,7 @@ impl Containers {
             request.config.working_dir = clean_rooted(&request.config.working_dir);
         }
         let mut warnings = limits::settle_new(&mut host, Abilities::of_host())?;
+        traffic::check(&host.resources(), &self.inner.networks)?;
         let platform = platform.map(Platform::parse).transpose().map_err(|error| Error::invalid(error.to_string()))?;
         if request.config.image.is_empty() {
             return Err(Error::invalid("no image specified".to_owned()));

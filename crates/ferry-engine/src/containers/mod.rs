@@ -52,6 +52,7 @@ mod step;
 mod stop;
 mod supervisor;
 mod top;
+mod traffic;
 mod update;
 mod validate;
 mod volume_verbs;

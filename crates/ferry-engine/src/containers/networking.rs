@@ -13,7 +13,7 @@ use ferry_network::files::{self, ResolvMode};
 
 use super::record::{EndpointRecord, Record};
 use super::state::Status;
-use super::{Container, Containers, ports};
+use super::{Container, Containers, ports, traffic};
 use crate::blocking;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::networks::{self, Changed, Connected, EndpointWish, Running, Wish};
@@ -195,6 +195,7 @@ impl Containers {
             endpoints: endpoints.collect(),
             ports: if wants_ports { ports::requests(record)? } else { Vec::new() },
             name_servers: if asked.is_empty() { self.inner.config.dns.clone() } else { asked },
+            shaping: traffic::of(&record.host_config),
         };
         Ok((names, wish))
     }

@@ -11,7 +11,8 @@ use ferry_spec::runtime::{LinuxBlockIo, LinuxResources};
 use super::limits::{self, Moment};
 use super::record::Record;
 use super::state::Intent;
-use super::{Container, Containers, logging, next_start, resources, validate};
+use super::{Container, Containers, logging, next_start, resources, traffic, validate};
+use crate::blocking;
 use crate::cgroups::Abilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::shims::ShimCallError;
@@ -28,6 +29,8 @@ impl Containers {
         let warnings = limits::settle(&mut request.resources, Abilities::of_host(), Moment::Update)?;
         let container = self.find(reference)?;
         let containers = self.clone();
+        let (networks, asked) = (self.inner.networks.clone(), request.resources.clone());
+        blocking(move || traffic::check(&asked, &networks)).await?;
         let at_next_start = crate::finish(async move {
             let _verb = container.verb.lock().await;
             containers.change_held(&container, &request).await
@@ -49,12 +52,17 @@ impl Containers {
         let mut after = before.clone();
         after.host_config = merged(&before.host_config, &request.resources, &request.restart_policy)
             .map_err(|reason| cannot(ErrorKind::Conflict, reason))?;
+        traffic::check_mode(&after.host_config).map_err(|reason| cannot(ErrorKind::InvalidArgument, &reason))?;
         if let Some(changes) = &request.next_start {
             self.note_next_start(&mut after, changes)?;
         }
         let block_io =
             resources::block_io(&request.resources).map_err(|reason| cannot(ErrorKind::InvalidArgument, &reason))?;
         self.put_record(container, &after)?;
+        if let Err(error) = self.shape_live(&before, &after).await {
+            self.update_whatever(container, |record| restore(record, &before));
+            return Err(error);
+        }
         let live = live_limits(&request.resources, &after.host_config, block_io);
         if let Err(error) = self.set_limits(container, live).await {
             self.update_whatever(container, |record| restore(record, &before));
@@ -83,6 +91,23 @@ impl Containers {
 
     fn put_record(&self, container: &Container, after: &Record) -> Result<()> {
         self.update(container, |record| restore(record, after))
+    }
+
+    /// Traffic is limited by the network, not by the shim.
+    async fn shape_live(&self, before: &Record, after: &Record) -> Result<()> {
+        let (old, new) = (traffic::of(&before.host_config), traffic::of(&after.host_config));
+        if old == new || !after.status.is_live() {
+            return Ok(());
+        }
+        let (networks, id) = (self.inner.networks.clone(), after.id.clone());
+        blocking(move || {
+            networks.shape(&id, &new).inspect_err(|_| {
+                if let Err(error) = networks.shape(&id, &old) {
+                    tracing::warn!(container = %id, %error, "limits of traffic are between what they were and what they should be");
+                }
+            })
+        })
+        .await
     }
 
     async fn set_limits(&self, container: &Container, limits: LinuxResources) -> Result<(), ShimCallError> {
@@ -151,6 +176,7 @@ fn merged(
     if asked.blkio_weight_device.is_some() {
         after.blkio_weight_device.clone_from(&asked.blkio_weight_device);
     }
+    traffic::merge(&mut after, asked);
     after.pids_limit = asked.pids_limit.or(after.pids_limit);
     if !policy.name.is_empty() {
         after.restart_policy = policy.clone();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ferry_network::{PortRequest, PortTarget, PublishedPort, Sandbox};
+use ferry_network::{PortRequest, PortTarget, PublishedPort, Sandbox, Shaping};
 
 use super::Networks;
 use super::places::{Gateways, Place, joined};
@@ -24,6 +24,8 @@ pub(crate) struct Wish {
     pub(crate) ports: Vec<PortRequest>,
     /// Name servers behind ours; none means the host's.
     pub(crate) name_servers: Vec<IpAddr>,
+    /// What limits its traffic.
+    pub(crate) shaping: Shaping,
 }
 
 /// What it wants of one.
@@ -81,7 +83,7 @@ impl Networks {
         let sandbox = self.new_sandbox()?;
         let gateways = Gateways::of(places);
         for (index, place) in places.iter().enumerate() {
-            let spec = place.endpoint_spec(&wish.container_id, gateways.is(index))?;
+            let spec = place.endpoint_spec(wish, gateways.is(index))?;
             let attached = self.inner.networking.attach(&sandbox, &spec);
             attached.context(format!("cannot attach to network {}", place.network.name))?;
         }
@@ -150,11 +152,23 @@ impl Networks {
             let sandbox = self.sandbox_of(pid)?;
             self.introduce(&sandbox, wish, &places)?;
         }
+        // What the kernel has is as it was left, but for what somebody else took away.
+        self.shape(&wish.container_id, &wish.shaping)?;
         if published.is_empty() {
             return Ok(());
         }
         let ports: Vec<PortRequest> = published.iter().map(as_request).collect();
         self.publish_ports(&Wish { ports, ..wish.clone() }, &places, Gateways::of(&places)).map(drop)
+    }
+
+    /// Limits the traffic of a container that runs. Blocks.
+    pub(crate) fn shape(&self, container_id: &str, shaping: &Shaping) -> Result<()> {
+        self.inner.networking.shape(container_id, shaping).context("cannot limit the traffic of the container")
+    }
+
+    /// Whether this kernel can delay and lose packets. Blocks.
+    pub(crate) fn can_delay(&self) -> std::result::Result<bool, ferry_network::Error> {
+        self.inner.networking.can_delay()
     }
 
     /// Opens the namespace of a running process, for `--network container:` and changes of a running container.

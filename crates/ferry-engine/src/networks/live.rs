@@ -48,7 +48,7 @@ impl Networks {
                 Ok(Changed { endpoint: Some(place.endpoint), published })
             }
             Err(error) => {
-                if let Ok(spec) = place.endpoint_spec(&wish.container_id, NOT_OUT)
+                if let Ok(spec) = place.endpoint_spec(wish, NOT_OUT)
                     && let Err(second) = self.inner.networking.detach(&sandbox, &spec)
                 {
                     tracing::warn!(container = %wish.container_name, error = %second, "half-made endpoint left behind");
@@ -68,7 +68,7 @@ impl Networks {
         running: &Running,
     ) -> Result<Vec<PublishedPort>> {
         let place = places.last().expect("just joined");
-        let spec = place.endpoint_spec(&wish.container_id, NOT_OUT)?;
+        let spec = place.endpoint_spec(wish, NOT_OUT)?;
         let attached = self.inner.networking.attach(sandbox, &spec);
         attached.context(format!("cannot attach to network {}", place.network.name))?;
         self.introduce(sandbox, wish, places)?;
@@ -90,7 +90,7 @@ impl Networks {
             self.publish_event("disconnect", network_id, &wish.container_id);
             return Ok(Changed { endpoint: None, published: running.published.clone() });
         }
-        let spec = left.endpoint_spec(&wish.container_id, NOT_OUT)?;
+        let spec = left.endpoint_spec(wish, NOT_OUT)?;
         self.inner.networking.detach(&sandbox, &spec).context(format!("cannot leave network {}", left.network.name))?;
         if left.network.user_defined
             && let Err(error) = self.inner.networking.leave_names(network_id, &wish.container_id)
@@ -122,7 +122,7 @@ impl Networks {
         }
         let networking = &self.inner.networking;
         let ways: Vec<usize> = (0..places.len()).filter(|at| now.is(*at) != NOT_OUT).collect();
-        let specs = ways.iter().map(|at| places[*at].endpoint_spec(&wish.container_id, now.is(*at)));
+        let specs = ways.iter().map(|at| places[*at].endpoint_spec(wish, now.is(*at)));
         let specs = specs.collect::<Result<Vec<_>>>()?;
         let names = ways.iter().map(|at| places[*at].network.name.as_str()).collect::<Vec<_>>().join(", ");
         networking.set_gateways(sandbox, &specs).context(format!("cannot go out by network {names}"))?;

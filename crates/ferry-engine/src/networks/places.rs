@@ -114,12 +114,12 @@ impl Place {
     }
 
     /// What the kernel is to make of it.
-    pub(super) fn endpoint_spec(&self, container_id: &str, (v4, v6): (bool, bool)) -> Result<EndpointSpec> {
+    pub(super) fn endpoint_spec(&self, wish: &Wish, (v4, v6): (bool, bool)) -> Result<EndpointSpec> {
         let (endpoint, network) = (&self.endpoint, &self.network);
         let child = network.settings.child;
         let by_link = child.is_some_and(ferry_network::ChildKind::routes_by_link);
         Ok(EndpointSpec {
-            container_id: container_id.to_owned(),
+            container_id: wish.container_id.clone(),
             network_id: endpoint.network_id.clone(),
             bridge_link: network.link.clone(),
             child: child.map(|kind| ChildSpec { parent: network.settings.parent.clone(), kind }),
@@ -132,6 +132,7 @@ impl Place {
             isolated: !network.icc,
             default_by_link: by_link && (v4 || v6),
             sysctls: sysctls(endpoint)?,
+            shaping: wish.shaping,
         })
     }
 }

@@ -1,10 +1,11 @@
 //! Synchronous netlink: several requests in one send, one answer for each.
 //!
-//! Owns sockets, sequence numbers and framing. What the messages mean is said in [`route`] and in
-//! the firewall's modules. A socket works in the namespace in which it was opened, whoever uses it.
+//! Owns sockets, sequence numbers and framing. What the messages mean is said in [`route`], [`traffic`] and
+//! in the firewall's modules. A socket works in the namespace in which it was opened, whoever uses it.
 
 pub(crate) mod attribute;
 pub(crate) mod route;
+pub(crate) mod traffic;
 
 use std::{
     io,

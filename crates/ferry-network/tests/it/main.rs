@@ -20,3 +20,4 @@ mod modes;
 mod names;
 mod publish;
 mod restart;
+mod shaping;

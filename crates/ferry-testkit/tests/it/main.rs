@@ -49,6 +49,7 @@ mod shapes;
 mod table;
 mod tls;
 mod torture;
+mod traffic;
 mod tty;
 mod volumes;
 mod why;
