@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     mac,
     netlink::{Netlink, Refused, route},
-    sysctl,
+    solicited, sysctl,
     types::{BridgeSpec, InstanceId},
 };
 
@@ -48,10 +48,14 @@ pub(crate) fn ensure(netlink: &mut Netlink, instance: &InstanceId, bridge: &Brid
             .map_err(|Refused { source, .. }| Error::kernel("mark bridge", &bridge.link, source))?;
     }
     set_sysctls(bridge)?;
-    let mut requests = address_changes(netlink, link.index, bridge, is_ours)?;
+    let (superfluous, missing) = address_changes(netlink, link.index, bridge, is_ours)?;
+    let mut requests: Vec<_> = superfluous.into_iter().map(|net| route::delete_address(link.index, net)).collect();
+    requests.extend(missing.iter().map(|net| route::add_address(link.index, *net)));
     requests.extend(bridge.mtu.filter(|_| is_ours).map(|mtu| route::link_mtu(link.index, mtu)));
     requests.push(route::link_up(link.index));
-    netlink.send(&requests).map_err(|Refused { source, .. }| Error::kernel("configure bridge", &bridge.link, source))
+    let failed = |source| Error::kernel("configure bridge", &bridge.link, source);
+    netlink.send(&requests).map_err(|Refused { source, .. }| failed(source))?;
+    solicited::wait(netlink, link.index, missing).map_err(failed)
 }
 
 /// Tells whether a bridge of this name could be made, or is this instance's already.
@@ -107,25 +111,23 @@ fn set_sysctls(bridge: &BridgeSpec) -> Result<(), Error> {
     sysctl::write_if_present(&format!("ipv6/conf/{link}/disable_ipv6"), disable_ipv6)
 }
 
+/// Which addresses the bridge has too many, and which it lacks.
 fn address_changes(
     netlink: &mut Netlink,
     index: u32,
     bridge: &BridgeSpec,
     is_ours: bool,
-) -> Result<Vec<crate::netlink::Request>, Error> {
+) -> Result<(Vec<IpNet>, Vec<IpNet>), Error> {
     let present: Vec<IpNet> = route::addresses(netlink)
         .map_err(|source| Error::kernel("list addresses", &bridge.link, source))?
         .into_iter()
         .filter_map(|(link, net)| (link == index).then_some(net))
         .collect();
     let is_link_local = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
-    let superfluous = present
-        .iter()
-        .filter(|net| is_ours && !bridge.gateways.contains(net) && !is_link_local(net))
-        .map(|net| route::delete_address(index, *net));
+    let is_superfluous = |net: &&IpNet| is_ours && !bridge.gateways.contains(net) && !is_link_local(net);
+    let superfluous = present.iter().filter(is_superfluous).copied().collect();
     // Without a link-local address that is ready at once the kernel would ask for no neighbour.
     let link_local = bridge.ipv6.then_some(IpNet::V6(LINK_LOCAL));
     let wanted = bridge.gateways.iter().copied().chain(link_local);
-    let missing = wanted.filter(|net| !present.contains(net)).map(|net| route::add_address(index, net));
-    Ok(superfluous.chain(missing).collect())
+    Ok((superfluous, wanted.filter(|net| !present.contains(net)).collect()))
 }

@@ -18,7 +18,7 @@ use crate::{
         route::{self, Link},
     },
     sandbox::Sandbox,
-    sysctl,
+    solicited, sysctl,
     types::{ChildSpec, EndpointSpec, InstanceId, MacAddr},
 };
 
@@ -53,7 +53,7 @@ pub(crate) fn attach(
                 set_up_host_end(&mut lock(netlink), instance, endpoint, &host_end)
             },
         )
-        .and_then(|()| sandbox.with_netlink(|inside| settle(inside, &endpoint.interface)))
+        .and_then(|()| sandbox.with_netlink(|inside| settle_inside(inside, endpoint)))
         .and_then(|()| introduce(netlink, endpoint, &host_end, bridge.index))
         .and_then(|()| match bridge.is_operating {
             true => Ok(()),
@@ -73,7 +73,9 @@ fn attach_child(
     child: &ChildSpec,
 ) -> Result<(), Error> {
     child::attach(&mut lock(netlink), sandbox, endpoint, child)?;
-    let finished = sandbox.run_inside(|| set_up_inside(sandbox, endpoint));
+    let finished = sandbox
+        .run_inside(|| set_up_inside(sandbox, endpoint))
+        .and_then(|()| sandbox.with_netlink(|inside| settle_inside(inside, endpoint)));
     if finished.is_err()
         && let Err(error) = detach(sandbox, endpoint)
     {
@@ -270,6 +272,15 @@ fn set_up_inside(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error
 fn settle(netlink: &mut Netlink, link: &str) -> Result<(), Error> {
     let looked_up = route::link_by_name(netlink, link);
     looked_up.map(|_| ()).map_err(|source| Error::kernel("look up link", link, source))
+}
+
+/// The same for the container's own end, which can then also be asked for by IPv6.
+fn settle_inside(inside: &mut Netlink, endpoint: &EndpointSpec) -> Result<(), Error> {
+    let failed = |source| Error::kernel("look up link", &endpoint.interface, source);
+    match route::link_by_name(inside, &endpoint.interface).map_err(failed)? {
+        Some(link) => solicited::wait(inside, link.index, endpoint.addresses.iter().copied()).map_err(failed),
+        None => Ok(()),
+    }
 }
 
 /// Without an IPv6 address of ours the link has none at all; with one it takes no others from

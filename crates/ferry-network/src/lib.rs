@@ -26,6 +26,7 @@ mod ports;
 mod resolver;
 mod sandbox;
 mod shaping;
+mod solicited;
 mod subnet;
 mod sysctl;
 mod types;

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     os::fd::{AsRawFd, BorrowedFd},
 };
 
@@ -39,6 +39,7 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETROUTE: u16 = 26;
+const RTM_GETMULTICAST: u16 = 58;
 
 /// A link as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -424,6 +425,22 @@ fn listed_address(message: AddressMessage) -> Option<(u32, IpNet)> {
         }
     }
     Some((message.header.index, IpNet::new(found?, message.header.prefix_len).ok()?))
+}
+
+/// Lists the IPv6 groups that a link takes packets of.
+pub(crate) fn groups(netlink: &mut Netlink, index: u32) -> io::Result<Vec<Ipv6Addr>> {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    let replies = netlink.dump(request(RTM_GETMULTICAST, 0, &message))?;
+    let messages = replies.iter().filter_map(|reply| AddressMessage::parse(&reply.payload).ok());
+    Ok(messages
+        .filter(|message| message.header.index == index)
+        .flat_map(|message| message.attributes)
+        .filter_map(|attribute| match attribute {
+            AddressAttribute::Multicast(group) => Some(group),
+            _ => None,
+        })
+        .collect())
 }
 
 /// Routes to more than this are default routes in disguise: VPNs cut 0.0.0.0/0 into halves to take

@@ -48,6 +48,24 @@ fn containers_without_ipv6_have_none_on_their_link() {
 }
 
 #[test]
+fn ipv6_addresses_can_be_asked_for_as_soon_as_they_are_there() {
+    as_host(|host| {
+        let networking = host.networking("aaaa0011");
+        for round in 1..=20 {
+            let spec = bridge(&format!("ferry{round}"), &["172.30.0.1/16", "fd30::1/64"]);
+            networking.ensure_bridge(&spec).expect("a bridge");
+            let groups = || std::fs::read_to_string("/proc/thread-self/net/igmp6").expect("groups");
+            assert!(groups().contains("ff0200000000000000000001ff000001"), "round {round}, the bridge: {}", groups());
+            let container = Container::start(&networking, &spec, "c1", &["172.30.0.2/16", "fd30::1:2/64"]);
+            let inside = container.inside(groups);
+            assert!(inside.contains("ff0200000000000000000001ff010002"), "round {round}, the container: {inside}");
+            drop(container);
+            networking.remove_bridge(&spec.network_id, &spec.link).expect("removed");
+        }
+    });
+}
+
+#[test]
 fn links_carry_the_instance_and_vanish_with_the_sandbox() {
     as_host(|host| {
         let networking = host.networking("aaaa0003");

@@ -15,8 +15,9 @@ use ferry_sys::netns;
 
 /// Long enough for a loaded machine; what is expected to fail by silence takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-/// How long an unanswered connection is watched.
-pub(crate) const SILENCE: Duration = Duration::from_millis(700);
+/// How long an unanswered connection is watched: longer than the second after which the kernel says again what was lost on a busy
+/// machine.
+pub(crate) const SILENCE: Duration = Duration::from_millis(1600);
 
 /// Runs a test as a machine of its own. Without root it says so and does nothing.
 pub(crate) fn as_host(test: impl FnOnce(&Host) + Send) {

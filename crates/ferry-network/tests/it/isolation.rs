@@ -1,6 +1,6 @@
 //! What networks keep from one another, and what other programs' rules must not keep from them.
 
-use crate::host::{Container, Neighbour, as_host, ask_tcp, ask_udp, bridge, nft, run, serve};
+use crate::host::{Container, Neighbour, as_host, ask_tcp, ask_udp, bridge, eventually, nft, run, serve};
 use crate::publish::{publish, tcp, udp};
 
 #[test]
@@ -268,7 +268,8 @@ fn a_container_cannot_take_an_ipv6_address_or_play_the_router() {
             })
         };
         // The control: an address that nobody has may be shared.
-        assert!(asks("fd30::77").is_some_and(|text| text.starts_with("thief")));
+        // The kernel listens for who asks for an address a moment after it has taken it.
+        eventually("the thief is reached", || asks("fd30::77").is_some_and(|text| text.starts_with("thief")));
         assert_eq!(asks("fd30::3"), None, "the victim's address");
         assert_eq!(asks("fd30::1"), None, "the gateway's address");
         networking.release(&victim.id).expect("released");
