@@ -16,6 +16,7 @@ use ferry_spec::digest::Digest;
 use ferry_spec::image::ImageConfig;
 use ferry_spec::platform::Platform;
 use ferry_spec::reference::Reference;
+use ferry_store::Origins;
 use futures_util::future::try_join_all;
 
 use crate::cache::Cache;
@@ -46,7 +47,7 @@ pub struct Builder {
 /// What to build.
 #[derive(Clone, Default)]
 pub struct BuildRequest {
-    /// Its id, for cancelling it; empty for none.
+    /// The client's id of it, for cancelling it and for telling what made an image; empty for none.
     pub id: String,
     /// The options of BuildKit's Dockerfile frontend.
     pub options: BTreeMap<String, String>,
@@ -77,6 +78,8 @@ pub struct Built {
     pub is_index: bool,
     /// Names it was given.
     pub names: Vec<Reference>,
+    /// By which the client knows this build; empty when it gave it none.
+    pub reference: String,
     /// Warnings of the checks.
     pub warnings: Vec<Check>,
     /// `--build-arg` that no ARG takes.
@@ -218,6 +221,7 @@ impl Builder {
             config_digest: None,
             targets: Vec::new(),
             names: Vec::new(),
+            reference: request.id.clone(),
             checked: None,
             answer: None,
             is_index: planning.multi_platform,
@@ -281,8 +285,12 @@ impl Builder {
     pub async fn export_image(&self, built: &mut Built, names: &[Reference], begun: &Begun) -> Result<()> {
         self.write_image(built, begun).await?;
         let Some(target) = built.image.clone() else { return Ok(()) };
+        let origins = match built.reference.as_str() {
+            "" => Origins::default(),
+            reference => Origins::build(reference.to_owned(), now_ns()),
+        };
         let (images, new) = (self.ground.engine.images.clone(), names.to_vec());
-        blocking(move || Ok(images.name_built(&target, &new)?)).await?;
+        blocking(move || Ok(images.name_built(&target, &new, &origins)?)).await?;
         let started = now_ns();
         for name in names {
             begun.status(&format!("naming to {name}"), 0, 0, started, true);

@@ -1,6 +1,6 @@
 //! Image names: one record per reference, written last of all when an image comes in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -24,6 +24,47 @@ pub struct ImageRecord {
     pub target: Descriptor,
     /// When the name came to mean this, Unix time in nanoseconds.
     pub updated_ns: i64,
+    /// Where the image comes from. Every name of an image knows it, so that it lasts as long as the image has a name.
+    #[serde(default, skip_serializing_if = "Origins::is_empty")]
+    pub origins: Origins,
+}
+
+/// Where an image comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origins {
+    /// Repositories it was pulled from or pushed to, by their whole names.
+    pub repositories: BTreeSet<String>,
+    /// Builds that made it, with the moment, Unix time in nanoseconds.
+    pub builds: BTreeMap<String, i64>,
+}
+
+impl Origins {
+    /// Returns that of a repository.
+    #[must_use]
+    pub fn repository(name: String) -> Self {
+        Self { repositories: BTreeSet::from([name]), builds: BTreeMap::new() }
+    }
+
+    /// Returns that of a build.
+    #[must_use]
+    pub fn build(reference: String, made_ns: i64) -> Self {
+        Self { repositories: BTreeSet::new(), builds: BTreeMap::from([(reference, made_ns)]) }
+    }
+
+    /// Tells whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.repositories.is_empty() && self.builds.is_empty()
+    }
+
+    /// Adds what `other` knows.
+    pub fn extend(&mut self, other: &Self) {
+        self.repositories.extend(other.repositories.iter().cloned());
+        for (reference, made_ns) in &other.builds {
+            self.builds.entry(reference.clone()).or_insert(*made_ns);
+        }
+    }
 }
 
 /// What content and layers an image is made of, as far as it is here.
@@ -61,9 +102,18 @@ impl Store {
     /// # Errors
     /// When the record cannot be written.
     pub fn set_image(&self, reference: &Reference, target: &Descriptor, updated_ns: i64) -> Result<ImageRecord> {
-        let record = ImageRecord { reference: reference.clone(), target: target.clone(), updated_ns };
-        record::write(&self.inner.paths.image(reference), &record)?;
+        let origins = Origins::default();
+        let record = ImageRecord { reference: reference.clone(), target: target.clone(), updated_ns, origins };
+        self.put_image(&record)?;
         Ok(record)
+    }
+
+    /// The same with everything that is known of the name.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn put_image(&self, record: &ImageRecord) -> Result<()> {
+        Ok(record::write(&self.inner.paths.image(&record.reference), record)?)
     }
 
     /// Returns what `reference` stands for.

@@ -31,7 +31,7 @@ use ferry_spec::digest::{Algorithm, Digest};
 pub use collect::Collected;
 pub use content::BlobWriter;
 pub use error::{Error, Result};
-pub use images::{ImageRecord, Live};
+pub use images::{ImageRecord, Live, Origins};
 pub use layers::{EntryProblem, Expectation, Layer, LayerError, Limits};
 pub use lease::Lease;
 pub use record::{RecordError, Syncer};

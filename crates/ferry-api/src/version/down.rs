@@ -44,6 +44,7 @@ const fn change(reply: Reply, minor: u32, undo: fn(&mut Map<String, Value>)) -> 
 /// Newest first.
 const CHANGES: &[Change] = &[
     change(Reply::Info, 53, |info| remove(info, "NRI")),
+    change(Reply::ImageInspect, 53, |image| remove(image, "Identity")),
     change(Reply::DiskUsage, 53, add_legacy_disk_usage),
     change(Reply::Event, 52, add_legacy_event_fields),
     change(Reply::ContainerInspect, 52, add_bridge_fields),

@@ -107,7 +107,8 @@ impl BuildKit {
         };
         self.tell_caches(job, &options);
         let solve = SolveOptions { session: Session::of(Arc::new(client)), ..job.options.clone() };
-        let request = BuildRequest { options, solve, remote, ..BuildRequest::default() };
+        let id = job.reference.clone();
+        let request = BuildRequest { id, options, solve, remote, ..BuildRequest::default() };
         let built = self.builder.build(request, &job.reporter).await.map_err(|failure| status_of(&failure))?;
         if let Some(metadata) = built.answer {
             return Ok(SolveResult { metadata, ..SolveResult::default() });

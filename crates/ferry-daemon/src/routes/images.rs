@@ -61,11 +61,9 @@ pub(super) fn routes() -> Vec<Route> {
 
 async fn list(call: Call) -> Outcome {
     let manifests = call.at_least(47) && call.query.flag("manifests");
-    if call.at_least(54) && call.query.flag("identity") {
-        if !manifests {
-            return Err(ApiError::invalid("conflicting options: identity requires manifests=1"));
-        }
-        return Err(ApiError::not_implemented("parameter `identity`"));
+    let identity = call.at_least(54) && call.query.flag("identity");
+    if identity && !manifests {
+        return Err(ApiError::invalid("conflicting options: identity requires manifests=1"));
     }
     let mut filters = call.filters()?;
     if !call.at_least(25) && !filters.contains("reference") {
@@ -80,6 +78,7 @@ async fn list(call: Call) -> Outcome {
         digests: call.query.flag("digests"),
         shared_size: call.at_least(42) && call.query.flag("shared-size"),
         manifests,
+        identity,
     };
     let images = call.app.engine.images.list(options).await?;
     reply::shaped(Reply::ImageSummary, call.version, &images)

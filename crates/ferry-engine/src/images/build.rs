@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use ferry_spec::{
     ChainId, Descriptor, DiffId, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type,
 };
-use ferry_store::Live;
+use ferry_store::{Live, Origins};
 
 use super::commit::CommittedLayer;
 use super::import::oci_type;
@@ -144,7 +144,7 @@ impl Images {
         let inner = &self.inner;
         let hold = Hold::take(inner);
         let written = inner.write_manifest(config, layers, annotations)?;
-        inner.name_built(&written.target, names)?;
+        inner.name_built(&written.target, names, &Origins::default())?;
         hold.keep();
         Ok(written)
     }
@@ -185,8 +185,8 @@ impl Images {
     ///
     /// # Errors
     /// When a name cannot be written.
-    pub fn name_built(&self, target: &Descriptor, names: &[Reference]) -> Result<()> {
-        self.inner.name_built(target, names)
+    pub fn name_built(&self, target: &Descriptor, names: &[Reference], origins: &Origins) -> Result<()> {
+        self.inner.name_built(target, names, origins)
     }
 
     /// Opens a blob. Blocks.
@@ -236,16 +236,16 @@ impl Inner {
         Ok(WrittenImage { target: self.store_manifest(&manifest)?, config })
     }
 
-    fn name_built(&self, target: &Descriptor, names: &[Reference]) -> Result<()> {
+    fn name_built(&self, target: &Descriptor, names: &[Reference], origins: &Origins) -> Result<()> {
         let id = target.digest.to_string();
         if names.is_empty() {
             if self.names_of(&target.digest).is_empty() {
-                self.write_name(&dangling_name(&target.digest), target)?;
+                return self.write_name_of(&dangling_name(&target.digest), target, origins);
             }
-            return Ok(());
+            return self.add_origins(&target.digest, origins);
         }
         for name in names {
-            self.write_name(name, target)?;
+            self.write_name_of(name, target, origins)?;
             self.publish("tag", &id, &name.familiar(), Some(&target.digest));
         }
         Ok(())

@@ -9,7 +9,7 @@ use ferry_store::ImageRecord;
 use super::list::{repo_digests, repo_tags};
 use super::names::is_dangling;
 use super::resolve::platform_not_found;
-use super::{Images, Inner};
+use super::{Images, Inner, origins};
 use crate::clock;
 use crate::error::Result;
 
@@ -50,6 +50,7 @@ impl Inner {
             metadata: Metadata { last_tag_time: clock::rfc3339(last) },
             descriptor: Some(target),
             manifests: overview.manifests,
+            identity: origins::identity(&records),
             config: Some(Config::default()),
             ..Inspect::default()
         };

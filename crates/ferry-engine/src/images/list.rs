@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ferry_api::filters::Filters;
-use ferry_api::image::Summary;
+use ferry_api::image::{ManifestSummary, Summary};
 use ferry_spec::{ChainId, Digest, Reference};
 use ferry_store::ImageRecord;
 use jiff::Timestamp;
 
 use super::names::{familiar, is_dangling};
 use super::summary::Overview;
-use super::{Images, Inner};
+use super::{Images, Inner, origins};
 use crate::error::{Error, Result};
 
 const FILTERS: &[&str] = &["dangling", "label", "label!", "before", "since", "reference", "until"];
@@ -28,6 +28,8 @@ pub struct ListOptions {
     pub shared_size: bool,
     /// Tell the manifests of each image.
     pub manifests: bool,
+    /// Tell with the manifests that are here where the image comes from.
+    pub identity: bool,
 }
 
 impl Images {
@@ -68,6 +70,9 @@ impl Inner {
                 if !options.manifests {
                     summary.manifests = Vec::new();
                 }
+                if options.identity {
+                    identify(&mut summary.manifests, &self.names_of(&records[0].target.digest));
+                }
                 summary
             })
             .collect();
@@ -92,6 +97,16 @@ impl Inner {
             shared_size: -1,
             size: overview.total_bytes,
             manifests: overview.manifests,
+        }
+    }
+}
+
+/// Tells where an image comes from with those of its manifests that are here.
+fn identify(manifests: &mut [ManifestSummary], records: &[ImageRecord]) {
+    let identity = origins::identity(records);
+    for manifest in manifests.iter_mut().filter(|manifest| manifest.available) {
+        if let Some(data) = &mut manifest.image_data {
+            data.identity.clone_from(&identity);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ferry_registry::Credentials;
 use ferry_spec::Platform;
-use ferry_store::ImageRecord;
+use ferry_store::{ImageRecord, Origins};
 
 use super::layers::Hold;
 use super::resolve::{ResolvedImage, platform_not_found};
@@ -34,7 +34,7 @@ impl Images {
         let hold = Hold::take(inner);
         let key = pull::TransferKey::of(name, platform.clone(), auth)?;
         let (reference, target) = inner.fetch_unnamed(&key, &hold).await?;
-        let record = ImageRecord { reference, target, updated_ns: 0 };
+        let record = ImageRecord { reference, target, updated_ns: 0, origins: Origins::default() };
         let image = self
             .blocking(move |inner| {
                 let parsed = inner.best(&record, platform.as_ref())?;

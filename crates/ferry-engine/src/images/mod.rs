@@ -25,6 +25,7 @@ mod list;
 mod load;
 mod look;
 mod names;
+mod origins;
 pub(crate) mod progress;
 mod pull;
 mod push;

@@ -2,7 +2,7 @@
 
 use ferry_spec::reference::{AnyReference, ReferenceError};
 use ferry_spec::{Descriptor, Digest, Reference};
-use ferry_store::ImageRecord;
+use ferry_store::{ImageRecord, Origins};
 
 use super::Inner;
 use crate::clock;
@@ -72,15 +72,21 @@ pub(super) fn no_such_image(parsed: &AnyReference) -> Error {
 impl Inner {
     /// Makes `reference` mean `target`. The image it meant before is kept without a name if it has no other.
     pub(super) fn write_name(&self, reference: &Reference, target: &Descriptor) -> Result<()> {
+        self.write_name_of(reference, target, &Origins::default())
+    }
+
+    /// The same for an image of which it is now known where it comes from.
+    pub(super) fn write_name_of(&self, reference: &Reference, target: &Descriptor, origins: &Origins) -> Result<()> {
         let mut state = self.state();
         let before = state.names.get(reference).map(|record| record.target.clone());
         if let Some(before) = before.filter(|before| before.digest != target.digest) {
             let others = state.names.values().filter(|record| record.target.digest == before.digest).count();
             if others == 1 {
-                self.put(&mut state, &dangling_name(&before.digest), &before)?;
+                self.put(&mut state, &dangling_name(&before.digest), &before, &Origins::default())?;
             }
         }
-        self.put(&mut state, reference, target)?;
+        self.put(&mut state, reference, target, origins)?;
+        self.spread(&mut state, &target.digest, origins)?;
         let placeholder = dangling_name(&target.digest);
         if *reference != placeholder {
             self.take(&mut state, &placeholder)?;
@@ -88,17 +94,45 @@ impl Inner {
         Ok(())
     }
 
+    /// Notes where an image comes from, with each of its names.
+    pub(super) fn add_origins(&self, id: &Digest, origins: &Origins) -> Result<()> {
+        self.spread(&mut self.state(), id, origins)
+    }
+
     /// Removes a name; the caller decides what becomes of the image.
     pub(super) fn remove_name(&self, reference: &Reference) -> Result<()> {
         self.take(&mut self.state(), reference)
     }
 
-    fn put(&self, state: &mut super::State, reference: &Reference, target: &Descriptor) -> Result<()> {
+    fn put(
+        &self,
+        state: &mut super::State,
+        reference: &Reference,
+        target: &Descriptor,
+        origins: &Origins,
+    ) -> Result<()> {
         // What an index said about the target is no part of the target.
         let target = Descriptor::new(target.media_type.clone(), target.digest.clone(), target.size);
-        let record =
-            self.store.set_image(reference, &target, clock::now_ns()).context("cannot write the image name")?;
-        state.names.insert(reference.clone(), record);
+        let mut known = super::origins::of(state, &target.digest);
+        known.extend(origins);
+        let record = ImageRecord { reference: reference.clone(), target, updated_ns: clock::now_ns(), origins: known };
+        self.keep(state, record)
+    }
+
+    /// Tells the other names of an image where it comes from.
+    fn spread(&self, state: &mut super::State, id: &Digest, origins: &Origins) -> Result<()> {
+        let ignorant = state.names.values().filter(|record| record.target.digest == *id).filter_map(|record| {
+            let mut record = record.clone();
+            record.origins.extend(origins);
+            Some(record).filter(|told| state.names.get(&told.reference) != Some(told))
+        });
+        let told: Vec<ImageRecord> = ignorant.collect();
+        told.into_iter().try_for_each(|record| self.keep(state, record))
+    }
+
+    fn keep(&self, state: &mut super::State, record: ImageRecord) -> Result<()> {
+        self.store.put_image(&record).context("cannot write the image name")?;
+        state.names.insert(record.reference.clone(), record);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use ferry_api::stream::JsonMessage;
 use ferry_registry::{Access, Client, Credentials, Repository};
 use ferry_spec::image::MAX_CONFIG_BYTES;
 use ferry_spec::{Descriptor, Document, ImageConfig, Manifest, Platform, Reference, media_type};
+use ferry_store::Origins;
 use tokio::sync::mpsc;
 
 use super::layers::{Hold, Layer};
@@ -177,14 +178,14 @@ impl Inner {
         let reference = &key.reference;
         let before = self.state().names.get(reference).map(|record| record.target.digest.clone());
         let hold = Hold::take(self);
-        let target = match resolve_remote(client, key).await {
+        let (target, origins) = match resolve_remote(client, key).await {
             Ok((repository, target)) => {
                 self.fetch(&repository, &target, key, &hold, out).await?;
-                target
+                (target, Origins::repository(reference.name()))
             }
             Err(error) if error.is_unreachable() && bundled::covers(key.reference.to_string().as_str()) => {
                 out.say(line("", bundled::NOTICE));
-                self.unpack_bundled(&hold).await?
+                (self.unpack_bundled(&hold).await?, Origins::default())
             }
             Err(error) => return Err(resolve_failed(reference, error)),
         };
@@ -192,7 +193,7 @@ impl Inner {
         let written = target.clone();
         let name = reference.clone();
         let inner = Arc::clone(self);
-        super::layers::blocking(move || inner.write_name(&name, &written)).await?;
+        super::layers::blocking(move || inner.write_name_of(&name, &written, &origins)).await?;
         hold.keep();
         self.publish("pull", &reference.familiar(), &reference.familiar_name(), Some(&target.digest));
         out.say(line("", format!("Digest: {}", target.digest)));

@@ -9,7 +9,7 @@ use ferry_api::stream::{JsonMessage, Progress};
 use ferry_registry::{Access, BlobSource, Client, Credentials, Pushed, Repository};
 use ferry_spec::manifest::MAX_MANIFEST_BYTES;
 use ferry_spec::{Descriptor, Digest, Document, Platform, Reference, media_type};
-use ferry_store::{ImageRecord, Lease, Store};
+use ferry_store::{ImageRecord, Lease, Origins, Store};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -140,6 +140,11 @@ impl Inner {
             .map_err(|error| push_failed(&error))?;
         let job = Job { inner: Arc::clone(self), remote, sources, out: out.clone(), _lease: lease };
         let pushed = job.push_target(&record, &target, reference, request.platform.is_some()).await?;
+        if pushed.digest == record.target.digest {
+            let (inner, id) = (Arc::clone(self), pushed.digest.clone());
+            let origins = Origins::repository(reference.name());
+            super::layers::blocking(move || inner.add_origins(&id, &origins)).await?;
+        }
         self.publish("push", &reference.familiar(), &reference.familiar_name(), Some(&record.target.digest));
         if let Some(tag) = reference.tag() {
             let status = format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size);

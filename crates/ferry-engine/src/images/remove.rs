@@ -272,6 +272,7 @@ mod tests {
             reference: Reference::parse(&name.replace('#', target.digest.as_str())).unwrap(),
             target: target.clone(),
             updated_ns: 0,
+            origins: ferry_store::Origins::default(),
         };
         names.iter().map(record).collect()
     }

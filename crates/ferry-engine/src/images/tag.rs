@@ -17,6 +17,8 @@ impl Images {
         let name = parse_repo_and_tag(repo, tag)?;
         let source = source.to_owned();
         self.blocking(move |inner| {
+            // Until it has the new name the image may lose the one by which it was found.
+            let _lease = inner.store.lease();
             let target = inner.find(&source)?.target;
             inner.write_name(&name, &target)?;
             inner.publish("tag", target.digest.as_str(), &name.familiar(), Some(&target.digest));

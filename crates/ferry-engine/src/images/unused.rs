@@ -348,6 +348,7 @@ mod tests {
                 reference: Reference::parse(name).unwrap(),
                 target: Descriptor::new("", Digest::sha256(name.as_bytes()), 1),
                 updated_ns: 0,
+                origins: ferry_store::Origins::default(),
             }],
             last_used_ns: used,
             in_use: false,

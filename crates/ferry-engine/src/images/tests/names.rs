@@ -1,11 +1,13 @@
 //! Names: tagging, finding, removing.
 
 use ferry_api::filters::Filters;
+use ferry_api::image::BuildIdentity;
 use ferry_spec::Digest;
+use ferry_store::Origins;
 
-use super::super::ListOptions;
+use super::super::{ListOptions, PushRequest};
 use super::fake::Fake;
-use super::{Service, kind_of, service, simple};
+use super::{Service, collect, kind_of, service, simple};
 use crate::ErrorKind;
 
 /// A service with the image `app:1`; returns its id.
@@ -158,6 +160,48 @@ async fn names_survive_a_restart() {
     )
     .unwrap();
     assert_eq!(images.resolve("app:1", None).unwrap().id, id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_name_tells_where_an_image_comes_from() {
+    let (from, to, service) = (Fake::start().await, Fake::start().await, service());
+    let target = simple(&from, "app", "1");
+    service.pull(&from, "app:1").await.unwrap();
+    let (pulled, pushed) = (format!("{}/app", from.host), format!("{}/copy", to.host));
+    let [of_pull, of_push] = ["127.0.0.1/app".to_owned(), "127.0.0.1/copy".to_owned()];
+    let told = async |name: &str| {
+        let identity = service.images.inspect(name, None).await.unwrap().identity.unwrap_or_default();
+        identity.pull.into_iter().map(|one| one.repository).collect::<Vec<_>>()
+    };
+    tag(&service, &format!("{pulled}:1"), "app:1").await;
+    remove(&service, &format!("{pulled}:1"), false).await.unwrap();
+    assert_eq!(told("app:1").await, std::slice::from_ref(&of_pull), "a tag knows it from the name that was pulled");
+
+    tag(&service, "app:1", &format!("{pushed}:1")).await;
+    tag(&service, "app:1", "later:1").await;
+    let push = PushRequest { reference: format!("{pushed}:1"), ..PushRequest::default() };
+    collect(service.images.push(push).await.unwrap()).await;
+    service.images.name_built(&target, &[], &Origins::build("abc".to_owned(), 1_500_000_000)).unwrap();
+    let mut expected = [of_pull, of_push];
+    expected.sort();
+    for name in ["app:1", "later:1", &format!("{pushed}:1")] {
+        assert_eq!(told(name).await, expected, "{name}");
+    }
+
+    let filters = || {
+        let mut filters = Filters::default();
+        filters.add("reference", "later");
+        filters
+    };
+    for identity in [true, false] {
+        let options = ListOptions { manifests: true, identity, filters: filters(), ..ListOptions::default() };
+        let list = service.images.list(options).await.unwrap();
+        let data = list[0].manifests[0].image_data.as_ref().unwrap();
+        let build = data.identity.as_ref().map(|told| told.build[0].clone());
+        let expected = BuildIdentity { reference: "abc".to_owned(), created_at: "1970-01-01T00:00:01.5Z".to_owned() };
+        assert_eq!(build, identity.then_some(expected));
+    }
+    assert_eq!(service.store.images().unwrap()[0].origins.repositories.len(), 2, "it is on disk");
 }
 
 #[tokio::test(flavor = "multi_thread")]
