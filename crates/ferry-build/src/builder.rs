@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ferry_dockerfile::check::{Checks, Warning as Check};
 use ferry_engine::images::BuildHold;
 use ferry_engine::{Engine, ErrorKind};
@@ -22,6 +24,7 @@ use futures_util::future::try_join_all;
 use crate::cache::Cache;
 use crate::classic;
 use crate::clock::now_ns;
+use crate::exchange::{self, CacheOrder, ExportOrder, Step};
 use crate::export;
 use crate::failure::{DockerfileText, Failure, Result, blocking};
 use crate::files;
@@ -59,6 +62,8 @@ pub struct BuildRequest {
     pub writes_image: bool,
     /// A context that the daemon fetches itself.
     pub remote: String,
+    /// Where the cache is given to.
+    pub cache_exports: Vec<CacheOrder>,
 }
 
 /// What came of a build.
@@ -84,6 +89,14 @@ pub struct Built {
     pub warnings: Vec<Check>,
     /// `--build-arg` that no ARG takes.
     pub unused_args: Vec<String>,
+    /// The steps, for caches elsewhere.
+    pub(crate) steps: Arc<Vec<Step>>,
+    /// The cache mounts that they use.
+    pub(crate) cache_mounts: Arc<Vec<String>>,
+    /// The image carries the keys of its layers.
+    pub(crate) has_inline_cache: bool,
+    /// The manifest of the cache that was given to elsewhere.
+    pub cache_manifest: Option<Descriptor>,
     /// Keeps it all until it is dropped.
     pub hold: Arc<BuildHold>,
 }
@@ -227,11 +240,20 @@ impl Builder {
             is_index: planning.multi_platform,
             warnings: Vec::new(),
             unused_args: Vec::new(),
+            steps: Arc::default(),
+            cache_mounts: Arc::default(),
+            has_inline_cache: false,
+            cache_manifest: None,
             hold: Arc::new(hold.clone()),
         };
+        let cache_exports = request.cache_exports.iter().map(ExportOrder::read).collect::<Result<Vec<_>>>()?;
         if let Some(answer) = subrequest::without_plan(&planning.subrequest, &source)? {
             built.answer = Some(answer);
             return Ok(built);
+        }
+        if planning.subrequest.is_empty() {
+            let orders: Vec<CacheOrder> = planning.cache_imports.iter().map(cache_order).collect();
+            request.solve.imports = exchange::load(&orders, &self.ground, &request.solve, reporter).await;
         }
         let mut work = Work { builder: self, request: &request, planning: &planning, source: &source, reporter };
         let mut graph = Graph::new();
@@ -252,7 +274,7 @@ impl Builder {
         let solve = Solve::new(graph, self.ground.clone(), request.solve.clone(), reporter.clone(), hold.clone());
         let wanted: Vec<Output> = plans.iter().filter_map(|(_, plan)| plan.tree).collect();
         let mut trees = solve
-            .trees(&wanted)
+            .all_present(&wanted)
             .await
             .map_err(|failure| with_excerpt(failure, &planning.filename, &source))?
             .into_iter();
@@ -264,6 +286,10 @@ impl Builder {
             built.unused_args = plan.unused_args;
             built.targets.push(BuiltTarget { platform, tree: Tree::Layers(layers), config });
         }
+        solve.settle().await;
+        let (steps, mounts) = solve.steps();
+        (built.steps, built.cache_mounts) = (Arc::new(steps), Arc::new(mounts));
+        built.has_inline_cache = cache_exports.iter().any(ExportOrder::is_inline);
         if request.writes_image {
             let begun = reporter.internal("exporting to image");
             match self.export_image(&mut built, &request.names, &begun).await {
@@ -274,8 +300,33 @@ impl Builder {
                 }
             }
         }
+        for order in cache_exports.iter().filter(|order| !order.is_inline()) {
+            let manifest = self.export_cache(&built, order, &request.solve, reporter).await?;
+            built.cache_manifest = manifest.or(built.cache_manifest);
+        }
         hold.keep();
         Ok(built)
+    }
+
+    /// Gives the cache of what was built to elsewhere, and tells how that goes; returns the manifest that it became.
+    pub(crate) async fn export_cache(
+        &self,
+        built: &Built,
+        order: &ExportOrder,
+        options: &SolveOptions,
+        reporter: &Reporter,
+    ) -> Result<Option<Descriptor>> {
+        let begun = reporter.internal(order.title());
+        match order.carry_out(built, &self.ground, options, &begun).await {
+            Ok(manifest) => {
+                begun.done();
+                Ok(manifest)
+            }
+            Err(failure) => {
+                begun.failed(failure.message.clone());
+                if order.ignores_errors() { Ok(None) } else { Err(failure) }
+            }
+        }
     }
 
     /// Writes what was built to the store as an image, and names it.
@@ -307,6 +358,7 @@ impl Builder {
         let images = self.ground.engine.images.clone();
         let targets = built.targets.clone();
         let is_index = built.is_index || targets.len() > 1;
+        let steps = built.has_inline_cache.then(|| Arc::clone(&built.steps));
         let started = now_ns();
         begun.status("exporting layers", 0, 0, started, true);
         let (target, config) = blocking(move || {
@@ -316,7 +368,11 @@ impl Builder {
                 let Tree::Layers(layers) = &target.tree else {
                     return Err(Failure::internal("a target without layers"));
                 };
-                let written = export::write(&images, &target.config, layers)?;
+                let mut image = target.config.clone();
+                if let Some(steps) = &steps {
+                    image.build_cache = STANDARD.encode(exchange::inline(steps, layers));
+                }
+                let written = export::write(&images, &image, layers)?;
                 config.get_or_insert(written.config.digest.clone());
                 manifests.push((written.target, target.platform.clone()));
             }
@@ -456,6 +512,10 @@ impl Work<'_> {
             }));
         }
     }
+}
+
+fn cache_order((kind, attributes): &(String, BTreeMap<String, String>)) -> CacheOrder {
+    CacheOrder { kind: kind.clone(), attributes: attributes.clone() }
 }
 
 fn local(name: &str, follow_paths: Vec<String>) -> LocalSource {

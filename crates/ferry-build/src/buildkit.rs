@@ -6,6 +6,7 @@
 //!
 //! What builds consist of is ferry's own: definitions in the form of BuildKit's graphs are refused.
 
+mod content;
 mod export;
 mod files;
 mod gateway;
@@ -33,6 +34,8 @@ use crate::builder::Builder;
 use crate::clock::{now_ns, rfc3339};
 use crate::failure::Failure;
 
+pub use content::ContentStore;
+pub(crate) use content::Incoming;
 pub use sessions::{Offer, Sessions};
 pub use worker::Worker;
 
@@ -63,6 +66,21 @@ impl BuildKit {
     #[must_use]
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// What the client of a session lends.
+    #[must_use]
+    pub fn lent(&self, session: &str) -> crate::session::Session {
+        crate::session::Session::of(Arc::new(self.client(session)))
+    }
+
+    fn client(&self, session: &str) -> lender::Client {
+        lender::Client {
+            sessions: self.sessions.clone(),
+            session: session.to_owned(),
+            of_folders: std::collections::BTreeMap::new(),
+            workshop: self.builder.ground().engine.workshop.clone(),
+        }
     }
 
     async fn answer(&self, call: Call) -> Result<(), Status> {

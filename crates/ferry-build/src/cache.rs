@@ -183,6 +183,20 @@ impl Cache {
         Ok(transaction.commit()?)
     }
 
+    /// Every key of a record. Blocks for microseconds.
+    #[must_use]
+    pub fn keys_of(&self, id: &str) -> Vec<String> {
+        let read = || -> rusqlite::Result<Vec<String>> {
+            let connection = self.lock();
+            let mut statement = connection.prepare_cached("SELECT key FROM keys WHERE record = ?1 ORDER BY key")?;
+            statement.query_map([id], |row| row.get(0))?.collect()
+        };
+        read().unwrap_or_else(|error| {
+            tracing::warn!(%error, "build cache not read");
+            Vec::new()
+        })
+    }
+
     /// Adds a key to a record. Blocks.
     pub fn add_key(&self, key: &str, id: &str) {
         let added = self.lock().execute("INSERT OR REPLACE INTO keys (key, record) VALUES (?1, ?2)", params![key, id]);

@@ -21,6 +21,8 @@ pub(crate) fn complete(
     epoch: Option<i64>,
 ) -> ImageConfig {
     let of_base = base.map_or(0, |base| base.history.len()).min(image.history.len());
+    // That of the base image speaks of its layers alone.
+    image.build_cache.clear();
     align(&mut image.history, layers);
     fill_times(&mut image.history);
     if let Some(epoch) = epoch.map(|seconds| seconds.saturating_mul(1_000_000_000)) {

@@ -219,6 +219,12 @@ impl Graph {
         &self.vertices[id.0]
     }
 
+    /// The vertex at a place.
+    #[must_use]
+    pub fn place(&self, index: usize) -> Option<VertexId> {
+        (index < self.vertices.len()).then_some(VertexId(index))
+    }
+
     /// What may still be changed of a vertex.
     pub fn meta_mut(&mut self, id: VertexId) -> &mut VertexMeta {
         &mut self.vertices[id.0].meta

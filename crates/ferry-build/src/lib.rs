@@ -9,6 +9,7 @@ mod cache;
 pub mod classic;
 mod clock;
 mod content;
+pub mod exchange;
 mod export;
 mod failure;
 mod files;

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread::JoinHandle;
 
 use ferry_spec::tar::{END, Entry, Kind, header, padding};
 use ferry_sys::tree::Found;
@@ -40,6 +41,40 @@ impl Builder {
             archive.flush()
         })
         .await
+    }
+}
+
+/// Reads a tree as a tar, which a thread of its own writes; the thread ends when nobody reads on.
+pub(crate) fn tar_of(root: OwnedFd) -> (impl Read, JoinHandle<Result<()>>) {
+    let (pieces, receiver) = mpsc::channel(4);
+    let writing = std::thread::spawn(move || {
+        let mut archive = Archive { pieces, buffer: Vec::with_capacity(PIECE) };
+        archive.tree(root.as_fd(), b"")?;
+        archive.put(&END)?;
+        archive.flush()
+    });
+    (Pieces { receiver, piece: Vec::new(), at: 0 }, writing)
+}
+
+/// Pieces as they come, as a reader.
+struct Pieces {
+    receiver: mpsc::Receiver<Vec<u8>>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.piece.len() {
+            match self.receiver.blocking_recv() {
+                Some(piece) => (self.piece, self.at) = (piece, 0),
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.piece.len() - self.at);
+        buffer[..count].copy_from_slice(&self.piece[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
     }
 }
 

@@ -7,6 +7,7 @@ use ferry_engine::images::Credentials;
 use futures_util::future::BoxFuture;
 use tokio::net::UnixStream;
 
+use crate::buildkit::ContentStore;
 use crate::failure::{Failure, Result};
 use crate::graph::LocalSource;
 use crate::progress::Begun;
@@ -36,6 +37,12 @@ pub trait Lender: Send + Sync {
     /// A file that the client holds ready under an address of its own.
     fn upload<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Option<Pieces>>> {
         let _ = path;
+        Box::pin(async { Ok(None) })
+    }
+
+    /// A store of blobs.
+    fn content<'a>(&'a self, store: &'a str) -> BoxFuture<'a, Result<Option<ContentStore>>> {
+        let _ = store;
         Box::pin(async { Ok(None) })
     }
 
@@ -125,6 +132,27 @@ impl Session {
         found.ok_or_else(|| Failure::invalid(format!("the client holds no file ready at {path}")))
     }
 
+    /// A store of blobs.
+    ///
+    /// # Errors
+    /// When it cannot be asked for.
+    pub(crate) async fn content(&self, store: &str) -> Result<Option<ContentStore>> {
+        match &self.0 {
+            Some(lender) => lender.content(store).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same, and from somebody else what it does not have.
+    #[must_use]
+    pub fn or(self, other: Session) -> Self {
+        match (&self.0, &other.0) {
+            (None, _) => other,
+            (_, None) => self,
+            _ => Self::of(Arc::new(Either { first: self, then: other })),
+        }
+    }
+
     /// Whoever lends tells itself how its transfers of files go.
     #[must_use]
     pub fn tells_transfers(&self) -> bool {
@@ -172,6 +200,92 @@ impl Lender for Layered {
 
     fn upload<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Option<Pieces>>> {
         Box::pin(async move { self.rest.upload(path).await.map(Some) })
+    }
+
+    fn content<'a>(&'a self, store: &'a str) -> BoxFuture<'a, Result<Option<ContentStore>>> {
+        Box::pin(self.rest.content(store))
+    }
+}
+
+/// What one lends, and what another lends besides.
+struct Either {
+    first: Session,
+    then: Session,
+}
+
+impl Either {
+    fn lenders(&self) -> impl Iterator<Item = &Arc<dyn Lender>> {
+        [&self.first, &self.then].into_iter().filter_map(|session| session.0.as_ref())
+    }
+}
+
+impl Lender for Either {
+    fn files<'a>(&'a self, source: &'a LocalSource, begun: &'a Begun) -> BoxFuture<'a, Result<Option<Arc<Folder>>>> {
+        Box::pin(async move {
+            for lender in self.lenders() {
+                if let Some(found) = lender.files(source, begun).await? {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn secret<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        Box::pin(async move {
+            for lender in self.lenders() {
+                if let Some(found) = lender.secret(id).await? {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn has_agent<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move { Ok(self.first.has_agent(id).await? || self.then.has_agent(id).await?) })
+    }
+
+    fn agent<'a>(&'a self, id: &'a str, stream: UnixStream) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            match self.first.has_agent(id).await? {
+                true => self.first.agent(id, stream).await,
+                false => self.then.agent(id, stream).await,
+            }
+        })
+    }
+
+    fn credentials<'a>(&'a self, registry: &'a str) -> BoxFuture<'a, Result<Option<Credentials>>> {
+        Box::pin(async move {
+            for lender in self.lenders() {
+                if let Some(found) = lender.credentials(registry).await? {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn upload<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Option<Pieces>>> {
+        Box::pin(async move {
+            for lender in self.lenders() {
+                if let Some(found) = lender.upload(path).await? {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn content<'a>(&'a self, store: &'a str) -> BoxFuture<'a, Result<Option<ContentStore>>> {
+        Box::pin(async move {
+            for lender in self.lenders() {
+                if let Some(found) = lender.content(store).await? {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        })
     }
 }
 

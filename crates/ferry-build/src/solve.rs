@@ -5,6 +5,7 @@
 
 mod exec;
 mod file;
+mod found;
 mod key;
 pub mod mounts;
 mod source;
@@ -21,6 +22,7 @@ use tokio::sync::OnceCell;
 
 use crate::cache::{Cache, InUse, Record, new_id};
 use crate::clock::now_ns;
+use crate::exchange::Imports;
 use crate::failure::{Failure, Result, blocking};
 use crate::graph::{Graph, Op, Output, Vertex, VertexId};
 use crate::progress::{Begun, Reporter};
@@ -28,7 +30,9 @@ use crate::session::Session;
 use crate::tree::{Layers, Tree};
 
 pub use exec::Limits;
+use found::Outcome;
 pub(crate) use key::Key;
+pub(crate) use source::credentials_for;
 pub use source::resolve_image;
 
 /// What a solve is allowed and told.
@@ -48,6 +52,8 @@ pub struct SolveOptions {
     pub explains: bool,
     /// Further folders of the host, for every step: `host:dst[:ro]`.
     pub volumes: Vec<(PathBuf, String, bool)>,
+    /// Caches from elsewhere.
+    pub imports: Imports,
 }
 
 /// What a solve works with.
@@ -68,6 +74,9 @@ pub struct Solve {
     options: SolveOptions,
     reporter: Reporter,
     cells: Vec<OnceCell<Result<Vec<Tree>>>>,
+    /// Outcomes whose files have to be here, where the cells hold some that only another cache knows of.
+    present: Vec<OnceCell<Result<Vec<Tree>>>>,
+    outcomes: std::sync::Mutex<HashMap<VertexId, Outcome>>,
     held: std::sync::Mutex<Vec<InUse>>,
     _hold: BuildHold,
 }
@@ -76,8 +85,18 @@ impl Solve {
     /// Prepares a graph to be carried out; `hold` keeps what is made until somebody else does.
     #[must_use]
     pub fn new(graph: Graph, ground: Ground, options: SolveOptions, reporter: Reporter, hold: BuildHold) -> Arc<Self> {
-        let cells = graph.vertices().iter().map(|_| OnceCell::new()).collect();
-        Arc::new(Self { graph, ground, options, reporter, cells, held: std::sync::Mutex::default(), _hold: hold })
+        let cells = || graph.vertices().iter().map(|_| OnceCell::new()).collect();
+        Arc::new(Self {
+            cells: cells(),
+            present: cells(),
+            graph,
+            ground,
+            options,
+            reporter,
+            outcomes: std::sync::Mutex::default(),
+            held: std::sync::Mutex::default(),
+            _hold: hold,
+        })
     }
 
     /// The graph.
@@ -122,26 +141,53 @@ impl Solve {
         let inputs = self.trees(&vertex.inputs).await?;
         let outcome = match &vertex.op {
             Op::Source(source) => self.source(vertex, source).await,
-            Op::Merge => self.merge(&inputs).await.map(|tree| vec![tree]),
+            Op::Merge | Op::Diff { .. } => self.combine(&vertex.op, &inputs).await,
+            Op::Exec(_) | Op::File(_) => self.cached(id, vertex, inputs).await,
+        };
+        outcome.map_err(|failure| located(failure, vertex))
+    }
+
+    /// Puts trees together; their files have to be here only where somebody needs those of the outcome.
+    async fn combine(&self, op: &Op, inputs: &[Tree]) -> Result<Vec<Tree>> {
+        let tree = match op {
             Op::Diff { lower, upper } => {
                 let of = |place: &Option<usize>| place.map(|place| inputs[place].clone()).unwrap_or_default();
-                self.diff(of(lower), of(upper)).await.map(|tree| vec![tree])
+                self.diff(of(lower), of(upper)).await?
             }
-            Op::Exec(_) | Op::File(_) => self.cached(vertex, &inputs).await,
+            _ => self.merge(inputs).await?,
         };
-        outcome.map_err(|mut failure| {
-            if failure.location.is_empty() {
-                failure.location.clone_from(&vertex.meta.location);
-            }
-            failure
-        })
+        if inputs.iter().all(|input| self.is_here(input)) {
+            self.stacked(tree.clone()).await?;
+        }
+        Ok(vec![Tree::Layers(tree)])
     }
 
     /// Finds the outcome of a step, or makes it.
-    async fn cached(self: &Arc<Self>, vertex: &Vertex, inputs: &[Tree]) -> Result<Vec<Tree>> {
+    async fn cached(self: &Arc<Self>, id: VertexId, vertex: &Vertex, inputs: Vec<Tree>) -> Result<Vec<Tree>> {
+        if let Some(quick) = key::quick(vertex, &inputs)? {
+            if let Some(found) = self.find(id, vertex, &quick) {
+                return Ok(found);
+            }
+            if let Some(found) = self.find_elsewhere(id, vertex, &[&quick]) {
+                return Ok(found);
+            }
+        }
+        // From here on their files are looked at.
+        let inputs = self.all_present(&vertex.inputs).await?;
+        self.looked_at(id, vertex, &inputs, true).await
+    }
+
+    /// As [`Self::cached`], with trees whose files are here; `elsewhere` says whether what others made counts.
+    async fn looked_at(
+        self: &Arc<Self>,
+        id: VertexId,
+        vertex: &Vertex,
+        inputs: &[Tree],
+        elsewhere: bool,
+    ) -> Result<Vec<Tree>> {
         let mut keys = Vec::new();
         if let Some(quick) = key::quick(vertex, inputs)? {
-            if let Some(found) = self.find(vertex, &quick) {
+            if let Some(found) = self.find(id, vertex, &quick) {
                 return Ok(found);
             }
             keys.push(quick);
@@ -154,16 +200,23 @@ impl Solve {
                 return Err(failure.during("failed to compute cache key"));
             }
         };
-        if let Some(found) = self.find(vertex, &thorough) {
+        if let Some(found) = self.find(id, vertex, &thorough) {
             for quick in &keys {
-                self.note_key(quick, &thorough);
+                self.note_key(id, quick, &thorough);
             }
             return Ok(found);
+        }
+        if elsewhere {
+            let all: Vec<&Key> = keys.iter().chain([&thorough]).collect();
+            if let Some(found) = self.find_elsewhere(id, vertex, &all) {
+                return Ok(found);
+            }
         }
         let begun = self.begin(vertex);
         if self.options.explains {
             begun.log(2, self.explain(vertex, &thorough).as_bytes());
         }
+        let parts = thorough.parts.clone();
         keys.push(thorough);
         let made = match &vertex.op {
             Op::Exec(exec) => self.exec(exec, vertex, inputs, &begun).await,
@@ -172,7 +225,10 @@ impl Solve {
         };
         match made {
             Ok(outputs) => {
-                self.remember(vertex, &keys, &outputs).await;
+                let keys: Vec<String> = keys.iter().map(|key| key.digest.clone()).collect();
+                let outcome = Outcome { keys, outputs: outputs.clone(), created_ns: now_ns(), is_elsewhere: false };
+                self.remember(vertex, &outcome, parts).await;
+                self.note_outcome(id, outcome);
                 begun.done();
                 Ok(outputs.into_iter().map(Tree::Layers).collect())
             }
@@ -188,12 +244,21 @@ impl Solve {
         blocking(move || key::thorough(&vertex, &inputs, &workshop)).await
     }
 
-    fn find(&self, vertex: &Vertex, key: &Key) -> Option<Vec<Tree>> {
+    fn find(&self, id: VertexId, vertex: &Vertex, key: &Key) -> Option<Vec<Tree>> {
         if vertex.meta.ignore_cache {
             return None;
         }
         let record = self.ground.cache.find(&key.digest)?;
         self.hold(&record.id);
+        self.note_outcome(
+            id,
+            Outcome {
+                keys: self.ground.cache.keys_of(&record.id),
+                outputs: record.outputs.clone(),
+                created_ns: record.created_ns,
+                is_elsewhere: false,
+            },
+        );
         self.reporter.cached(vertex.digest.clone(), self.input_digests(vertex), self.name(vertex));
         Some(record.outputs.into_iter().map(Tree::Layers).collect())
     }
@@ -209,9 +274,12 @@ impl Solve {
         }
     }
 
-    fn note_key(&self, key: &Key, known: &Key) {
+    fn note_key(&self, id: VertexId, key: &Key, known: &Key) {
         if let Some(record) = self.ground.cache.find(&known.digest) {
             self.ground.cache.add_key(&key.digest, &record.id);
+        }
+        if let Some(outcome) = self.outcomes().get_mut(&id) {
+            outcome.keys.push(key.digest.clone());
         }
     }
 
@@ -220,21 +288,22 @@ impl Solve {
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(held);
     }
 
-    async fn remember(&self, vertex: &Vertex, keys: &[Key], outputs: &[Layers]) {
+    async fn remember(&self, vertex: &Vertex, outcome: &Outcome, parts: Vec<(String, String)>) {
         let now = now_ns();
+        let outputs = &outcome.outputs;
         let record = Record {
             id: new_id(),
             description: self.description(vertex),
             kind: "regular".to_owned(),
             size_bytes: outputs.iter().filter_map(|layers| layers.0.last()).map(|layer| layer.size_bytes).sum(),
-            outputs: outputs.to_vec(),
-            created_ns: now,
+            outputs: outputs.clone(),
+            created_ns: outcome.created_ns,
             used_ns: now,
             uses: 1,
-            parts: keys.last().map(|key| key.parts.clone()).unwrap_or_default(),
+            parts,
         };
         self.hold(&record.id);
-        let keys: Vec<String> = keys.iter().map(|key| key.digest.clone()).collect();
+        let keys = outcome.keys.clone();
         let cache = self.ground.cache.clone();
         // What cannot be remembered is made again next time.
         if let Err(failure) = blocking(move || cache.put(&keys, &record)).await {
@@ -267,23 +336,23 @@ impl Solve {
     }
 
     /// Lays trees over each other.
-    async fn merge(&self, inputs: &[Tree]) -> Result<Tree> {
+    async fn merge(&self, inputs: &[Tree]) -> Result<Layers> {
         let mut merged = Vec::new();
         for input in inputs {
             merged.extend(self.layers(input).await?.0.iter().cloned());
         }
-        Ok(Tree::Layers(self.stacked(Layers::of(merged)).await?))
+        Ok(Layers::of(merged))
     }
 
     /// What one tree has beyond another whose layers are its lowest.
-    async fn diff(&self, lower: Tree, upper: Tree) -> Result<Tree> {
+    async fn diff(&self, lower: Tree, upper: Tree) -> Result<Layers> {
         let (lower, upper) = (self.layers(&lower).await?, self.layers(&upper).await?);
         let is_below = lower.0.len() <= upper.0.len()
             && lower.0.iter().zip(upper.0.iter()).all(|(one, other)| one.diff_id == other.diff_id);
         if !is_below {
             return Err(Failure::not_implemented("the difference of trees that do not lie on each other"));
         }
-        Ok(Tree::Layers(self.stacked(Layers::of(upper.0[lower.0.len()..].to_vec())).await?))
+        Ok(Layers::of(upper.0[lower.0.len()..].to_vec()))
     }
 
     /// Unpacks layers in the order in which they lie.
@@ -298,6 +367,14 @@ impl Solve {
         })
         .await
     }
+}
+
+/// Says where in the Dockerfile a step stands.
+fn located(mut failure: Failure, vertex: &Vertex) -> Failure {
+    if failure.location.is_empty() {
+        failure.location.clone_from(&vertex.meta.location);
+    }
+    failure
 }
 
 struct AbortOnDrop(tokio::task::AbortHandle);

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "the fields are BuildKit's own, documented there under the same names")]
 
+pub mod content;
 pub mod control;
 pub mod gateway;
 pub mod ops;

@@ -10,10 +10,11 @@ use ferry_api::container::Ulimit;
 use ferry_api::filters::Filters;
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::connection::{Client, decode};
 use crate::error::Result;
+use crate::hijack::Hijacked;
 use crate::request::{Payload, Query, streamed};
 use crate::stream::ByteStream;
 
@@ -80,8 +81,25 @@ pub struct BuildQuery {
     pub registry_config: String,
     /// A context that the daemon fetches itself.
     pub remote: String,
+    /// The session in which more is lent; empty for none.
+    pub session: String,
+    /// Caches that are taken from.
+    pub cache_imports: Vec<BuildCacheEntry>,
+    /// Caches that are given.
+    pub cache_exports: Vec<BuildCacheEntry>,
     /// A whole context as an archive, in place of directories.
     pub archive: Option<Vec<u8>>,
+}
+
+/// A cache elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct BuildCacheEntry {
+    /// `registry`, `local`, `inline`.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// What else is said of it.
+    #[serde(rename = "Attrs")]
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// What pruning removed.
@@ -125,6 +143,24 @@ impl Client {
             None => streamed(directories),
         };
         self.stream(Method::POST, "/build", &query, headers, payload).await
+    }
+
+    /// API: `POST /session`: turns a connection round, so that the daemon can call what is offered, as `/package.Service/Method`.
+    ///
+    /// # Errors
+    /// When the daemon does not take it.
+    pub async fn build_session(&self, id: &str, methods: &[&str]) -> Result<Hijacked> {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(http::header::UPGRADE, HeaderValue::from_static("h2c"));
+        if let Ok(id) = HeaderValue::from_str(id) {
+            headers.insert("x-docker-expose-session-uuid", id);
+        }
+        for method in methods.iter().filter_map(|method| HeaderValue::from_str(method).ok()) {
+            headers.append("x-docker-expose-session-grpc-method", method);
+        }
+        let (_, response) = self.send(Method::POST, "/session", &Query::new(), headers, Payload::empty()).await?;
+        Hijacked::take(response).await
     }
 
     /// API: `POST /build/prune`; limits are bytes that are reserved, used at most, and free at least.
@@ -195,6 +231,15 @@ impl BuildQuery {
             .with_text("buildargs", &json(&|| serde_json::to_string(&self.build_args), self.build_args.is_empty()))
             .with_text("labels", &json(&|| serde_json::to_string(&self.labels), self.labels.is_empty()))
             .with_text("contexts", &json(&|| serde_json::to_string(&self.contexts), self.contexts.is_empty()))
+            .with_text("session", &self.session)
+            .with_text(
+                "cacheimports",
+                &json(&|| serde_json::to_string(&self.cache_imports), self.cache_imports.is_empty()),
+            )
+            .with_text(
+                "cacheexports",
+                &json(&|| serde_json::to_string(&self.cache_exports), self.cache_exports.is_empty()),
+            )
             .with_text("ulimits", &json(&|| serde_json::to_string(&self.ulimits), self.ulimits.is_empty()))
             .with_text(
                 "securityopt",

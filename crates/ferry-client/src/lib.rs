@@ -22,7 +22,7 @@ mod system;
 mod tls;
 mod volume;
 
-pub use build::{BuildPruneReport, BuildQuery};
+pub use build::{BuildCacheEntry, BuildPruneReport, BuildQuery};
 pub use connection::{Client, Ping, Raw};
 pub use container::{AttachOptions, LogsOptions, StopOptions, Wait};
 pub use container_files::CommitOptions;

@@ -55,6 +55,14 @@ pub struct ImageConfig {
     /// How each layer came about.
     #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
+    /// Records of the build cache that lead to its layers, base64 (BuildKit's inline cache).
+    #[serde(
+        rename = "moby.buildkit.cache.v0",
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub build_cache: String,
 }
 
 /// An empty JSON object, the value of Go's set-like maps.

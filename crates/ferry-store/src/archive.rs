@@ -23,8 +23,10 @@ use crate::error::{Error, Result};
 use crate::layers::stream::{Decoder, Stream, inflate_unhashed};
 use crate::layers::{EntryKind, LayerError, clean_path, next_entry, skip_padding};
 
+mod form;
 mod save;
 
+pub use form::LayerForm;
 pub use save::{SaveChoice, SavePlan, SavedImage};
 
 /// The longest `manifest.json` or `index.json`, in bytes.

@@ -70,7 +70,9 @@ impl BuildKit {
     }
 
     async fn gateway_solve(&self, job: &Arc<Job>, request: SolveRequest) -> Result<SolveResponse, Status> {
-        let solved = self.run_frontend(job, &request.frontend, request.frontend_opt, &request.frontend_inputs);
+        let mut options = request.frontend_opt;
+        super::solve::import_caches(&mut options, &request.cache_imports);
+        let solved = self.run_frontend(job, &request.frontend, options, &request.frontend_inputs);
         Ok(SolveResponse { result: Some(solved.await?) })
     }
 }

@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use super::content::ContentStore;
 use super::files::header;
 use super::receive;
 use super::sessions::{ClientSession, Sessions};
@@ -169,6 +170,10 @@ impl Lender for Client {
             });
             Ok(Some(pieces))
         })
+    }
+
+    fn content<'a>(&'a self, store: &'a str) -> BoxFuture<'a, Result<Option<ContentStore>>> {
+        Box::pin(async move { Ok(ContentStore::of(&self.own().await?, store)) })
     }
 
     fn tells_transfers(&self) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferry_buildkit_proto::grpc::{Code, Status};
-use ferry_buildkit_proto::messages::control::{Exporter, SolveRequest, SolveResponse};
+use ferry_buildkit_proto::messages::control::{CacheOptionsEntry, Exporter, SolveRequest, SolveResponse};
 use ferry_buildkit_proto::messages::gateway::SolveResult;
 use ferry_buildkit_proto::messages::ops::Definition;
 
@@ -13,6 +13,7 @@ use super::jobs::{Job, Returned};
 use super::lender::Client;
 use super::{BuildKit, status_of};
 use crate::builder::{BuildRequest, Built};
+use crate::exchange::{CacheOrder, ExportOrder};
 use crate::failure::Failure;
 use crate::plan::MainContext;
 use crate::session::Session;
@@ -38,6 +39,7 @@ impl BuildKit {
         let exporters = exporters(&request);
         let exports = exporters.iter().enumerate().map(|(id, exporter)| Export::read(id, exporter));
         let exports = exports.collect::<Result<Vec<_>, _>>().map_err(|failure| status_of(&failure))?;
+        let caches = cache_exports(&request).map_err(|failure| status_of(&failure))?;
         let options = SolveOptions {
             allow_host_network: request.entitlements.iter().any(|right| right == "network.host"),
             allow_insecure: request.entitlements.iter().any(|right| right == "security.insecure"),
@@ -45,7 +47,7 @@ impl BuildKit {
         };
         let (running, returned) = self.jobs.begin(&request.reference, &request.session, options)?;
         let record = (!request.internal).then(|| self.history.begin(&request, Arc::clone(&running.job)));
-        let outcome = self.solve_to_end(&running.job, &request, exports, returned).await;
+        let outcome = self.solve_to_end(&running.job, &request, exports, caches, returned).await;
         drop(running);
         if let Some(record) = record {
             record.end(outcome.as_ref());
@@ -58,13 +60,18 @@ impl BuildKit {
         job: &Arc<Job>,
         request: &SolveRequest,
         exports: Vec<Export>,
+        caches: Vec<ExportOrder>,
         returned: tokio::sync::oneshot::Receiver<Returned>,
     ) -> Result<SolveResponse, Status> {
         let result = match request.frontend.as_str() {
             // The client drives the build itself.
             "" => returned.await.unwrap_or_else(|_| Err(Status::new(Code::Cancelled, "context canceled")))?,
             frontend => {
-                let solved = self.run_frontend(job, frontend, request.frontend_attrs.clone(), &request.frontend_inputs);
+                let mut options = request.frontend_attrs.clone();
+                if let Some(cache) = &request.cache {
+                    import_caches(&mut options, &cache.imports);
+                }
+                let solved = self.run_frontend(job, frontend, options, &request.frontend_inputs);
                 Some(solved.await?)
             }
         };
@@ -75,13 +82,22 @@ impl BuildKit {
                 response.insert(name.clone(), String::from_utf8_lossy(value).into_owned());
             }
         }
-        if exports.is_empty() {
+        if exports.is_empty() && caches.is_empty() {
             return Ok(SolveResponse { exporter_response: response });
         }
         let mut built = named_result(job, &result)?;
+        built.has_inline_cache = caches.iter().any(ExportOrder::is_inline);
         for export in exports {
             let told = self.export(job, &mut built, export).await.map_err(|failure| status_of(&failure))?;
             response.extend(told);
+        }
+        let options = SolveOptions { session: self.lent(&job.session), ..job.options.clone() };
+        for order in caches.iter().filter(|order| !order.is_inline()) {
+            let given = self.builder.export_cache(&built, order, &options, &job.reporter).await;
+            if let Some(manifest) = given.map_err(|failure| status_of(&failure))? {
+                let text = serde_json::to_string(&manifest).unwrap_or_default();
+                response.insert("cache.manifest".to_owned(), text);
+            }
         }
         Ok(SolveResponse { exporter_response: response })
     }
@@ -105,7 +121,6 @@ impl BuildKit {
             of_folders: of_folders.collect(),
             workshop: self.builder.ground().engine.workshop.clone(),
         };
-        self.tell_caches(job, &options);
         let solve = SolveOptions { session: Session::of(Arc::new(client)), ..job.options.clone() };
         let id = job.reference.clone();
         let request = BuildRequest { id, options, solve, remote, ..BuildRequest::default() };
@@ -116,16 +131,6 @@ impl BuildKit {
         let id = job.keep(built);
         let reference = Some(ferry_buildkit_proto::messages::gateway::Ref { id });
         Ok(SolveResult { reference, ..SolveResult::default() })
-    }
-
-    /// Says of caches from elsewhere that nothing is taken from them; a build is right without.
-    fn tell_caches(&self, job: &Job, options: &BTreeMap<String, String>) {
-        let Ok(request) = crate::plan::Request::from_options(options) else { return };
-        for (kind, attributes) in &request.cache_imports {
-            let from = ["ref", "src"].iter().find_map(|name| attributes.get(*name)).map_or("", String::as_str);
-            let begun = job.reporter.internal(format!("importing cache manifest from {from}"));
-            begun.failed(format!("not implemented: taking a cache of type {kind} from elsewhere"));
-        }
     }
 }
 
@@ -194,13 +199,34 @@ fn refuse_unbuilt(request: &SolveRequest) -> Result<(), Failure> {
     if request.enable_session_exporter {
         return Err(Failure::not_implemented("exporters that a client names at the end of a build"));
     }
+    Ok(())
+}
+
+/// The caches that are to be given, of old clients too.
+fn cache_exports(request: &SolveRequest) -> Result<Vec<ExportOrder>, Failure> {
     let cache = request.cache.clone().unwrap_or_default();
-    let kind = cache.exports.first().map(|entry| entry.kind.clone());
-    let kind = kind.or_else(|| (!cache.export_ref_deprecated.is_empty()).then(|| "registry".to_owned()));
-    match kind {
-        Some(kind) => Err(Failure::not_implemented(format!("exporting the cache to type {kind}"))),
-        None => Ok(()),
+    let mut orders: Vec<CacheOrder> = Vec::new();
+    for CacheOptionsEntry { kind, attrs } in cache.exports {
+        let order = CacheOrder { kind, attributes: attrs };
+        if !orders.contains(&order) {
+            orders.push(order);
+        }
     }
+    if orders.is_empty() && !cache.export_ref_deprecated.is_empty() {
+        let attributes = BTreeMap::from([("ref".to_owned(), cache.export_ref_deprecated)]);
+        orders.push(CacheOrder { kind: "registry".to_owned(), attributes });
+    }
+    orders.iter().map(ExportOrder::read).collect()
+}
+
+/// Adds caches to those that the options of the frontend name.
+pub(super) fn import_caches(options: &mut BTreeMap<String, String>, imports: &[CacheOptionsEntry]) {
+    if imports.is_empty() || options.contains_key("cache-imports") {
+        return;
+    }
+    let all: Vec<_> =
+        imports.iter().map(|entry| serde_json::json!({ "Type": entry.kind, "Attrs": entry.attrs })).collect();
+    options.insert("cache-imports".to_owned(), serde_json::Value::Array(all).to_string());
 }
 
 /// The exporters of a request, of old clients too.

@@ -66,7 +66,7 @@ impl Solve {
         };
         let mut lent = Lent::default();
         for mount in exec.mounts.iter().filter(|mount| mount.target != "/") {
-            self.lend(mount, exec, inputs, &mut lent).await?;
+            self.lend(mount, exec, inputs, &mut lent, begun).await?;
         }
         for (path, target, read_only) in &self.options.volumes {
             lent.mounts.push(StepMount {
@@ -163,11 +163,18 @@ impl Solve {
         }
     }
 
-    async fn lend(self: &Arc<Self>, mount: &Mount, exec: &Exec, inputs: &[Tree], lent: &mut Lent) -> Result<()> {
+    async fn lend(
+        self: &Arc<Self>,
+        mount: &Mount,
+        exec: &Exec,
+        inputs: &[Tree],
+        lent: &mut Lent,
+        begun: &Begun,
+    ) -> Result<()> {
         let target = mount.target.clone();
         let source = match &mount.kind {
             MountKind::Bind => self.bind_source(mount, inputs).await?,
-            MountKind::Cache(_) => StepSource::Path(self.cache_folder(mount, exec, inputs, lent).await?),
+            MountKind::Cache(_) => StepSource::Path(self.cache_folder(mount, exec, inputs, lent, begun).await?),
             MountKind::Tmpfs(tmpfs) => StepSource::Tmpfs(match tmpfs.size_bytes {
                 0 => vec!["nosuid".to_owned()],
                 size => vec!["nosuid".to_owned(), format!("size={size}")],
@@ -198,7 +205,14 @@ impl Solve {
     }
 
     /// The folder of a cache mount, filled from the tree that it begins with when it is new.
-    async fn cache_folder(&self, mount: &Mount, exec: &Exec, inputs: &[Tree], lent: &mut Lent) -> Result<PathBuf> {
+    async fn cache_folder(
+        &self,
+        mount: &Mount,
+        exec: &Exec,
+        inputs: &[Tree],
+        lent: &mut Lent,
+        begun: &Begun,
+    ) -> Result<PathBuf> {
         let MountKind::Cache(cache) = &mount.kind else { return Err(Failure::internal("no cache mount")) };
         let id = if cache.id.is_empty() { mount.target.as_str() } else { cache.id.as_str() };
         let workshop = self.ground.engine.workshop.clone();
@@ -214,8 +228,19 @@ impl Solve {
             })
             .await?;
         }
+        if taken.is_new() && mount.input.is_none() {
+            self.fill_from_elsewhere(id, &data, begun).await?;
+        }
         lent.caches.push(taken);
         Ok(data)
+    }
+
+    /// Puts into a new cache mount what a cache from elsewhere has for it.
+    async fn fill_from_elsewhere(&self, id: &str, data: &std::path::Path, begun: &Begun) -> Result<()> {
+        let images = self.ground.engine.images.clone();
+        let Some(blob) = self.options.imports.mount(&images, id, begun).await? else { return Ok(()) };
+        let data = data.to_owned();
+        blocking(move || blob.unpack(&images, &data)).await
     }
 
     async fn secret_file(&self, secret: &SecretMount, lent: &mut Lent) -> Result<Option<PathBuf>> {

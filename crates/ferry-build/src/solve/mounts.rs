@@ -106,6 +106,16 @@ impl CacheMounts {
         Ok(taken)
     }
 
+    /// Takes a cache mount into use that is there; it is looked at, not changed. Blocks.
+    pub(crate) fn find(&self, builder: &Path, id: &str) -> Option<MountInUse> {
+        let folder = builder.join("mounts").join(Digest::sha256(id.as_bytes()).hex());
+        if !folder.join("data").is_dir() {
+            return None;
+        }
+        *self.in_use.lock().unwrap_or_else(PoisonError::into_inner).entry(folder.clone()).or_default() += 1;
+        Some(MountInUse { mounts: self.clone(), folder, is_new: false, _lock: None })
+    }
+
     fn claim(&self, top: &Path, name: &str, sharing: CacheSharing) -> PathBuf {
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
         let mut folder = top.join(name);

@@ -205,10 +205,7 @@ pub async fn resolve_image(
     let named = Reference::parse(reference)
         .map_err(|error| Failure::invalid(format!("failed to parse stage name \"{reference}\": {error}")))?;
     let registry = named.domain().to_owned();
-    let auth = match options.session.credentials(&registry).await? {
-        Some(credentials) => Some(credentials),
-        None => credentials_of(options, &registry),
-    };
+    let auth = credentials_for(options, &registry).await?;
     let request = PullRequest {
         reference: named.with_default_tag().to_string(),
         platform: platform.cloned(),
@@ -232,6 +229,17 @@ pub async fn resolve_image(
         }
     }
     here().await
+}
+
+/// Who the user is towards a registry.
+pub(crate) async fn credentials_for(
+    options: &SolveOptions,
+    registry: &str,
+) -> Result<Option<ferry_engine::images::Credentials>> {
+    Ok(match options.session.credentials(registry).await? {
+        Some(credentials) => Some(credentials),
+        None => credentials_of(options, registry),
+    })
 }
 
 fn credentials_of(options: &SolveOptions, registry: &str) -> Option<ferry_engine::images::Credentials> {

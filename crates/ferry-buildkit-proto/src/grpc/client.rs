@@ -67,7 +67,20 @@ impl Channel {
     /// # Errors
     /// How the call ended.
     pub async fn unary<A: Message + Default>(&self, path: &str, question: &impl Message) -> Result<A, Status> {
-        let (sender, mut replies) = self.stream(path, HeaderMap::new());
+        self.unary_with(path, HeaderMap::new(), question).await
+    }
+
+    /// As [`Channel::unary`], with what goes along.
+    ///
+    /// # Errors
+    /// How the call ended.
+    pub async fn unary_with<A: Message + Default>(
+        &self,
+        path: &str,
+        metadata: HeaderMap,
+        question: &impl Message,
+    ) -> Result<A, Status> {
+        let (sender, mut replies) = self.stream(path, metadata);
         sender.send(question).await?;
         drop(sender);
         let answer =

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::RpcStatus;
-use super::control::WorkerRecord;
+use super::control::{CacheOptionsEntry, WorkerRecord};
 use super::ops::{Definition, Range, SourceInfo};
 
 /// What a solve comes to; one of the references, or none.
@@ -52,6 +52,8 @@ pub struct SolveRequest {
     pub frontend: String,
     #[prost(btree_map = "string, string", tag = "3")]
     pub frontend_opt: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "12")]
+    pub cache_imports: Vec<CacheOptionsEntry>,
     #[prost(btree_map = "string, message", tag = "13")]
     pub frontend_inputs: BTreeMap<String, Definition>,
 }

@@ -85,6 +85,10 @@ async fn build(call: Call) -> Outcome {
         let split = order.split;
         order.build.solve.session = receive_context(&app.builder, request.into_body(), order.secrets, split).await?;
     }
+    if !order.session.is_empty() {
+        let lent = std::mem::take(&mut order.build.solve.session);
+        order.build.solve.session = lent.or(app.buildkit.lent(&order.session));
+    }
     let building = app.builder.start(order.build);
     let (form, sends_tree) = (order.form, order.sends_tree);
     Ok(streams::stream_body(peer, reply::JSON, move |body| tell(app, building, body, form, sends_tree)))
@@ -106,6 +110,8 @@ struct Order {
     build: BuildRequest,
     form: Form,
     secrets: HashMap<String, Vec<u8>>,
+    /// The session in which the client lends more.
+    session: String,
     /// Each directory at the top of the archive is one of the client's; ferry's own.
     split: bool,
     /// The files are sent to the client, in place of an image.
@@ -158,9 +164,11 @@ impl Order {
             names,
             writes_image: !sends_tree,
             remote: call.query.get("remote").to_owned(),
+            cache_exports: from_json(call.query.get("cacheexports"), "cacheexports")?.unwrap_or_default(),
         };
         let secrets = secrets(call.header("x-ferry-build-secrets"))?;
-        Ok(Self { build, form, secrets, split: call.query.flag("directories"), sends_tree })
+        let session = call.query.get("session").to_owned();
+        Ok(Self { build, form, secrets, session, split: call.query.flag("directories"), sends_tree })
     }
 }
 
@@ -196,6 +204,7 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
     set("platform", query.get("platform"));
     set("cgroup-parent", query.get("cgroupparent"));
     set("shm-size", query.get("shmsize"));
+    set("cache-imports", query.get("cacheimports"));
     if query.flag("pull") {
         set("image-resolve-mode", "pull");
     }
@@ -358,6 +367,10 @@ async fn send_tree(app: &App, body: &BodySender, built: &ferry_build::Built) -> 
     let (written, sent) = tokio::join!(writing, sending);
     sent?;
     match written {
+        Ok(()) if built.cache_manifest.is_some() => {
+            let aux = Some(json!({ "CacheManifest": built.cache_manifest }));
+            send(body, &JsonMessage { aux, ..JsonMessage::default() }).await
+        }
         Ok(()) => Ok(()),
         Err(failure) => send(body, &JsonMessage::failed(failure.message)).await,
     }
@@ -374,6 +387,7 @@ async fn tell_success(body: &BodySender, built: &ferry_build::Built, form: Form)
         Form::Quiet => return send(body, &line(format!("{id}\n"))).await,
         Form::Trace => {
             let outcome = json!({
+                "CacheManifest": built.cache_manifest,
                 "ID": id,
                 "Config": built.config_digest,
                 "Descriptor": image,

@@ -360,9 +360,9 @@ fn count_of(bytes: u64) -> i64 {
 }
 
 /// A blob of the store as something to send.
-struct StoredBlob {
-    store: Store,
-    digest: Digest,
+pub(super) struct StoredBlob {
+    pub(super) store: Store,
+    pub(super) digest: Digest,
 }
 
 impl BlobSource for StoredBlob {
@@ -374,7 +374,7 @@ impl BlobSource for StoredBlob {
 }
 
 /// Words a failure to push, as Docker's daemon does.
-fn push_failed(error: &ferry_registry::Error) -> Error {
+pub(super) fn push_failed(error: &ferry_registry::Error) -> Error {
     if !error.messages().is_empty() {
         return super::pull::from_registry(error);
     }

@@ -1,5 +1,6 @@
 //! `build`, and what building keeps.
 
+mod caches;
 mod dockerignore;
 mod options;
 mod output;
@@ -7,6 +8,7 @@ mod pack;
 mod plain;
 pub(super) mod prune;
 mod run;
+mod store;
 mod terminal;
 pub(super) mod usage;
 

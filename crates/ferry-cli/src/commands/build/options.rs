@@ -108,6 +108,8 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
         allow_insecure: parsed.all("allow").iter().any(|one| one == "security.insecure"),
         security_options: parsed.all("security-opt").to_vec(),
         explains: parsed.on("explain"),
+        cache_imports: super::caches::entries(parsed.all("cache-from"))?,
+        cache_exports: super::caches::entries(parsed.all("cache-to"))?,
         checks: parsed.on("check") || parsed.text_or_empty("call") == "check",
         ..BuildQuery::default()
     };
@@ -139,7 +141,7 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
 
 /// What is known and not built says so.
 fn refuse_unbuilt(parsed: &Parsed) -> Result<()> {
-    for name in ["annotation", "attest", "cache-from", "cache-to", "ssh"] {
+    for name in ["annotation", "attest", "ssh"] {
         if parsed.changed(name) {
             return Err(Failure::not_implemented(&format!("`--{name}` of build")));
         }

@@ -14,6 +14,7 @@ use ferry_client::ByteStream;
 use ferry_spec::reference::Reference;
 use serde_json::{Value, json};
 
+use super::caches::Caches;
 use super::dockerignore;
 use super::options::{BuildOptions, Progress, SecretSource, Source, to_options};
 use super::output::Sink;
@@ -42,10 +43,14 @@ pub(in crate::commands) async fn run(parsed: &Parsed, context: &Context) -> Resu
     options.query.registry_config = registry_config(context);
     let parts = parts(&mut options)?;
     let client = context.client().await?;
+    let caches = Caches::open(&mut options.query, context)?;
+    let session = caches.lend(client, &mut options.query).await?;
     let stream = client.image_build(&options.query, pack::stream(parts)).await.map_err(failed)?;
     let mut sink = Sink::open(&options.output)?;
     let (outcome, warnings) = follow(stream, &options.progress, context, &mut sink).await?;
     sink.finish()?;
+    caches.name(&outcome["CacheManifest"])?;
+    drop(session);
     if options.query.checks {
         return report_check(context, &outcome);
     }

@@ -1,0 +1,143 @@
+//! Caches of builds that travel: what one daemon made, another that has nothing finds.
+
+use std::path::PathBuf;
+
+use ferry_testkit::material::Material;
+use ferry_testkit::registry::{ADDRESS, Auth, Registry, Storage};
+use ferry_testkit::{Daemon, Sandbox, programs};
+
+/// Two daemons, and a registry that takes pushes.
+struct Place {
+    one: Daemon,
+    other: Daemon,
+    dir: PathBuf,
+    _registry: Registry,
+}
+
+impl Place {
+    fn start() -> Self {
+        let sandbox = Sandbox::new().unwrap();
+        let dir = sandbox.dir().to_owned();
+        let registry = Registry::writable(&sandbox, &Storage::new(&dir.join("pushed")), Auth::None).unwrap();
+        let [one, other] = ["a", "b"].map(|name| Daemon::ferry(&sandbox, name));
+        for daemon in [&one, &other] {
+            daemon.start().unwrap();
+            daemon.load(&Material::get().busybox());
+        }
+        let place = Self { one, other, dir, _registry: registry };
+        std::fs::create_dir(place.dir.join("context")).unwrap();
+        place.write("context/Dockerfile", DOCKERFILE);
+        place.write("context/one.txt", "one");
+        place
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.dir.join(name), text).unwrap();
+    }
+
+    fn build(&self, daemon: &Daemon, flags: &str) -> ferry_testkit::command::Outcome {
+        let flags: Vec<&str> = flags.split(' ').collect();
+        let context = self.dir.join("context").display().to_string();
+        daemon.run(&[&["build", "--progress", "plain"], &flags[..], &[&context]].concat())
+    }
+
+    /// Makes the second daemon forget everything but the base image.
+    fn forget(&self) {
+        let _ = self.other.run(&["image", "prune", "-af", "--filter", "label=ours"]).ok();
+        let _ = self.other.run(&["builder", "prune", "-af"]).ok();
+    }
+}
+
+/// Each run of it makes other files.
+const DOCKERFILE: &str = "FROM busybox AS made\n\
+    ARG WORD=none\n\
+    RUN --mount=type=cache,target=/c cat /c/x; echo $WORD >/c/x; cat /proc/sys/kernel/random/uuid >/made\n\
+    FROM busybox\n\
+    LABEL ours=1\n\
+    COPY --from=made /made /made\n\
+    RUN cat /proc/sys/kernel/random/uuid >/own\n\
+    COPY --link one.txt /one.txt\n\
+    CMD [\"cat\", \"/made\", \"/own\"]\n";
+
+/// Names of the steps that were carried out.
+fn steps_run(progress: &str) -> Vec<&str> {
+    let cached: Vec<&str> = progress.lines().filter_map(|line| line.strip_suffix(" CACHED")).collect();
+    let numbered = progress.lines().filter_map(|line| line.split_once(' '));
+    let begun = numbered.filter(|(number, rest)| {
+        number.starts_with('#') && rest.starts_with('[') && !rest.starts_with("[internal]") && !rest.contains("FROM")
+    });
+    begun.filter(|(number, _)| !cached.contains(number)).map(|(_, name)| name).collect()
+}
+
+#[test]
+fn what_one_daemon_made_another_takes_from_its_cache() {
+    if !programs::need_root() {
+        return;
+    }
+    let place = Place::start();
+    let local = place.dir.join("cache").display().to_string();
+    let image = format!("{ADDRESS}/app:1");
+    let caches = [
+        ("--cache-to type=inline --push".to_owned(), format!("--cache-from {image}")),
+        (format!("--cache-to {ADDRESS}/min"), format!("--cache-from {ADDRESS}/min")),
+        (
+            format!("--cache-to type=registry,ref={ADDRESS}/max:2,mode=max,image-manifest=false,compression=zstd"),
+            format!("--cache-from type=registry,ref={ADDRESS}/max:2"),
+        ),
+        (
+            format!("--cache-to type=local,dest={local},mode=max,mounts=all,tag=t --build-arg WORD=none"),
+            format!("--cache-from type=local,src={local},tag=t"),
+        ),
+    ];
+    let mut first = String::new();
+    for (to, from) in &caches {
+        let built = place.build(&place.one, &format!("-t {image} {to}"));
+        assert!(built.code == 0, "{to}: {built}");
+        let made = place.one.run(&["run", "--rm", "--network", "none", &image]).ok();
+        if first.is_empty() {
+            first.clone_from(&made);
+        }
+        assert_eq!(made, first, "its own cache finds it too");
+        place.forget();
+        let taken = place.build(&place.other, &format!("-t app {from}"));
+        assert!(taken.code == 0, "{from}: {taken}");
+        assert_eq!(steps_run(&taken.err()), Vec::<&str>::new(), "{from}: {taken}");
+        assert_eq!(place.other.run(&["run", "--rm", "--network", "none", "app"]).ok(), made, "{from}");
+        let again = place.build(&place.other, "-t app --target made");
+        assert!(again.code == 0, "what was found is the base of more: {again}");
+    }
+    // Cache mounts came along with the last of them.
+    place.forget();
+    let (_, from) = &caches[3];
+    let more = place.build(&place.other, &format!("--build-arg WORD=more {from}"));
+    assert!(more.err().lines().any(|line| line.ends_with(" none")), "{more}");
+    assert_eq!(steps_run(&more.err()).len(), 3, "{more}");
+    let index = std::fs::read_to_string(place.dir.join("cache/index.json")).unwrap();
+    assert!(index.contains(r#""org.opencontainers.image.ref.name":"t""#), "{index}");
+}
+
+#[test]
+fn caches_that_cannot_be_had_are_told() {
+    if !programs::need_root() {
+        return;
+    }
+    let place = Place::start();
+    for (flags, text) in [
+        ("--cache-to type=gha", "unknown cache exporter: \"gha\""),
+        ("--cache-to type=registry", "registry cache exporter requires ref"),
+        ("--cache-to type=registry,ref=127.0.0.1:1/x", "127.0.0.1:1"),
+        ("--cache-to type=local,dest=/tmp/x,compression=estargz", "not implemented: compression=estargz of layers"),
+    ] {
+        let refused = place.build(&place.one, flags);
+        assert!(refused.code != 0 && refused.err().contains(text), "{flags}: {refused}");
+    }
+    for (flags, text) in [
+        ("--cache-from type=gha", "unknown cache importer: gha"),
+        ("--cache-from 127.0.0.1:5000/none", "importing cache manifest from 127.0.0.1:5000/none"),
+        ("--cache-from type=local,src=/nowhere", "local cache import at /nowhere skipped due to err: could not read"),
+        ("--cache-to type=registry,ref=127.0.0.1:1/x,ignore-error=true", "exporting cache to registry"),
+    ] {
+        let built = place.build(&place.one, flags);
+        assert!(built.code == 0 && built.err().contains(text), "{flags}: {built}");
+    }
+}
