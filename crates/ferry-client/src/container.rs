@@ -1,7 +1,7 @@
 //! Containers.
 
 use ferry_api::container::{
-    CreateRequest, CreateResponse, PruneReport, StopReport, Summary, TopResponse, UpdateRequest, UpdateResponse,
+    CreateRequest, CreateResponse, Flows, PruneReport, StopReport, Summary, TopResponse, UpdateRequest, UpdateResponse,
     WaitResponse, Why,
 };
 use ferry_api::filters::Filters;
@@ -142,6 +142,14 @@ impl Client {
             return Ok(None);
         }
         Ok(Some(decode::<StopReport>(&answer)?.killed_at_once))
+    }
+
+    /// API: `GET /containers/{id}/flows`, which only ferry has.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn container_flows(&self, id: &str) -> Result<Flows> {
+        self.get(&format!("/containers/{}/flows", segment(id)), &Query::new()).await
     }
 
     /// API: `GET /containers/{id}/why`, which only ferry has.

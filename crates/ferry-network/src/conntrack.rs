@@ -1,4 +1,4 @@
-//! Forgetting UDP flows of published ports.
+//! Forgetting UDP flows of published ports, and flows of containers whose rules have changed.
 //!
 //! A UDP flow keeps the translation it was first given: without this a client that goes on sending
 //! would reach nothing after a container was replaced, or the old address for minutes.
@@ -51,6 +51,41 @@ pub(crate) fn forget_udp(
         delete(netlink, flow).map_err(|source| Error::kernel("forget", "connection", source))?;
     }
     Ok(())
+}
+
+/// Forgets every flow that one of these addresses began: what goes on of it is looked at as if it were new.
+pub(crate) fn forget_from(netlink: &mut Netlink, addresses: &[IpAddr]) -> Result<(), Error> {
+    if sysctl::read("netfilter/nf_conntrack_count").as_deref() == Some("0") {
+        return Ok(());
+    }
+    let request = Request { kind: SUBSYSTEM << 8 | GET, flags: 0, payload: vec![ANY_FAMILY, 0, 0, 0] };
+    let replies = netlink.dump(request).map_err(|source| Error::kernel("list", "connections", source))?;
+    for reply in &replies {
+        let Some(flow) = begun_by(reply, addresses) else { continue };
+        forget(netlink, flow.family, flow.original, flow.zone)
+            .map_err(|source| Error::kernel("forget", "connection", source))?;
+    }
+    Ok(())
+}
+
+/// What a flow is known by.
+struct Begun<'a> {
+    family: u8,
+    original: &'a [u8],
+    zone: Option<&'a [u8]>,
+}
+
+/// Reads a flow that one of the addresses began.
+fn begun_by<'a>(reply: &'a Reply, addresses: &[IpAddr]) -> Option<Begun<'a>> {
+    let reader = Reader::new(reply.payload.get(4..)?);
+    let original = reader.value(TUPLE_ORIGINAL)?;
+    let ends = Reader::new(Reader::new(original).value(TUPLE_IP)?);
+    let source = match ends.value(1) {
+        Some(bytes) => IpAddr::from(*bytes.first_chunk::<4>()?),
+        None => IpAddr::from(*ends.value(3)?.first_chunk::<16>()?),
+    };
+    let family = *reply.payload.first()?;
+    addresses.contains(&source).then(|| Begun { family, original, zone: reader.value(ZONE) })
 }
 
 /// A tracked UDP flow.
@@ -113,9 +148,13 @@ fn list(netlink: &mut Netlink) -> io::Result<Vec<Flow>> {
 }
 
 fn delete(netlink: &mut Netlink, flow: &Flow) -> io::Result<()> {
+    forget(netlink, flow.family, &flow.original, flow.zone.as_deref())
+}
+
+fn forget(netlink: &mut Netlink, family: u8, original: &[u8], zone: Option<&[u8]>) -> io::Result<()> {
     const NESTED: u16 = 0x8000;
-    let mut attributes = Attributes::after(&[flow.family, 0, 0, 0]).bytes(TUPLE_ORIGINAL | NESTED, &flow.original);
-    if let Some(zone) = &flow.zone {
+    let mut attributes = Attributes::after(&[family, 0, 0, 0]).bytes(TUPLE_ORIGINAL | NESTED, original);
+    if let Some(zone) = zone {
         attributes = attributes.bytes(ZONE, zone);
     }
     let request = Request { kind: SUBSYSTEM << 8 | DELETE, flags: flag::ACK, payload: attributes.into_bytes() };

@@ -14,10 +14,12 @@ pub mod address_pool;
 mod bridge;
 mod child;
 mod conntrack;
+mod egress;
 mod endpoint;
 mod error;
 pub mod files;
 mod firewall;
+mod learning;
 pub mod mac;
 mod netd;
 mod netlink;
@@ -32,6 +34,7 @@ mod sysctl;
 mod types;
 
 pub use crate::{
+    egress::{Count, Egress, EgressRule, EgressTarget, Flows},
     error::Error,
     netd::server::run as run_netd,
     networking::Networking,

@@ -2,16 +2,20 @@
 
 use std::{
     collections::HashSet,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
-    bridge, child, conntrack, endpoint,
+    bridge, child, conntrack,
+    egress::{Egress, Flows},
+    endpoint,
     error::Error,
     files,
     firewall::{Firewall, Monitor, open_netfilter},
+    learning::{self, Learning},
     netd::client::Client,
     netlink::{self, Netlink},
     ports::Ports,
@@ -34,10 +38,12 @@ pub struct Networking {
     /// Locked alone, or as the last one.
     route: Mutex<Netlink>,
     /// Ports before firewall, where both are needed.
-    ports: Mutex<Ports>,
+    ports: Arc<Mutex<Ports>>,
     firewall: Option<Arc<Mutex<Firewall>>>,
     /// Containers whose traffic is limited; locked for single look-ups.
     shaped: Mutex<HashSet<String>>,
+    /// From the first container on whose rules have names.
+    learning: Mutex<Option<Learning>>,
     _monitor: Option<Monitor>,
 }
 
@@ -60,9 +66,10 @@ impl Networking {
         let networking = Self {
             options,
             route: Mutex::new(route),
-            ports: Mutex::new(ports),
+            ports: Arc::new(Mutex::new(ports)),
             firewall,
             shaped: Mutex::default(),
+            learning: Mutex::default(),
             _monitor: monitor,
         };
         networking.take_up_ports();
@@ -202,6 +209,72 @@ impl Networking {
         shaping::can_delay()
     }
 
+    /// Lets a container that sends from these addresses reach what the rules say and nothing else outside of its networks; without
+    /// rules, everything. `asks` tells whether its networks lead to name servers.
+    ///
+    /// # Errors
+    /// `Invalid` where there is no firewall, or not one that can do it.
+    pub fn restrict(
+        &self,
+        container_id: &str,
+        addresses: &[IpAddr],
+        egress: Option<&Egress>,
+        asks: bool,
+    ) -> Result<(), Error> {
+        let Some(egress) = egress else { return self.with_firewall(|firewall| firewall.unrestrict(container_id)) };
+        let Some(firewall) = &self.firewall else {
+            let text = "egress rules need the daemon's firewall, which is switched off (`iptables`)";
+            return Err(Error::Invalid(text.to_owned()));
+        };
+        let addresses = addresses.iter().copied().collect();
+        self.with_firewall(|firewall| firewall.restrict(container_id, addresses, egress))?;
+        let names: Vec<String> = egress.names().map(str::to_owned).collect();
+        if names.is_empty() || !asks {
+            return Ok(());
+        }
+        self.learn()?;
+        let plain = names.into_iter().filter(|name| !name.starts_with("*.")).collect();
+        learning::resolve_once(Arc::downgrade(firewall), container_id, plain);
+        Ok(())
+    }
+
+    /// Ends what these addresses have begun and may no longer go on with; what they may, goes on.
+    ///
+    /// # Errors
+    /// Fails when the kernel refuses.
+    pub fn forget_flows_of(&self, addresses: &[IpAddr]) -> Result<(), Error> {
+        let netlink = open_netfilter().map_err(|source| Error::kernel("open", "netfilter socket", source));
+        conntrack::forget_from(&mut netlink?, addresses)
+    }
+
+    /// What a container was allowed and refused; `None` where nothing is refused.
+    ///
+    /// # Errors
+    /// Fails when the kernel refuses.
+    pub fn flows(&self, container_id: &str) -> Result<Option<Flows>, Error> {
+        let mut flows = None;
+        self.with_firewall(|firewall| {
+            flows = firewall.flows(container_id)?;
+            Ok(())
+        })?;
+        Ok(flows)
+    }
+
+    fn learn(&self) -> Result<(), Error> {
+        let Some(firewall) = &self.firewall else { return Ok(()) };
+        let mut learning = self.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |source| Error::kernel("follow", "answers of names", source);
+        let learning = match &mut *learning {
+            Some(learning) => learning,
+            none => {
+                let folder = self.options.exec_root.join("netd");
+                let new = Learning::new(folder, Arc::downgrade(firewall), Arc::downgrade(&self.ports));
+                none.insert(new.map_err(failed)?)
+            }
+        };
+        learning.ensure().map_err(failed)
+    }
+
     /// Links that a container's traffic was led through; what fails is found by the next sweep.
     fn remove_detours(&self, container_id: &str, all: bool) {
         if !self.shaped().contains(container_id) {
@@ -307,8 +380,10 @@ impl Networking {
         let unpublished = self.unpublish(container_id);
         self.remove_detours(container_id, true);
         let forgotten = self.ports().forget(container_id);
+        // While it is guarded: what it owns is known by that.
+        let unrestricted = self.with_firewall(|firewall| firewall.unrestrict(container_id));
         let unguarded = self.with_firewall(|firewall| firewall.unguard(container_id));
-        unpublished.and(forgotten).and(unguarded)
+        unpublished.and(forgotten).and(unrestricted).and(unguarded)
     }
 
     /// Publishes ports of a container, all or none. Asked again for the same container with the

@@ -345,6 +345,10 @@ pub struct ResolverSpec {
     pub forwards: bool,
     /// Further names that this container alone knows: alias and name.
     pub links: Vec<(String, String)>,
+    /// Names whose addresses the daemon hears of before the container does; `*.` stands for all below.
+    pub watched: Vec<String>,
+    /// Where other names may be asked for: servers in these nets; `None` is every server.
+    pub asked_in: Option<Vec<IpNet>>,
 }
 
 /// A network as resolvers know it.

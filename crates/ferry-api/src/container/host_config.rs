@@ -247,6 +247,10 @@ pub struct Resources {
     /// How many of a million packets that it sends get lost.
     #[serde(skip_serializing_if = "is_default")]
     pub net_loss: i64,
+    /// What it may reach outside of its networks: `none`, `lan`, `internet`, `allow=…`; `any` in an update ends the rules. Docker does not
+    /// have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<String>>,
 }
 
 /// What the host gives to a container.
@@ -413,6 +417,10 @@ pub struct HostConfig {
     /// How many of a million packets that it sends get lost.
     #[serde(skip_serializing_if = "is_default")]
     pub net_loss: i64,
+    /// What it may reach outside of its networks: `none`, `lan`, `internet`, `allow=…`; `any` in an update ends the rules. Docker does not
+    /// have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<String>>,
 
     /// Mounts in their long form.
     #[serde(skip_serializing_if = "is_default")]
@@ -479,6 +487,7 @@ limits_of_a_host_config! {
     net_out,
     net_delay,
     net_loss,
+    egress,
 }
 
 #[cfg(test)]

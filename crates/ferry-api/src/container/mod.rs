@@ -1,6 +1,7 @@
 //! Containers: what is asked for, what is told.
 
 mod config;
+mod flows;
 mod host_config;
 mod inspect;
 mod mount;
@@ -10,6 +11,7 @@ mod summary;
 mod why;
 
 pub use config::{Config, CreateRequest, CreateResponse, Empty, HealthConfig, PortSet};
+pub use flows::{FlowRule, Flows};
 pub use host_config::{
     DeviceMapping, DeviceRequest, HostConfig, LogConfig, PortBinding, PortMap, Resources, RestartPolicy,
     ThrottleDevice, Ulimit, WeightDevice,

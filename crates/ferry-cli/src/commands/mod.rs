@@ -86,6 +86,7 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "network connect" => network::connect::run(parsed, context).await,
         "network create" => network::create::run(parsed, context).await,
         "network disconnect" => network::disconnect::run(parsed, context).await,
+        "network flows" => network::flows::run(parsed, context).await,
         "network inspect" => inspect::run_kind("network", parsed, context).await,
         "network ls" => network::list::run(parsed, context).await,
         "ports" => network::ports::run(parsed, context).await,

@@ -336,6 +336,7 @@ pub(crate) static CONTAINER_UPDATE: Command = Command {
         flag("cpus", '\0', Decimal, "decimal", "Number of CPUs"),
         flag("cpuset-cpus", '\0', Text, "string", "CPUs in which to allow execution (0-3, 0,1)"),
         flag("cpuset-mems", '\0', Text, "string", "MEMs in which to allow execution (0-3, 0,1)"),
+        own("egress", List, "list", "What the container may reach outside of its networks; \"any\" ends the rules"),
         flag("env-add", '\0', List, "list", "Add or change an environment variable at the next start"),
         flag("env-rm", '\0', List, "list", "Remove an environment variable at the next start"),
         flag("health-cmd", '\0', Text, "string", "Command to run to check health, from the next start on"),

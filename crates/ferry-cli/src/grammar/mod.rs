@@ -178,6 +178,12 @@ pub(crate) fn find(words: &[String]) -> Found {
     if let Some(group) = GROUPS.iter().find(|group| group.name == first) {
         return find_in_group(group, words);
     }
+    // A group has one name; this is a short way to one command of ferry's own.
+    if let ("net", Some(second)) = (first.as_str(), words.get(1))
+        && let Some((command, path)) = by_path(&format!("net {second}"))
+    {
+        return Found::Command(command, path, 2);
+    }
     match by_path(first) {
         Some((command, path)) => Found::Command(command, path, 1),
         None => unknown(first.clone()),

@@ -52,6 +52,24 @@ pub(crate) static PORTS: Command = Command {
     ],
 };
 
+/// `network flows`
+pub(crate) static NETWORK_FLOWS: Command = Command {
+    path: "network flows",
+    paths: &["network flows", "net flows"],
+    tail: "[OPTIONS] CONTAINER",
+    short: "Show what a container was allowed to reach and refused",
+    long: "",
+    args: Args::Exactly(1),
+    options_first: false,
+    flags: &[flag(
+        "format",
+        '\0',
+        Text,
+        "string",
+        "Format output using a custom template: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'",
+    )],
+};
+
 /// `network inspect`
 pub(crate) static NETWORK_INSPECT: Command = Command {
     path: "network inspect",
@@ -179,6 +197,7 @@ pub(super) static ALL: &[&Command] = &[
     &NETWORK_CONNECT,
     &NETWORK_CREATE,
     &NETWORK_DISCONNECT,
+    &NETWORK_FLOWS,
     &NETWORK_INSPECT,
     &NETWORK_LS,
     &PORTS,

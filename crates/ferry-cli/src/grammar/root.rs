@@ -63,6 +63,7 @@ pub(crate) static OWN: &[&str] = &[
     "container why",
     "doctor",
     "image explore",
+    "network flows",
     "ports",
     "prune",
     "volume cp",

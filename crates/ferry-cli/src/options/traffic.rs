@@ -1,4 +1,4 @@
-//! `--net-in`, `--net-out`, `--net-delay` and `--net-loss`, which Docker does not have. Pure.
+//! `--net-in`, `--net-out`, `--net-delay`, `--net-loss` and `--egress`, which Docker does not have. Pure.
 
 use ferry_api::container::Resources;
 
@@ -26,7 +26,27 @@ pub(super) fn read(parsed: &Parsed, resources: &mut Resources, may_end: bool) ->
                 .ok_or_else(|| format!("invalid argument {text:?} for \"--{flag}\" flag: it should be {what}"))?,
         };
     }
+    resources.egress = egress(parsed.all("egress"));
     Ok(())
+}
+
+/// Takes lists apart: what follows an `allow=` is one more of it, unless it is a word of its own.
+fn egress(values: &[String]) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    for value in values {
+        let mut allows = false;
+        for part in value.split(',') {
+            let is_word = matches!(part, "none" | "lan" | "internet" | "any");
+            match part.strip_prefix("allow=") {
+                None if allows && !is_word => words.push(format!("allow={part}")),
+                found => {
+                    allows = found.is_some();
+                    words.push(part.to_owned());
+                }
+            }
+        }
+    }
+    (!words.is_empty()).then_some(words)
 }
 
 /// Bits a second; thousands, as networks count.
@@ -74,6 +94,19 @@ mod tests {
         for text in ["", "10", "10mb", "10m", "-1mbit", "0bit", "mbit", "1e3bit", "infbit", "9999999tbit"] {
             assert_eq!(rate(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn lists_of_what_may_be_reached_are_taken_apart() {
+        let read = |values: &[&str]| egress(&values.iter().map(|&value| value.to_owned()).collect::<Vec<_>>());
+        let words = |words: &[&str]| Some(words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            read(&["allow=10.0.0.0/8,example.com:443,lan"]),
+            words(&["allow=10.0.0.0/8", "allow=example.com:443", "lan"])
+        );
+        assert_eq!(read(&["lan,internet", "allow=a"]), words(&["lan", "internet", "allow=a"]));
+        assert_eq!(read(&["lan,example.com"]), words(&["lan", "example.com"]));
+        assert_eq!(read(&[]), None);
     }
 
     #[test]

@@ -217,6 +217,9 @@ fn rights(line: &mut Line, origin: &Origin) {
     line.text_if("runtime", origin.runtime());
 }
 
+/// The API counts lost packets by the million.
+const PARTS_OF_A_PERCENT: i64 = 10_000;
+
 fn limits(line: &mut Line, origin: &Origin) {
     let host = &origin.host;
     line.number_if("memory", host.memory);
@@ -253,6 +256,17 @@ fn limits(line: &mut Line, origin: &Origin) {
     ] {
         line.each(name, devices.iter().flatten().map(|device| format!("{}:{}", device.path, device.rate)));
     }
+    for (name, unit, value, factor) in [
+        ("net-in", "bit", host.net_in, 1),
+        ("net-out", "bit", host.net_out, 1),
+        ("net-delay", "ns", host.net_delay, 1),
+        ("net-loss", "%", host.net_loss, PARTS_OF_A_PERCENT),
+    ] {
+        if value > 0 {
+            line.text(name, format!("{}{unit}", value as f64 / factor as f64));
+        }
+    }
+    line.each("egress", host.egress.iter().flatten().map(String::as_str));
     line.text_if("cgroup-parent", Some(&host.cgroup_parent));
     let ulimits = host.ulimits.iter().flatten();
     line.each("ulimit", ulimits.map(|limit| format!("{}={}:{}", limit.name, limit.soft, limit.hard)));
@@ -388,6 +402,15 @@ mod tests {
              --network host --publish 127.0.0.1:8080:80 --expose 53/udp --privileged --memory 100 --cpus 1.5 --ulimit nofile=1:2 \
              --restart on-failure:3 --stop-timeout 3 --entrypoint= a 'x y' 'it'\\''s'"
         );
+    }
+
+    #[test]
+    fn limits_of_traffic_are_written_as_they_are_read() {
+        let limits =
+            json!({"NetIn": 1_500_000, "NetLoss": 5_000, "NetDelay": 20_000_000, "Egress": ["lan", "allow=a:1"]});
+        let written = command_line("ferry", &origin(json!({"Image": "a"}), limits, json!({})));
+        let words = "--net-in 1500000bit --net-delay 20000000ns --net-loss 0.5% --egress lan --egress allow=a:1";
+        assert!(written.text.contains(words), "{}", written.text);
     }
 
     #[test]

@@ -314,6 +314,12 @@ fn limits(service: &mut Service, origin: &Origin) {
     service.set("cpu_quota", host.cpu_quota);
     service.set("cpu_rt_period", host.cpu_realtime_period);
     service.set("cpu_rt_runtime", host.cpu_realtime_runtime);
+    if [host.net_in, host.net_out, host.net_delay, host.net_loss].iter().any(|limit| *limit > 0) {
+        service.left_out.push("limits of network traffic (`--net-in` and others)".to_owned());
+    }
+    if host.egress.is_some() {
+        service.left_out.push("what may be reached (`--egress`)".to_owned());
+    }
     service.set("cpuset", host.cpuset_cpus.as_str());
     if !host.cpuset_mems.is_empty() {
         service.left_out.push("memory nodes (`--cpuset-mems`)".to_owned());

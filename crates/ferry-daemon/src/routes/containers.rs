@@ -21,6 +21,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/containers/{name:.*}/stats", stats),
         get("/containers/{name:.*}/top", top),
         get("/containers/{name:.*}/why", why),
+        get("/containers/{name:.*}/flows", flows),
         post("/containers/prune", prune),
         post("/containers/{name:.*}/start", start),
         post("/containers/{name:.*}/stop", stop),
@@ -79,6 +80,10 @@ async fn inspect(call: Call) -> Outcome {
 
 async fn why(call: Call) -> Outcome {
     reply::json(StatusCode::OK, &call.app.engine.containers.why(call.value("name")).await?)
+}
+
+async fn flows(call: Call) -> Outcome {
+    reply::json(StatusCode::OK, &call.app.engine.containers.flows(call.value("name")).await?)
 }
 
 async fn prune(call: Call) -> Outcome {

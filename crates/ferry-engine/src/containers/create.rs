@@ -118,6 +118,10 @@ impl Containers {
             host.network_mode = "none".to_owned();
         }
         defaults::fill_host(&mut host, &self.inner.config);
+        // Nothing is refused then, as if nothing had been asked for.
+        if traffic::egress_of(&host).is_none() {
+            host.egress = None;
+        }
         let (log_driver, log_options) = (&host.log_config.driver, host.log_config.config.get_or_insert_default());
         if logging::is_built_in(log_driver) {
             logging::validate(log_driver, log_options)?;

@@ -196,6 +196,7 @@ impl Containers {
             ports: if wants_ports { ports::requests(record)? } else { Vec::new() },
             name_servers: if asked.is_empty() { self.inner.config.dns.clone() } else { asked },
             shaping: traffic::of(&record.host_config),
+            egress: traffic::egress_of(&record.host_config),
         };
         Ok((names, wish))
     }
@@ -233,6 +234,8 @@ impl Containers {
         let mode = match host.network_mode.as_str() {
             "host" => ResolvMode::Host,
             _ if record.endpoints.values().any(|endpoint| endpoint.user_defined) => ResolvMode::Resolver,
+            // What it may ask for is seen to by ours.
+            _ if host.egress.is_some() => ResolvMode::Resolver,
             _ => ResolvMode::Sandbox { ipv6: false },
         };
         let text = files::resolv_conf(
@@ -391,6 +394,15 @@ impl Containers {
         let (names, wish) = self.wish(record)?;
         let given = names.iter().map(|name| record.endpoints[name].clone()).collect();
         Ok(Running { wish, given, pid: record.pid, published: record.published.clone() })
+    }
+
+    /// Brings what a running container may reach to its record. Blocks.
+    pub(super) fn restrict_now(&self, record: &Record) -> Result<()> {
+        if record.endpoints.is_empty() {
+            return Ok(());
+        }
+        self.inner.networks.restrict_running(&self.running(record)?)?;
+        self.write_resolv_conf(record)
     }
 
     /// Takes the networks of a container again that ran on while no daemon was there. Blocks.

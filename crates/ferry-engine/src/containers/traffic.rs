@@ -1,8 +1,13 @@
-//! How fast a container may send and receive: ferry's own limits, from the words of the API to those of the network.
+//! How fast a container may send and receive, and what it may reach: ferry's own limits, from the words of the API to those of the network.
 
-use ferry_api::container::{HostConfig, Resources};
-use ferry_network::Shaping;
+use std::sync::Arc;
 
+use ferry_api::container::{FlowRule, Flows, HostConfig, Resources};
+use ferry_network::{Count, Egress, Shaping};
+
+use super::record::Record;
+use super::{Container, Containers};
+use crate::blocking;
 use crate::error::{Context, Error, Result};
 use crate::networks::Networks;
 
@@ -26,6 +31,7 @@ pub(super) fn check(resources: &Resources, networks: &Networks) -> Result<()> {
     if resources.net_loss > MILLION {
         return Err(Error::invalid(format!("invalid NetLoss: {} of a million packets", resources.net_loss)));
     }
+    Egress::parse(resources.egress.as_deref().unwrap_or_default()).map_err(Error::invalid)?;
     let delays = resources.net_delay > 0 || resources.net_loss > 0;
     if delays && !networks.can_delay().context("cannot try to delay packets")? {
         let text = "delay and loss need `netem`, which this kernel does not have: it is built without it and has no module for it";
@@ -38,7 +44,7 @@ pub(super) fn check(resources: &Resources, networks: &Networks) -> Result<()> {
 pub(super) fn check_mode(host: &HostConfig) -> std::result::Result<(), String> {
     let mode = host.network_mode.as_str();
     let has_none = matches!(mode, "host" | "none") || mode.starts_with("container:");
-    match has_none && of(host).is_any() {
+    match has_none && (of(host).is_any() || egress_of(host).is_some()) {
         true => Err(format!("conflicting options: limits of network traffic and the network mode {mode}")),
         false => Ok(()),
     }
@@ -55,6 +61,70 @@ pub(super) fn of(host: &HostConfig) -> Shaping {
     }
 }
 
+/// The rules of what a container may reach; none is everything.
+pub(super) fn egress_of(host: &HostConfig) -> Option<Egress> {
+    // What cannot be read was never taken.
+    Egress::parse(host.egress.as_deref().unwrap_or_default()).unwrap_or(Some(Egress::default()))
+}
+
+impl Containers {
+    /// Tells what a container was allowed to send and refused.
+    ///
+    /// API: `GET /containers/{id}/flows`, ferry's own
+    ///
+    /// # Errors
+    /// NotFound; Conflict where it has rules and does not run, since the kernel counts.
+    pub async fn flows(&self, reference: &str) -> Result<Flows> {
+        let record = self.find(reference)?.snapshot();
+        if egress_of(&record.host_config).is_none() {
+            return Ok(Flows::default());
+        }
+        if !record.status.is_live() {
+            return Err(Error::conflict(format!("container {} is not running", record.id)));
+        }
+        let (networks, id) = (self.inner.networks.clone(), record.id.clone());
+        let found = blocking(move || networks.flows(&id)).await?;
+        Ok(found.map(shown).unwrap_or_default())
+    }
+
+    /// Brings what a container may reach to what its record says. The caller has written that.
+    pub(super) async fn restrict_live(
+        &self,
+        container: &Arc<Container>,
+        before: &Record,
+        after: &Record,
+    ) -> Result<()> {
+        if egress_of(&before.host_config) == egress_of(&after.host_config) || !after.status.is_live() {
+            return Ok(());
+        }
+        let (containers, container) = (self.clone(), Arc::clone(container));
+        blocking(move || containers.restrict_now(&container.snapshot())).await
+    }
+}
+
+fn shown(flows: ferry_network::Flows) -> Flows {
+    let row = |rule: &str, verdict: &str, count: Count, addresses: Option<Vec<String>>| FlowRule {
+        rule: rule.to_owned(),
+        verdict: verdict.to_owned(),
+        packets: count.packets,
+        bytes: count.bytes,
+        addresses,
+    };
+    let mut rules: Vec<FlowRule> = Vec::new();
+    let mut has_names = false;
+    for (rule, count, addresses) in flows.rules {
+        let is_name = matches!(rule.target, ferry_network::EgressTarget::Name(_));
+        has_names |= is_name;
+        let addresses = is_name.then(|| addresses.iter().map(ToString::to_string).collect());
+        rules.push(row(&rule.to_string(), "allowed", count, addresses));
+    }
+    if has_names {
+        rules.push(row("established", "allowed", flows.established, None));
+    }
+    rules.push(row("other", "denied", flows.denied, None));
+    Flows { restricted: true, rules }
+}
+
 /// What an update leaves: zero is not asked for, and what is below ends a limit.
 pub(super) fn merge(after: &mut HostConfig, asked: &Resources) {
     for (value, new) in [
@@ -66,6 +136,10 @@ pub(super) fn merge(after: &mut HostConfig, asked: &Resources) {
         if new != 0 {
             *value = new.max(0);
         }
+    }
+    if let Some(words) = &asked.egress {
+        let ends = words.is_empty() || words.iter().any(|word| word == "any");
+        after.egress = (!ends).then(|| words.clone());
     }
 }
 

@@ -63,6 +63,10 @@ impl Containers {
             self.update_whatever(container, |record| restore(record, &before));
             return Err(error);
         }
+        if let Err(error) = self.restrict_live(container, &before, &after).await {
+            self.update_whatever(container, |record| restore(record, &before));
+            return Err(error);
+        }
         let live = live_limits(&request.resources, &after.host_config, block_io);
         if let Err(error) = self.set_limits(container, live).await {
             self.update_whatever(container, |record| restore(record, &before));

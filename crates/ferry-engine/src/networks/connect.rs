@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ferry_network::{PortRequest, PortTarget, PublishedPort, Sandbox, Shaping};
+use ferry_network::{Egress, PortRequest, PortTarget, PublishedPort, Sandbox, Shaping};
 
 use super::Networks;
 use super::places::{Gateways, Place, joined};
@@ -26,6 +26,8 @@ pub(crate) struct Wish {
     pub(crate) name_servers: Vec<IpAddr>,
     /// What limits its traffic.
     pub(crate) shaping: Shaping,
+    /// What it may reach outside of its networks; none is everything.
+    pub(crate) egress: Option<Egress>,
 }
 
 /// What it wants of one.
@@ -87,6 +89,7 @@ impl Networks {
             let attached = self.inner.networking.attach(&sandbox, &spec);
             attached.context(format!("cannot attach to network {}", place.network.name))?;
         }
+        self.restrict(wish, places)?;
         self.introduce(&sandbox, wish, places)?;
         let published = self.publish_ports(wish, places, gateways)?;
         Ok((sandbox, published))
@@ -148,7 +151,8 @@ impl Networks {
         for (asked, endpoint) in wish.endpoints.iter().zip(given) {
             places.push(self.take_again(wish, asked, endpoint)?);
         }
-        if places.iter().any(|place| place.network.user_defined) {
+        self.restrict(wish, &places)?;
+        if wish.egress.is_some() || places.iter().any(|place| place.network.user_defined) {
             let sandbox = self.sandbox_of(pid)?;
             self.introduce(&sandbox, wish, &places)?;
         }

@@ -69,8 +69,11 @@ impl Networks {
     ) -> Result<Vec<PublishedPort>> {
         let place = places.last().expect("just joined");
         let spec = place.endpoint_spec(wish, NOT_OUT)?;
+        // Before there is a way, and again when there is: the port is known then.
+        self.restrict(wish, places)?;
         let attached = self.inner.networking.attach(sandbox, &spec);
         attached.context(format!("cannot attach to network {}", place.network.name))?;
+        self.restrict(wish, places)?;
         self.introduce(sandbox, wish, places)?;
         self.follow_gateway(sandbox, wish, places, before, &running.published)
     }
@@ -100,6 +103,7 @@ impl Networks {
         self.leave_place(network_id, &wish.container_id);
         let mut rest = wish.clone();
         rest.endpoints.remove(at);
+        self.restrict(&rest, &places)?;
         self.introduce(&sandbox, &rest, &places)?;
         let before = before.without(at);
         let published = self.follow_gateway(&sandbox, &rest, &places, before, &running.published)?;
@@ -134,7 +138,7 @@ impl Networks {
     }
 
     /// Where the container is now.
-    fn places(&self, running: &Running) -> Result<Vec<Place>> {
+    pub(super) fn places(&self, running: &Running) -> Result<Vec<Place>> {
         let table = self.table();
         let places = running.given.iter().map(|endpoint| {
             Ok(Place { endpoint: endpoint.clone(), network: view(find(&table, &endpoint.network_id)?) })

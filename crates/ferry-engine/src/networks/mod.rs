@@ -7,6 +7,7 @@
 mod connect;
 mod create;
 mod default;
+mod egress;
 mod live;
 mod names;
 mod options;

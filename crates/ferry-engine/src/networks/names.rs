@@ -14,7 +14,8 @@ impl Networks {
     /// Gives a container its resolver and its names, if it is in a network that has names: all but the engine's own. Asked again it
     /// brings them to what they should be.
     pub(super) fn introduce(&self, sandbox: &Sandbox, wish: &Wish, places: &[Place]) -> Result<()> {
-        if !places.iter().any(|place| place.network.user_defined) {
+        // One that may not reach everything may not ask for everything either, on the default bridge too.
+        if wish.egress.is_none() && !places.iter().any(|place| place.network.user_defined) {
             return Ok(());
         }
         let doing = || format!("cannot make container {} known by name", wish.container_name);
@@ -32,7 +33,8 @@ impl Networks {
     }
 }
 
-fn resolver(wish: &Wish, places: &[Place]) -> ResolverSpec {
+/// How a container is answered.
+pub(super) fn resolver(wish: &Wish, places: &[Place]) -> ResolverSpec {
     let known = places.iter().filter(|place| place.network.user_defined);
     let networks =
         known.map(|place| NetworkName { id: place.endpoint.network_id.clone(), name: place.network.name.clone() });
@@ -46,6 +48,8 @@ fn resolver(wish: &Wish, places: &[Place]) -> ResolverSpec {
         servers: wish.name_servers.clone(),
         forwards: places.iter().any(|place| !place.network.internal),
         links: links.collect(),
+        watched: wish.egress.iter().flat_map(|egress| egress.names().map(str::to_owned)).collect(),
+        asked_in: wish.egress.as_ref().and_then(ferry_network::Egress::name_server_nets),
     }
 }
 

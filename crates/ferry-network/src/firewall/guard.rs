@@ -3,7 +3,8 @@
 //! A table of the family `bridge`, which sees frames. Nobody but its owner may send from a hardware
 //! address of ours, or claim an address of ours (another container's, a gateway) by ARP or by a
 //! neighbour advertisement; router advertisements come from no container. Addresses that nobody of ours has may be used freely: a
-//! container with the right to do so may share an address with others, as clusters do.
+//! container with the right to do so may share an address with others, as clusters do. One that may not reach everything sends from its own alone,
+//! since it is told by them.
 
 use std::net::IpAddr;
 
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// Every set of the table that each `nft` can make.
-pub(crate) const SETS: [&str; 4] = ["macs", "addresses", "port_macs", "port_addresses"];
+pub(crate) const SETS: [&str; 5] = ["macs", "addresses", "port_macs", "port_addresses", "strict"];
 /// Those of IPv6.
 pub(crate) const SETS6: [&str; 2] = ["addresses6", "port_addresses6"];
 
@@ -22,6 +23,7 @@ const TEXT6: &str = "
 add set bridge T addresses6 { typeof @th,64,128; }
 add set bridge T port_addresses6 { typeof iifname . @th,64,128; }
 add rule bridge T prerouting icmpv6 type nd-neighbor-advert @th,64,128 @addresses6 iifname . @th,64,128 != @port_addresses6 drop
+add rule bridge T prerouting iifname @strict ether type ip6 ip6 saddr != { ::, fe80::/10 } iifname . @nh,64,128 != @port_addresses6 drop
 ";
 
 const TEXT: &str = "
@@ -30,12 +32,15 @@ add set bridge T macs { type ether_addr; }
 add set bridge T addresses { type ipv4_addr; }
 add set bridge T port_macs { type ifname . ether_addr; }
 add set bridge T port_addresses { type ifname . ipv4_addr; }
+add set bridge T strict { type ifname; }
 add chain bridge T prerouting { type filter hook prerouting priority -300; policy accept; }
 flush chain bridge T prerouting
 add rule bridge T prerouting iifname != \"P*\" accept
 add rule bridge T prerouting ether saddr @macs iifname . ether saddr != @port_macs drop
 add rule bridge T prerouting arp saddr ip @addresses iifname . arp saddr ip != @port_addresses drop
 add rule bridge T prerouting icmpv6 type nd-router-advert drop
+add rule bridge T prerouting iifname @strict ip saddr != 0.0.0.0 iifname . ip saddr != @port_addresses drop
+add rule bridge T prerouting iifname @strict ip6 saddr fe80::/10 meta l4proto != icmpv6 drop
 ";
 
 /// Returns the ruleset for `nft -f`; sets keep their elements.

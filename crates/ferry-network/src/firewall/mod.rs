@@ -4,10 +4,12 @@
 //! kernel does not have what this list says (somebody flushed the ruleset), the whole table is made
 //! again from it.
 
+mod egress;
 mod forward;
 mod guard;
 mod monitor;
 mod nftables;
+mod restrict;
 mod ruleset;
 
 use std::{
@@ -22,6 +24,7 @@ use crate::{
     types::{BridgeSpec, EndpointSpec, InstanceId, PortTarget, PublishedPort},
 };
 
+use egress::Restricted;
 pub(crate) use monitor::Monitor;
 use nftables::{BRIDGE, Change, Element, INET};
 
@@ -52,6 +55,8 @@ pub(crate) struct Firewall {
     ports: BTreeSet<Element>,
     /// What endpoints own, by container.
     owned: BTreeMap<String, BTreeSet<Element>>,
+    /// Containers that may not reach everything.
+    restricted: BTreeMap<String, Restricted>,
     /// The kernel has tables for bridges.
     guards: bool,
     /// And `nft` words for what IPv6 needs.
@@ -71,6 +76,7 @@ impl Firewall {
             bridges: BTreeMap::new(),
             ports: BTreeSet::new(),
             owned: BTreeMap::new(),
+            restricted: BTreeMap::new(),
             guards: false,
             guards6: false,
             is_ready: false,
@@ -227,6 +233,7 @@ impl Firewall {
             self.make_ready()?;
             self.take_up_owned(live)?;
             self.rebuild()?;
+            self.remove_unrestricted(live)?;
         }
         self.accept_in_others()?;
         self.remove_accepts()?;
@@ -261,6 +268,7 @@ impl Firewall {
         self.bridges.clear();
         self.ports.clear();
         self.owned.clear();
+        self.restricted.clear();
         self.remove_table()?;
         self.remove_accepts()
     }
@@ -274,7 +282,7 @@ impl Firewall {
 
     fn make_ready(&mut self) -> Result<(), Error> {
         if !self.is_ready {
-            run_nft(&ruleset::text(&self.table))?;
+            run_nft(&(ruleset::text(&self.table) + &self.restricted_text()))?;
             // Apart from the rest: a kernel may be built without tables for bridges.
             let guards = run_nft(&guard::text(&self.instance));
             if let Err(error) = &guards {

@@ -5,10 +5,13 @@
 
 use std::{collections::BTreeMap, io};
 
-use crate::netlink::{
-    Netlink, Reply, Request,
-    attribute::{Attributes, Reader},
-    flag,
+use crate::{
+    egress::Count,
+    netlink::{
+        Netlink, Reply, Request,
+        attribute::{Attributes, Reader},
+        flag,
+    },
 };
 
 /// Address families of nftables, as in `linux/netfilter.h`.
@@ -28,6 +31,8 @@ const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
 const NEWSETELEM: u16 = 12;
 const GETSETELEM: u16 = 13;
+const GETSET: u16 = 10;
+const GETOBJ: u16 = 19;
 const DELSETELEM: u16 = 14;
 
 const INTERVAL_END: u32 = 1;
@@ -223,6 +228,39 @@ fn decode(set: &'static str, element: &[u8]) -> Option<Element> {
     let key = Reader::new(reader.value(1)?).value(1)?.to_vec();
     let comment = reader.value(6).and_then(comment_in).unwrap_or_default();
     Some(Element { set, key, last: None, data: None, is_interval_end: false, comment })
+}
+
+/// What has names in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listed {
+    Chain,
+    Set,
+    Counter,
+}
+
+/// Lists the names in a table.
+pub(crate) fn names(netlink: &mut Netlink, family: u8, table: &str, listed: Listed) -> io::Result<Vec<String>> {
+    let (kind, name) = match listed {
+        Listed::Chain => (GETCHAIN, 3),
+        Listed::Set => (GETSET, 2),
+        Listed::Counter => (GETOBJ, 2),
+    };
+    let replies = netlink.dump(message(kind, family, 0, |attributes| attributes.text(1, table)))?;
+    let of_table = replies.iter().filter_map(attributes_of).filter(|reader| reader.text(1) == Some(table));
+    Ok(of_table.filter_map(|reader| reader.text(name).map(str::to_owned)).collect())
+}
+
+/// Reads the named counters of a table.
+pub(crate) fn counters(netlink: &mut Netlink, family: u8, table: &str) -> io::Result<BTreeMap<String, Count>> {
+    let replies = netlink.dump(message(GETOBJ, family, 0, |attributes| attributes.text(1, table)))?;
+    Ok(replies.iter().filter_map(|reply| counter(reply, table)).collect())
+}
+
+fn counter(reply: &Reply, table: &str) -> Option<(String, Count)> {
+    let reader = attributes_of(reply).filter(|reader| reader.text(1) == Some(table))?;
+    let data = Reader::new(reader.value(4)?);
+    let number = |kind| data.value(kind)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+    Some((reader.text(2)?.to_owned(), Count { bytes: number(1)?, packets: number(2)? }))
 }
 
 /// Something that happened to the rules.

@@ -18,6 +18,7 @@
 //! | `connected` | pairs of a bridge with itself, where containers may talk to one another |
 //! | `publish4`, `publish6` | protocol, host address, host port → container address and port |
 //! | `publish4_any`, `publish6_any` | the same for ports published on every address |
+//! | `egress4`, `egress6` | addresses of containers that may not reach everything → their chains, see [`super::egress`] |
 //! | `limited4`, `limited6` | published ports that not everybody may reach: protocol, host address, host port |
 //! | `allowed4`, `allowed6` | who may, before the same |
 //!
@@ -34,7 +35,7 @@ use crate::{
     types::{BridgeSpec, FamilySpec, GatewayMode, PortTarget, PublishedPort},
 };
 
-/// Every set of the table.
+/// Every set of the table that is filled anew with it.
 pub(crate) const SETS: [&str; 24] = [
     "bridges",
     "internal",
@@ -88,6 +89,8 @@ add set inet T limited4 { type inet_proto . ipv4_addr . inet_service; flags inte
 add set inet T limited6 { type inet_proto . ipv6_addr . inet_service; flags interval; }
 add set inet T allowed4 { type ipv4_addr . inet_proto . ipv4_addr . inet_service; flags interval; }
 add set inet T allowed6 { type ipv6_addr . inet_proto . ipv6_addr . inet_service; flags interval; }
+add map inet T egress4 { type ipv4_addr : verdict; }
+add map inet T egress6 { type ipv6_addr : verdict; }
 ";
 
 const CHAINS_TEXT: &str = "
@@ -145,9 +148,13 @@ add rule inet T postrouting snat ip to iifname map @source4
 add rule inet T postrouting snat ip6 to iifname map @source6
 add rule inet T postrouting meta nfproto ipv4 iifname @masqueraded4 masquerade
 add rule inet T postrouting meta nfproto ipv6 iifname @masqueraded6 masquerade
+add rule inet T input ip saddr vmap @egress4
+add rule inet T input ip6 saddr vmap @egress6
 add rule inet T input iifname @internal ct state established,related accept
 add rule inet T input iifname @internal icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
 add rule inet T input iifname @internal drop
+add rule inet T forward ip saddr vmap @egress4
+add rule inet T forward ip6 saddr vmap @egress6
 add rule inet T forward oifname @bridges jump to_container
 add rule inet T forward iifname @internal drop
 add rule inet T to_container iifname . oifname @connected accept
@@ -359,7 +366,8 @@ mod tests {
         for line in text.lines().filter(|line| !line.is_empty()) {
             assert!(line.contains(" inet ferry_abcd0123"), "{line}");
         }
-        assert_eq!(text.matches("add set").count() + text.matches("add map").count(), SETS.len());
+        // Those of containers with egress rules keep their elements: see `restrict`.
+        assert_eq!(text.matches("add set").count() + text.matches("add map").count(), SETS.len() + 2);
         for set in SETS {
             assert!(text.contains(&format!(" inet ferry_abcd0123 {set} {{")), "{set}");
         }

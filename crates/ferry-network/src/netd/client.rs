@@ -43,6 +43,18 @@ pub(crate) struct Client {
     connection: Option<UnixStream>,
 }
 
+/// Opens a connection over which a living process tells of watched names.
+pub(crate) fn watch(folder: &Path) -> io::Result<UnixStream> {
+    let folder = File::open(folder)?;
+    let mut stream = ferry_sys::socket::connect_at(folder.as_fd(), SOCKET)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    match exchange(&mut stream, &Request::Watch, &[])? {
+        Reply::Done => Ok(stream),
+        other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
+    }
+}
+
 /// Whether the process that answered had been there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {

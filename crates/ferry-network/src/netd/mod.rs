@@ -10,6 +10,7 @@
 
 pub(crate) mod client;
 mod dns;
+mod learner;
 pub(crate) mod protocol;
 mod relay;
 pub(crate) mod server;

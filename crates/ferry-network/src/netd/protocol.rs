@@ -3,6 +3,8 @@
 //! A daemon speaks to a process that an older or newer daemon may have started, so fields are only
 //! ever added, with defaults.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Named, PortTarget, PublishedPort, ResolverSpec};
@@ -41,6 +43,8 @@ pub(crate) enum Request {
     },
     /// Tell which containers are answered.
     Resolvers,
+    /// Tell over this connection from now on what addresses watched names have; each line is answered by a line.
+    Watch,
     /// Say that there is somebody. One of an earlier version says that it does not understand, which is an answer, too.
     Ping,
 }
@@ -67,6 +71,16 @@ pub(crate) struct HeldPort {
     #[serde(flatten)]
     pub(crate) port: PublishedPort,
     pub(crate) has_socket: bool,
+}
+
+/// What a container is about to hear of a watched name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Learnt {
+    pub(crate) container_id: String,
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<IpAddr>,
+    /// How long it may keep them, in seconds.
+    pub(crate) ttl_s: u32,
 }
 
 /// The answer.

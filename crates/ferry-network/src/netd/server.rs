@@ -287,6 +287,7 @@ impl Server {
         }
         let sockets = std::mem::take(&mut connection.sockets);
         let reply = match serde_json::from_slice(&connection.line) {
+            Ok(Request::Watch) => return self.hand_to_learner(connection),
             Ok(request) => self.answer(request, sockets),
             Err(error) => Reply::Failed(format!("request is not understood: {error}")),
         };
@@ -294,6 +295,22 @@ impl Server {
         let Ok(mut text) = serde_json::to_vec(&reply) else { return false };
         text.push(b'\n');
         connection.stream.write_all(&text).is_ok()
+    }
+
+    /// The connection is the learner's from then on, and watched by nobody else.
+    fn hand_to_learner(&mut self, connection: &mut Connection) -> bool {
+        connection.line.clear();
+        let handed = connection.stream.try_clone().and_then(|mut stream| {
+            epoll::delete(&self.epoll, &connection.stream)?;
+            let mut text = serde_json::to_vec(&Reply::Done)?;
+            text.push(b'\n');
+            stream.write_all(&text)?;
+            self.dns.tell_by(stream)
+        });
+        if let Err(error) = handed {
+            let _ = writeln!(io::stderr(), "ferry-netd: {error}");
+        }
+        false
     }
 
     fn answer(&mut self, request: Request, sockets: Vec<OwnedFd>) -> Reply {
@@ -322,6 +339,8 @@ impl Server {
                 self.dns.leave(&network_id, &container_id);
                 Reply::Done
             }
+            // A connection of its own, which was handed over.
+            Request::Watch => Reply::Failed("is asked for alone".to_owned()),
             Request::Ping => Reply::Done,
             Request::Resolvers => Reply::Resolving(self.dns.containers()),
             Request::List => {

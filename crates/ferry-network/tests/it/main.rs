@@ -12,8 +12,10 @@
 //! | rules that somebody removes come back | `restart::a_flushed_ruleset_is_made_again`, `restart::rules_that_somebody_removes_come_back_by_themselves` |
 //! | nobody takes another's place on a bridge | `isolation::a_container_cannot_take_the_place_of_another`, `isolation::a_container_cannot_take_an_ipv6_address_or_play_the_router`, `isolation::containers_of_a_network_without_icc_reach_only_the_outside` |
 //! | names are those of shared networks alone | `names::names_of_the_network_are_answered_over_both_transports`, and the unit tests of `netd::dns` |
+//! | a container with rules reaches what they name and nothing else | the tests of `egress` |
 
 mod attach;
+mod egress;
 mod host;
 mod isolation;
 mod modes;

@@ -30,7 +30,7 @@ fn read(reply: &[u8]) -> (u8, u8, Vec<u8>) {
 }
 
 /// Asks by datagram inside the container.
-fn ask(container: &Container, name: &str) -> (u8, u8, Vec<u8>) {
+pub(crate) fn ask(container: &Container, name: &str) -> (u8, u8, Vec<u8>) {
     container.inside(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
@@ -42,7 +42,7 @@ fn ask(container: &Container, name: &str) -> (u8, u8, Vec<u8>) {
     })
 }
 
-fn ask_by_stream(container: &Container, name: &str) -> (u8, u8, Vec<u8>) {
+pub(crate) fn ask_by_stream(container: &Container, name: &str) -> (u8, u8, Vec<u8>) {
     container.inside(|| {
         let mut stream = TcpStream::connect(SERVER).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
@@ -63,7 +63,7 @@ fn resolver(container: &str, servers: &[&str], forwards: bool) -> ResolverSpec {
         networks: vec![NetworkName { id: "n1".to_owned(), name: "backend".to_owned() }],
         servers: servers.iter().map(|server| server.parse().expect("an address")).collect(),
         forwards,
-        links: Vec::new(),
+        ..ResolverSpec::default()
     }
 }
 

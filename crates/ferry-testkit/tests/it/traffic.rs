@@ -26,7 +26,9 @@ fn bandwidth_is_limited_changed_while_it_runs_and_outlives_the_daemon() {
     let copied = "dd if=/dev/zero bs=1024 count=100 2>/dev/null | nc -w 30 $(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p') 7070";
     let begin = std::time::Instant::now();
     let heard = std::thread::scope(|scope| {
-        let listener = scope.spawn(|| daemon.sandbox().sh("busybox nc -l -p 7070 | wc -c").ok());
+        // A listener whose own input ends would have the other side give up.
+        let counted = "f=$(mktemp); busybox nc -l -p 7070 -e sh -c \"wc -c >$f\"; cat $f; rm $f";
+        let listener = scope.spawn(|| daemon.sandbox().sh(counted).ok());
         until("the copy to be taken", || daemon.run(&["exec", "slow", "sh", "-c", copied]).code == 0);
         listener.join().expect("no panic")
     });
@@ -63,5 +65,69 @@ fn bandwidth_is_limited_changed_while_it_runs_and_outlives_the_daemon() {
     let _ = daemon.run(&["rm", "-f", "slow", "late"]);
     let _ = daemon.run(&["network", "rm", "second"]).ok();
     assert_eq!(limits(&daemon), "");
+    watch.end().unwrap();
+}
+
+#[test]
+fn what_a_container_may_not_reach_is_refused_counted_and_changed_while_it_runs() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    let run = |options: &[&str]| daemon.run(&[&["run", "-d"], options, &["busybox", "sleep", "1000"]].concat());
+    let _ = run(&["--name", "held", "--egress", "none"]).ok();
+    assert_eq!(daemon.inspect("held", "{{json .HostConfig.Egress}}"), "[\"none\"]");
+    let resolv = daemon.run(&["exec", "held", "cat", "/etc/resolv.conf"]).ok();
+    assert!(resolv.contains("nameserver 127.0.0.11"), "what it may ask is seen to by ours: {resolv}");
+    let gateway = daemon.inspect("held", "{{.NetworkSettings.Networks.bridge.Gateway}}");
+    let reaches = || {
+        std::thread::scope(|scope| {
+            let listener =
+                scope.spawn(|| daemon.sandbox().sh("busybox timeout 5 busybox nc -l -p 7071 </dev/null").code);
+            let line = format!(
+                "for i in 1 2 3 4 5; do nc -w 1 {gateway} 7071 </dev/null && exit 0; sleep 0.2; done; exit 1"
+            );
+            let reached = daemon.run(&["exec", "held", "sh", "-c", &line]).code == 0;
+            if !reached {
+                // Lets the listener go.
+                let _ = daemon.sandbox().sh("busybox nc -w 1 127.0.0.1 7071 </dev/null");
+            }
+            let _ = listener.join().expect("no panic");
+            reached
+        })
+    };
+    assert!(!reaches(), "nothing is reached");
+    let flows = daemon.run(&["net", "flows", "--format", "{{.Rule}} {{.Verdict}} {{.Packets}}", "held"]).ok();
+    let denied: u64 = flows.strip_prefix("other denied ").expect("one row").parse().expect("a number");
+    assert!(denied > 0, "{flows}");
+
+    let change = |words: &str| daemon.run(&["update", "--egress", words, "held"]);
+    assert_eq!(change("lan,allow=example.org,192.0.2.0/24:443").ok(), "held");
+    assert!(reaches(), "the host has a private address there");
+    let flows = daemon.run(&["network", "flows", "--format", "json", "held"]).ok();
+    let rows: Vec<serde_json::Value> = flows.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let rules: Vec<_> = rows.iter().map(|row| row["Rule"].as_str().expect("a rule")).collect();
+    assert_eq!(rules, ["lan", "allow=example.org", "allow=192.0.2.0/24:443", "established", "other"]);
+    assert_ne!(rows[0]["Packets"], "0", "{flows}");
+
+    daemon.kill().unwrap();
+    daemon.start().unwrap();
+    assert!(reaches(), "a later daemon keeps the rules");
+    let again = daemon.run(&["net", "flows", "--format", "{{.Rule}}", "held"]).ok();
+    assert_eq!(again.lines().count(), 5, "{again}");
+    let refused = change("everything").fails_with(1);
+    assert!(refused.contains("invalid egress rule \"everything\": it should be `none`, `lan`"), "{refused}");
+    assert_eq!(change("none").ok(), "held");
+    assert!(!reaches(), "from then on");
+    assert_eq!(change("any").ok(), "held");
+    assert!(reaches(), "no rules any more");
+    assert!(!daemon.run(&["inspect", "held"]).ok().contains("\"Egress\""));
+
+    let host = run(&["--egress", "none", "--network", "host"]).fails_with(125);
+    assert!(host.contains("limits of network traffic and the network mode host"), "{host}");
+    let _ = daemon.run(&["rm", "-f", "held"]).ok();
+    let rules = daemon.sandbox().sh("nft list ruleset").ok();
+    assert!(!rules.contains(" e_"), "{rules}");
     watch.end().unwrap();
 }

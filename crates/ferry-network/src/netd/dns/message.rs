@@ -136,6 +136,44 @@ pub(crate) fn reply(query: &[u8], question: &Question, answer: &Answer, is_datag
     message
 }
 
+/// The addresses that a reply gives, of whatever name a chain of other names leads to, and how long the shortest of them is good for,
+/// in seconds; `None` when it gives none.
+pub(crate) fn addresses(reply: &[u8]) -> Option<(Vec<IpAddr>, u32)> {
+    let number = |at: usize| Some(u16::from_be_bytes([*reply.get(at)?, *reply.get(at + 1)?]));
+    let mut at = HEADER_BYTES;
+    for _ in 0..number(4)? {
+        at = after_name(reply, at)? + 4;
+    }
+    let (mut addresses, mut ttl_s) = (Vec::new(), u32::MAX);
+    for _ in 0..number(6)? {
+        at = after_name(reply, at)?;
+        let (kind, class, length) = (number(at)?, number(at + 2)?, usize::from(number(at + 8)?));
+        let ttl = reply.get(at + 4..at + 8)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))?;
+        let data = reply.get(at + 10..at + 10 + length)?;
+        at += 10 + length;
+        let address = match (class, kind) {
+            (INTERNET, A) => IpAddr::from(*<&[u8; 4]>::try_from(data).ok()?),
+            (INTERNET, AAAA) => IpAddr::from(*<&[u8; 16]>::try_from(data).ok()?),
+            _ => continue,
+        };
+        addresses.push(address);
+        ttl_s = ttl_s.min(ttl);
+    }
+    (!addresses.is_empty()).then_some((addresses, ttl_s))
+}
+
+/// Where the message goes on behind a name, which may end in a pointer.
+fn after_name(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *message.get(at)? {
+            0 => return Some(at + 1),
+            length @ 1..=63 => at += 1 + usize::from(length),
+            192.. => return Some(at + 2),
+            _ => return None,
+        }
+    }
+}
+
 /// Whether `reply` can be the answer to `query`: the same number, and an answer at all.
 pub(crate) fn answers(reply: &[u8], query: &[u8]) -> bool {
     reply.len() >= HEADER_BYTES && reply[..2] == query[..2] && reply[2] & 0x80 != 0
@@ -208,6 +246,21 @@ mod tests {
         assert_eq!(message[message.len() - 6..], [0, 4, 10, 0, 0, 2]);
         let failed = reply(&query, &asked, &Answer::Failure, true);
         assert_eq!((failed[3] & 15, failed[7]), (2, 0));
+    }
+
+    #[test]
+    fn addresses_of_a_reply_are_read_behind_other_names() {
+        let query = query("web", A, &[]);
+        let asked = question(&query).expect("a question");
+        let given: Vec<IpAddr> = ["10.0.0.2", "fd00::2"].map(|text| text.parse().expect("an address")).into();
+        let message = reply(&query, &asked, &Answer::Addresses(given.clone()), true);
+        assert_eq!(addresses(&message), Some((given, TTL_S)));
+        for length in 0..message.len() {
+            assert_eq!(addresses(&message[..length]), None, "{length} bytes");
+        }
+        let named = reply(&query, &asked, &Answer::Name("other.example".to_owned()), true);
+        assert_eq!(addresses(&named), None);
+        assert_eq!(addresses(&reply(&query, &asked, &Answer::Failure, true)), None);
     }
 
     #[test]

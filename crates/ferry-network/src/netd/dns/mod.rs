@@ -13,15 +13,33 @@ use std::{
     collections::HashMap,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
-    os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{SyncSender, TrySendError},
+    },
     time::{Duration, Instant},
 };
 
 use rustix::event::epoll;
 
-use self::{message::Answer, servers::Servers, streams::Streams, zones::Zones};
-use crate::types::{Named, ResolverSpec};
+use self::{
+    message::{Answer, Question},
+    servers::Servers,
+    streams::Streams,
+    zones::Zones,
+};
+use crate::{
+    egress,
+    netd::{
+        learner::{Held, Learner},
+        protocol::Learnt,
+    },
+    types::{Named, ResolverSpec},
+};
 
 /// Tokens with this bit are this module's.
 pub(crate) const TOKENS: u64 = 1 << 63;
@@ -44,6 +62,9 @@ pub(crate) struct Dns {
     next_token: u64,
     servers: Arc<Mutex<Servers>>,
     streams: Streams,
+    learner: Arc<Learner>,
+    /// To the learner's thread, once there has been something to learn.
+    held: Option<SyncSender<Held>>,
     buffer: Vec<u8>,
 }
 
@@ -83,8 +104,15 @@ impl Dns {
             next_token: TOKENS,
             servers: Arc::default(),
             streams: Streams::default(),
+            learner: Arc::default(),
+            held: None,
             buffer: vec![0; DATAGRAM_BYTES],
         }
+    }
+
+    /// Tells a daemon over this connection what watched names lead to.
+    pub(crate) fn tell_by(&self, stream: UnixStream) -> io::Result<()> {
+        self.learner.listen(stream)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -162,6 +190,7 @@ impl Dns {
                         Arc::clone(&resolver.spec),
                         Arc::clone(&self.zones),
                         Arc::clone(&self.servers),
+                        Arc::clone(&self.learner),
                     );
                 }
                 self.sources.insert(token, Source::Listener { container_id, listener });
@@ -179,7 +208,7 @@ impl Dns {
             let answer = lock(&self.zones).answer(&spec, &question);
             let answer = match answer {
                 Some(answer) => answer,
-                None if self.forward(&spec, client, &query) => continue,
+                None if self.forward(&spec, client, &question, &query) => continue,
                 None => Answer::Failure,
             };
             // A client that does not take its answer asks again.
@@ -188,11 +217,11 @@ impl Dns {
     }
 
     /// Asks the first server; tells whether there was one to ask.
-    fn forward(&mut self, spec: &ResolverSpec, client: SocketAddr, query: &[u8]) -> bool {
+    fn forward(&mut self, spec: &ResolverSpec, client: SocketAddr, question: &Question, query: &[u8]) -> bool {
         if self.waiting.len() >= WAITING {
             return false;
         }
-        let servers = lock(&self.servers).of(spec);
+        let servers = lock(&self.servers).of(spec, &question.name);
         self.ask_next(spec.container_id.clone(), client, query.to_vec(), servers)
     }
 
@@ -220,9 +249,8 @@ impl Dns {
     fn pass_back(&mut self, token: u64, waiting: Waiting) {
         match waiting.socket.recv(&mut self.buffer) {
             Ok(length) if message::answers(&self.buffer[..length], &waiting.query) => {
-                if let Some(resolver) = self.resolvers.get(&waiting.container_id) {
-                    let _ = resolver.datagrams.send_to(&self.buffer[..length], waiting.client);
-                }
+                let reply = self.buffer[..length].to_vec();
+                self.answer_from_outside(waiting, reply);
             }
             // Something else that came to our port; the answer may still come.
             Ok(_) => {
@@ -244,6 +272,29 @@ impl Dns {
         }
         if let (Some(resolver), Some(question)) = (self.resolvers.get(&container_id), message::question(&query)) {
             let _ = resolver.datagrams.send_to(&message::reply(&query, &question, &Answer::Failure, true), client);
+        }
+    }
+
+    /// What is to be learnt from an answer is learnt before the container hears it.
+    fn answer_from_outside(&mut self, waiting: Waiting, reply: Vec<u8>) {
+        let Some(resolver) = self.resolvers.get(&waiting.container_id) else { return };
+        let socket = Arc::clone(&resolver.datagrams);
+        let Some(learnt) = learnt(&resolver.spec, &waiting.query, &reply) else {
+            let _ = socket.send_to(&reply, waiting.client);
+            return;
+        };
+        if self.held.is_none() {
+            self.held = self.learner.start().ok();
+        }
+        let held = Held { learnt, reply, socket, client: waiting.client };
+        let left = match &self.held {
+            Some(sender) => sender.try_send(held).err().map(|error| match error {
+                TrySendError::Full(held) | TrySendError::Disconnected(held) => held,
+            }),
+            None => Some(held),
+        };
+        if let Some(held) = left {
+            let _ = held.socket.send_to(&held.reply, held.client);
         }
     }
 
@@ -271,6 +322,14 @@ impl Dns {
     fn watch(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?)
     }
+}
+
+/// What an answer says of a watched name.
+fn learnt(spec: &ResolverSpec, query: &[u8], reply: &[u8]) -> Option<Learnt> {
+    let question = message::question(query)?;
+    let is_watched = spec.watched.iter().any(|watched| egress::matches(watched, &question.name));
+    let (addresses, ttl_s) = message::addresses(reply).filter(|_| is_watched)?;
+    Some(Learnt { container_id: spec.container_id.clone(), name: question.name, addresses, ttl_s })
 }
 
 /// A socket of its own for each question: its port is part of what a forged answer must guess.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::SystemTime};
 
-use crate::{files, types::ResolverSpec};
+use crate::{egress, files, types::ResolverSpec};
 
 const PORT: u16 = 53;
 
@@ -14,11 +14,21 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// Servers to ask for a container, in order; none where its networks have no way out.
-    pub(crate) fn of(&mut self, resolver: &ResolverSpec) -> Vec<SocketAddr> {
+    /// Servers to ask for a name for a container, in order; none where its networks have no way out, or it may not ask for the name.
+    pub(crate) fn of(&mut self, resolver: &ResolverSpec, name: &str) -> Vec<SocketAddr> {
         if !resolver.forwards {
             return Vec::new();
         }
+        let mut servers = self.all_of(resolver);
+        if let Some(nets) = &resolver.asked_in
+            && !resolver.watched.iter().any(|watched| egress::matches(watched, name))
+        {
+            servers.retain(|server| nets.iter().any(|net| net.contains(&server.ip())));
+        }
+        servers
+    }
+
+    fn all_of(&mut self, resolver: &ResolverSpec) -> Vec<SocketAddr> {
         if !resolver.servers.is_empty() {
             return resolver.servers.iter().map(|&server| SocketAddr::new(server, PORT)).collect();
         }

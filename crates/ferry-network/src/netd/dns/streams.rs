@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{lock, message, message::Answer, servers::Servers, zones::Zones};
-use crate::types::ResolverSpec;
+use crate::{netd::learner::Learner, types::ResolverSpec};
 
 const CONNECTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ impl Streams {
         spec: Arc<ResolverSpec>,
         zones: Arc<Mutex<Zones>>,
         servers: Arc<Mutex<Servers>>,
+        learner: Arc<Learner>,
     ) {
         let served = Arc::clone(&self.served);
         if served.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
@@ -43,7 +44,7 @@ impl Streams {
         let counted = Arc::clone(&served);
         let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
             // A client that breaks off or is slow has nothing to be told.
-            let _ = serve(stream, &spec, &zones, &servers);
+            let _ = serve(stream, &spec, &zones, &servers, &learner);
             counted.fetch_sub(1, Ordering::Relaxed);
         });
         if thread.is_err() {
@@ -52,7 +53,13 @@ impl Streams {
     }
 }
 
-fn serve(mut client: TcpStream, spec: &ResolverSpec, zones: &Mutex<Zones>, servers: &Mutex<Servers>) -> io::Result<()> {
+fn serve(
+    mut client: TcpStream,
+    spec: &ResolverSpec,
+    zones: &Mutex<Zones>,
+    servers: &Mutex<Servers>,
+    learner: &Learner,
+) -> io::Result<()> {
     client.set_nonblocking(false)?;
     patient(&client)?;
     for _ in 0..QUERIES {
@@ -62,11 +69,15 @@ fn serve(mut client: TcpStream, spec: &ResolverSpec, zones: &Mutex<Zones>, serve
         let reply = match known {
             Some(answer) => message::reply(&query, &question, &answer, false),
             None => {
-                let servers = lock(servers).of(spec);
-                servers
+                let servers = lock(servers).of(spec, &question.name);
+                let reply = servers
                     .into_iter()
                     .find_map(|server| ask(server, &query).ok())
-                    .unwrap_or_else(|| message::reply(&query, &question, &Answer::Failure, false))
+                    .unwrap_or_else(|| message::reply(&query, &question, &Answer::Failure, false));
+                if let Some(learnt) = super::learnt(spec, &query, &reply) {
+                    learner.tell(&learnt);
+                }
+                reply
             }
         };
         write_message(&mut client, &reply)?;
