@@ -1,13 +1,13 @@
 //! What an engine is started with; parsed and validated by the daemon, passed down as values.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ferry_shim::protocol::ForeignRuntime;
 use indexmap::IndexMap;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 pub use ferry_store::Limits as ImageLimits;
 
@@ -52,6 +52,8 @@ pub struct EngineConfig {
     pub cpu_realtime: CpuRealtime,
     /// `dns`.
     pub dns: Vec<IpAddr>,
+    /// `host-gateway-ips`: what `host-gateway` of extra hosts means; none is the gateway of the container.
+    pub host_gateways: Vec<IpAddr>,
     /// `dns-search`.
     pub dns_search: Vec<String>,
     /// `dns-opts`.
@@ -226,6 +228,18 @@ pub struct BridgeConfig {
     pub bip: Option<IpNet>,
     /// `--fixed-cidr`.
     pub fixed_cidr: Option<IpNet>,
+    /// `--ipv6`: the default bridge has IPv6.
+    pub ipv6: bool,
+    /// `--bip6`: its address there, with its prefix.
+    pub bip6: Option<Ipv6Net>,
+    /// `--fixed-cidr-v6`: its subnet, or a range of that of `bip6`.
+    pub fixed_cidr_v6: Option<Ipv6Net>,
+    /// `--default-gateway`: where containers on the default bridge send what goes outside.
+    pub default_gateway: Option<Ipv4Addr>,
+    /// `--default-gateway-v6`.
+    pub default_gateway_v6: Option<Ipv6Addr>,
+    /// `--default-address-pool`: pools with the prefix length of the networks cut from them; none are Docker's.
+    pub default_pools: Vec<(IpNet, u8)>,
     /// `--mtu`; 0 or `None` is the kernel's.
     pub mtu: Option<u32>,
     /// `--icc`.
@@ -234,6 +248,8 @@ pub struct BridgeConfig {
     pub default_binding_ip: IpAddr,
     /// `--iptables`: whether to make firewall rules at all.
     pub firewall: bool,
+    /// `--ip6tables`: whether to make those of IPv6.
+    pub firewall6: bool,
     /// `--ip-forward`.
     pub ip_forward: bool,
     /// `--ip-masq`.

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
     bridge, child, conntrack,
@@ -58,7 +58,7 @@ impl Networking {
         let ports = Ports::open(client)?;
         let (mut firewall, mut monitor) = (None, None);
         if options.firewall {
-            let opened = Arc::new(Mutex::new(Firewall::open(options.instance.clone())?));
+            let opened = Arc::new(Mutex::new(Firewall::open(options.instance.clone(), options.firewall6)?));
             let watched = Monitor::start(&opened);
             monitor = Some(watched.map_err(|source| Error::kernel("watch", "nftables", source))?);
             firewall = Some(opened);
@@ -118,6 +118,23 @@ impl Networking {
         used.extend(files::host_name_servers().into_iter().map(IpNet::from));
         used.extend_from_slice(taken);
         subnet::first_free(&self.options.default_pools, &used).ok_or(Error::NoSubnet)
+    }
+
+    /// Returns the first subnet of the IPv6 pools that meets no route or address of the host and none of `taken`; `None` where there are
+    /// no such pools.
+    ///
+    /// # Errors
+    /// `NoSubnet` when there is none left.
+    pub fn choose_subnet6(&self, taken: &[IpNet]) -> Result<Option<Ipv6Net>, Error> {
+        if self.options.default_pools6.is_empty() {
+            return Ok(None);
+        }
+        let mut route = self.route();
+        let failed = |source| Error::kernel("list", "routes and addresses", source);
+        let mut used = netlink::route::route_destinations(&mut route).map_err(failed)?;
+        used.extend(netlink::route::addresses(&mut route).map_err(failed)?.into_iter().map(|(_, net)| net));
+        used.extend_from_slice(taken);
+        subnet::first_free6(&self.options.default_pools6, &used).map(Some).ok_or(Error::NoSubnet)
     }
 
     /// Whether nothing of the host meets `subnet`; what a bridge of ours that is still there has made of it does not count.

@@ -12,7 +12,7 @@ use std::{
     str::FromStr,
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::shaping::Shaping;
@@ -118,11 +118,15 @@ pub struct Options {
     /// Whether firewall rules are made at all; without them published ports are relayed by
     /// `ferry-netd` (dockerd's `iptables`).
     pub firewall: bool,
+    /// Whether those rules are for IPv6, too (dockerd's `ip6tables`).
+    pub firewall6: bool,
     /// Whether forwarding is switched on when the host lacks it (dockerd's `ip-forward`).
     pub ip_forward: bool,
     /// Address pools with the prefix length of the networks cut from them
     /// (dockerd's `default-address-pools`).
     pub default_pools: Vec<(Ipv4Net, u8)>,
+    /// The same for IPv6; none means that networks get a random unique local subnet.
+    pub default_pools6: Vec<(Ipv6Net, u8)>,
 }
 
 impl Options {

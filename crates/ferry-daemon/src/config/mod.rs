@@ -7,6 +7,7 @@ mod exec_options;
 mod help;
 mod options;
 mod parse;
+mod pools;
 mod registries;
 mod resolve;
 mod storage;

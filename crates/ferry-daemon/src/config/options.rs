@@ -120,7 +120,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
     ),
     built("authorization-plugin", "authorization-plugins", Kind::List, "list", "Authorization plugins to load"),
     built("bip", "bip", Kind::Text, "string", "IPv4 address for the default bridge"),
-    unbuilt("bip6", "bip6", Kind::Text, "string", &[], "IPv6 address for the default bridge"),
+    built("bip6", "bip6", Kind::Text, "string", "IPv6 address for the default bridge"),
     short(
         'b',
         built(
@@ -176,12 +176,11 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "Root directory of persistent state (default \"/var/lib/ferry\")",
     ),
     short('D', built("debug", "debug", Kind::Bool, "", "Enable debug mode")),
-    unbuilt(
+    built(
         "default-address-pool",
         "default-address-pools",
         Kind::Object,
         "pool-options",
-        &[],
         "Default address pools for node specific local networks",
     ),
     unbuilt(
@@ -192,20 +191,18 @@ pub(crate) const OPTIONS: &[Spec] = &[
         &["private"],
         "Default mode for containers cgroup namespace (\"host\" | \"private\")",
     ),
-    unbuilt(
+    built(
         "default-gateway",
         "default-gateway",
         Kind::Text,
         "ip",
-        &[],
         "Default gateway IPv4 address for the default bridge network",
     ),
-    unbuilt(
+    built(
         "default-gateway-v6",
         "default-gateway-v6",
         Kind::Text,
         "ip",
-        &[],
         "Default gateway IPv6 address for the default bridge network",
     ),
     unbuilt(
@@ -270,16 +267,15 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "Firewall backend to use, iptables or nftables",
     ),
     built("fixed-cidr", "fixed-cidr", Kind::Text, "string", "IPv4 subnet for the default bridge network"),
-    unbuilt("fixed-cidr-v6", "fixed-cidr-v6", Kind::Text, "string", &[], "IPv6 subnet for the default bridge network"),
+    built("fixed-cidr-v6", "fixed-cidr-v6", Kind::Text, "string", "IPv6 subnet for the default bridge network"),
     short('G', built("group", "group", Kind::Text, "string", "Group for the unix socket (default \"docker\")")),
     command("help", Some('h'), Kind::Bool, "", "Print usage"),
     short('H', built("host", "hosts", Kind::List, "list", "Daemon socket(s) to connect to")),
-    unbuilt(
+    built(
         "host-gateway-ip",
         "host-gateway-ips",
         Kind::List,
         "list",
-        &[],
         "IP addresses that the special 'host-gateway' string in --add-host resolves to",
     ),
     built("http-proxy", "", Kind::Text, "string", "HTTP proxy URL to use for outgoing traffic"),
@@ -326,16 +322,9 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "Do not set the filter-FORWARD policy to DROP when enabling IP forwarding",
     ),
     built("ip-masq", "ip-masq", Kind::Bool, "", "Enable IP masquerading for the default bridge network (default true)"),
-    unbuilt(
-        "ip6tables",
-        "ip6tables",
-        Kind::Bool,
-        "",
-        &["true"],
-        "Enable addition of IPv6 firewall rules (default true)",
-    ),
+    built("ip6tables", "ip6tables", Kind::Bool, "", "Enable addition of IPv6 firewall rules (default true)"),
     built("iptables", "iptables", Kind::Bool, "", "Enable addition of firewall rules (default true)"),
-    unbuilt("ipv6", "ipv6", Kind::Bool, "", &["false"], "Enable IPv6 networking for the default bridge network"),
+    built("ipv6", "ipv6", Kind::Bool, "", "Enable IPv6 networking for the default bridge network"),
     built(
         "keep-blobs",
         "keep-blobs",

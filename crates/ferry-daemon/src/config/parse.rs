@@ -344,11 +344,11 @@ mod tests {
             "not implemented: option `userns-remap` (given as `default`)"
         );
         assert!(
-            check(r#"{"ipv6": true}"#).is_err()
-                && check(r#"{"default-address-pools": [{"base": "10.0.0.0/8", "size": 24}]}"#).is_err()
+            check(r#"{"experimental": true}"#).is_err()
+                && check(r#"{"default-network-opts": {"bridge": {"a": "b"}}}"#).is_err()
         );
         let harmless = r#"{"ipv6": false, "storage-driver": "overlay2", "exec-opts": ["native.cgroupdriver=cgroupfs"],
-            "features": {"containerd-snapshotter": true}, "userns-remap": "", "default-address-pools": []}"#;
+            "features": {"containerd-snapshotter": true}, "userns-remap": "", "default-network-opts": {}}"#;
         assert_eq!(check(harmless).unwrap(), Vec::<String>::new());
         assert_eq!(
             check(r#"{"builder": {"gc": {}}}"#).unwrap(),

@@ -13,6 +13,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::parse::{Setting, Settings};
+use super::pools;
 use super::{ConfigError, DEFAULT_SOCKET, exec_options, registries};
 use crate::server::listen::Address;
 use crate::server::tls::TlsFiles;
@@ -86,6 +87,7 @@ fn engine_config(read: &Reader<'_>, exec_root: PathBuf, debug: bool) -> Result<E
             period_us: read.number("cpu-rt-period", 0),
             runtime_us: read.number("cpu-rt-runtime", 0),
         },
+        host_gateways: read.parsed_list("host-gateway-ip")?,
         dns: read.parsed_list("dns")?,
         dns_search: read.list("dns-search"),
         dns_options: read.list("dns-opt"),
@@ -178,10 +180,17 @@ fn bridge_config(read: &Reader<'_>) -> Result<BridgeConfig, ConfigError> {
         name: read.text("bridge", "ferry0"),
         bip: read.parsed("bip")?,
         fixed_cidr: read.parsed("fixed-cidr")?,
+        ipv6: read.flag("ipv6", false),
+        bip6: read.parsed("bip6")?,
+        fixed_cidr_v6: read.parsed("fixed-cidr-v6")?,
+        default_gateway: read.parsed("default-gateway")?,
+        default_gateway_v6: read.parsed("default-gateway-v6")?,
+        default_pools: pools::read(read)?,
         mtu,
         icc: read.flag("icc", true),
         default_binding_ip: read.parsed("ip")?.unwrap_or(IpAddr::from([0, 0, 0, 0])),
         firewall: read.flag("iptables", true),
+        firewall6: read.flag("ip6tables", true),
         ip_forward: read.flag("ip-forward", true),
         ip_masquerade: read.flag("ip-masq", true),
     })

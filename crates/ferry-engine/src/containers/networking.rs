@@ -236,7 +236,7 @@ impl Containers {
             _ if record.endpoints.values().any(|endpoint| endpoint.user_defined) => ResolvMode::Resolver,
             // What it may ask for is seen to by ours.
             _ if host.egress.is_some() => ResolvMode::Resolver,
-            _ => ResolvMode::Sandbox { ipv6: false },
+            _ => ResolvMode::Sandbox { ipv6: self.has_ipv6(record) },
         };
         let text = files::resolv_conf(
             &files::read_host_resolv_conf(),
@@ -250,10 +250,19 @@ impl Containers {
         fs::write(path, text).context("cannot write resolv.conf")
     }
 
+    /// Whether a container gets an IPv6 address.
+    fn has_ipv6(&self, record: &Record) -> bool {
+        let has = |endpoint: &EndpointRecord| {
+            let found = self.inner.networks.look_up(&endpoint.network_id);
+            found.is_ok_and(|found| found.subnets.iter().any(|net| net.addr().is_ipv6()))
+        };
+        record.endpoints.values().any(has)
+    }
+
     /// In place: the container has the file mounted.
     pub(super) fn write_hosts(&self, record: &Record, endpoints: &BTreeMap<String, EndpointRecord>) -> Result<()> {
         let path = self.data_folder(&record.id).join("etc/hosts");
-        let extra = extra_hosts(record, endpoints)?;
+        let extra = extra_hosts(record, endpoints, &self.inner.config.host_gateways)?;
         let text = if record.host_config.network_mode == "host" {
             files::hosts_of_host(&fs::read_to_string("/etc/hosts").unwrap_or_default(), &extra)
         } else {
@@ -476,11 +485,19 @@ pub(super) fn requested_mac(record: &Record) -> String {
     record.endpoints.get(mode).map(|endpoint| endpoint.requested_mac.clone()).unwrap_or_default()
 }
 
-/// `--add-host` lines; `host-gateway` is the gateway of the container's first network.
-fn extra_hosts(record: &Record, endpoints: &BTreeMap<String, EndpointRecord>) -> Result<Vec<(String, IpAddr)>> {
+/// `--add-host` lines; `host-gateway` is what the daemon was told, or the gateway of the container's first network.
+fn extra_hosts(
+    record: &Record,
+    endpoints: &BTreeMap<String, EndpointRecord>,
+    host_gateways: &[IpAddr],
+) -> Result<Vec<(String, IpAddr)>> {
     let mut lines = Vec::new();
     for extra in record.host_config.extra_hosts.iter().flatten() {
         let (name, address) = files::extra_host(extra).map_err(|error| Error::invalid(error.to_string()))?;
+        if address == "host-gateway" && !host_gateways.is_empty() {
+            lines.extend(host_gateways.iter().map(|gateway| (name.to_owned(), *gateway)));
+            continue;
+        }
         let address = if address == "host-gateway" {
             let gateway = ordered(record).iter().find_map(|name| endpoints.get(name)?.gateway);
             let gateway = gateway.map(IpAddr::V4);

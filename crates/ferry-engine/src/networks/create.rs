@@ -286,7 +286,14 @@ impl Networks {
             subnets.insert(0, subnets::chosen_v4(chosen));
         }
         if of_family(&subnets, false) == 0 && wants_ipv6 {
-            subnets.push(subnets::chosen_v6(rand::random()));
+            let pooled = self.inner.networking.choose_subnet6(&taken).map_err(|error| match error {
+                ferry_network::Error::NoSubnet => self.no_subnet(),
+                other => Error::internal("cannot choose a subnet").with_source(other),
+            })?;
+            subnets.push(match pooled {
+                Some(net) => SubnetRecord::plain(IpNet::V6(net)),
+                None => subnets::chosen_v6(rand::random()),
+            });
         }
         Ok(subnets)
     }

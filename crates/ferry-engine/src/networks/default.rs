@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::Network;
 use super::options::Settings;
 use super::record::{self as network_record, Driver, NetworkRecord};
-use super::subnets::SubnetRecord;
+use super::subnets::{self, SubnetRecord};
 use crate::clock;
 use crate::config::BridgeConfig;
 use crate::error::{Context, Error, Result};
@@ -93,29 +93,77 @@ fn bridge_record(
 ) -> Result<NetworkRecord> {
     let gateway = match config.bip {
         Some(IpNet::V4(bip)) => bip,
-        Some(IpNet::V6(bip)) => return Err(Error::not_implemented(format!("bip {bip}: an IPv6 default bridge"))),
+        Some(IpNet::V6(bip)) => {
+            return Err(Error::invalid(format!("invalid bip {bip}: an IPv6 address is given by `bip6`")));
+        }
         None => chosen_gateway(networking, &link, earlier, taken)?,
     };
     let ip_range = match config.fixed_cidr {
         Some(IpNet::V4(range)) => Some(range),
-        Some(IpNet::V6(range)) => return Err(Error::not_implemented(format!("fixed-cidr {range}: an IPv6 range"))),
+        Some(IpNet::V6(range)) => {
+            return Err(Error::invalid(format!(
+                "invalid fixed-cidr {range}: an IPv6 subnet is given by `fixed-cidr-v6`"
+            )));
+        }
         None => None,
     };
     let mut subnet = SubnetRecord::plain(IpNet::V4(gateway.trunc()));
     subnet.gateway = Some(gateway.addr().into());
     subnet.range = ip_range.map(|range| IpNet::V4(range.trunc()));
+    lead_out(&mut subnet, "DefaultGatewayIPv4", config.default_gateway.map(IpAddr::V4))?;
+    let mut subnets = vec![subnet];
+    if config.ipv6 {
+        let mut subnet = ipv6_subnet(config, earlier)?;
+        lead_out(&mut subnet, "DefaultGatewayIPv6", config.default_gateway_v6.map(IpAddr::V6))?;
+        subnets.push(subnet);
+    }
     let host_binding = Some(config.default_binding_ip).filter(|ip| !ip.is_unspecified());
     Ok(NetworkRecord {
         id,
         created_ns: earlier.map_or_else(clock::now_ns, |record| record.created_ns),
         link: Some(link),
-        subnets: vec![subnet],
+        subnets,
+        asked_ipv6: Some(config.ipv6),
         settings: Settings { host_binding, ..Settings::default() },
         icc: config.icc,
         masquerade: config.ip_masquerade,
         mtu: config.mtu.filter(|mtu| *mtu > 0),
         ..NetworkRecord::plain("bridge", Driver::Bridge)
     })
+}
+
+/// The subnet of `bip6`, with `fixed-cidr-v6` as its range; that of `fixed-cidr-v6` alone; the one it has had; a new unique local one.
+fn ipv6_subnet(config: &BridgeConfig, earlier: Option<&NetworkRecord>) -> Result<SubnetRecord> {
+    let kept = || earlier.and_then(|record| record.subnets.iter().find(|subnet| !subnet.is_v4()));
+    let mut subnet = match (config.bip6, config.fixed_cidr_v6) {
+        (Some(bip), range) => {
+            let mut subnet = SubnetRecord::plain(IpNet::V6(bip.trunc()));
+            subnet.gateway = Some(bip.addr().into());
+            if let Some(range) = range.filter(|range| !bip.trunc().contains(range)) {
+                return Err(Error::invalid(format!("invalid fixed-cidr-v6 {range}: it is not within {}", bip.trunc())));
+            }
+            subnet.range = range.map(|range| IpNet::V6(range.trunc())).filter(|range| *range != subnet.net);
+            subnet
+        }
+        (None, Some(fixed)) => SubnetRecord::plain(IpNet::V6(fixed.trunc())),
+        (None, None) => match kept() {
+            Some(kept) => SubnetRecord::plain(kept.net),
+            None => subnets::chosen_v6(rand::random()),
+        },
+    };
+    subnet.choose_gateway()?;
+    Ok(subnet)
+}
+
+/// Where containers send what goes outside, if that is not the bridge.
+fn lead_out(subnet: &mut SubnetRecord, name: &str, gateway: Option<IpAddr>) -> Result<()> {
+    let Some(gateway) = gateway else { return Ok(()) };
+    if !subnet.net.contains(&gateway) {
+        return Err(Error::invalid(format!("invalid default gateway {gateway}: it is not within {}", subnet.net)));
+    }
+    subnet.route = Some(gateway);
+    subnet.auxiliary.insert(name.to_owned(), gateway);
+    Ok(())
 }
 
 /// The configured link, or one with the instance's own name where another instance has the default one already.

@@ -66,13 +66,22 @@ impl Networks {
     /// Opens the kernel side and brings the default networks up.
     pub(crate) fn open(config: &EngineConfig, instance: &str, events: Events, syncer: &Syncer) -> Result<Self> {
         let instance = InstanceId::new(instance).context("cannot name the instance")?;
+        let (mut pools4, mut pools6) = (Vec::new(), Vec::new());
+        for (pool, length) in &config.bridge.default_pools {
+            match pool {
+                IpNet::V4(pool) => pools4.push((*pool, *length)),
+                IpNet::V6(pool) => pools6.push((*pool, *length)),
+            }
+        }
         let options = Options {
             instance: instance.clone(),
             exec_root: config.exec_root.clone(),
             netd_program: config.netd_program.clone(),
             firewall: config.bridge.firewall,
+            firewall6: config.bridge.firewall6,
             ip_forward: config.bridge.ip_forward,
-            default_pools: Options::docker_pools(),
+            default_pools: if pools4.is_empty() { Options::docker_pools() } else { pools4 },
+            default_pools6: pools6,
         };
         let networking = Networking::open(options).context("cannot set up networking")?;
         let folder = config.data_root.join("networks");

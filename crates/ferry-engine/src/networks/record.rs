@@ -254,7 +254,7 @@ impl NetworkRecord {
             subnet: subnet.net.to_string(),
             ip_range: subnet.range.map(|range| range.to_string()).unwrap_or_default(),
             gateway: subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
-            ..IpamConfig::default()
+            auxiliary_addresses: subnet.auxiliary.iter().map(|(name, ip)| (name.clone(), ip.to_string())).collect(),
         });
         let config = self.driver.has_endpoints().then(|| config.collect());
         Ipam { driver: "default".to_owned(), options: None, config }

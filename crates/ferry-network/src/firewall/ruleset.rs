@@ -174,14 +174,22 @@ add rule inet T to_container oifname @unprotected6 meta nfproto ipv6 accept
 add rule inet T to_container drop
 ";
 
+/// Without rules for IPv6 nothing of it is looked at: whoever has a route to a container reaches it.
+const OPEN6_TEXT: &str = "
+add rule inet T raw meta nfproto ipv6 accept
+add rule inet T input meta nfproto ipv6 accept
+add rule inet T forward meta nfproto ipv6 accept
+";
+
 /// Returns the ruleset for `nft -f`; sets keep their elements.
-pub(crate) fn text(table: &str) -> String {
+pub(crate) fn text(table: &str, ipv6: bool) -> String {
     let named = format!(" inet {table}");
-    [SETS_TEXT, CHAINS_TEXT, RULES_TEXT].concat().replace(" inet T", &named)
+    let open6 = if ipv6 { "" } else { OPEN6_TEXT };
+    [SETS_TEXT, CHAINS_TEXT, open6, RULES_TEXT].concat().replace(" inet T", &named)
 }
 
 /// Returns the elements of a network and those that it must not have.
-pub(crate) fn bridge_elements(bridge: &BridgeSpec) -> (Vec<Element>, Vec<Element>) {
+pub(crate) fn bridge_elements(bridge: &BridgeSpec, ipv6: bool) -> (Vec<Element>, Vec<Element>) {
     let name = link_key(&bridge.link);
     let pair = [name.as_slice(), name.as_slice()].concat();
     let comment = bridge.network_id.get(..12).unwrap_or(&bridge.network_id);
@@ -195,7 +203,7 @@ pub(crate) fn bridge_elements(bridge: &BridgeSpec) -> (Vec<Element>, Vec<Element
         (true, element("bridges", name.clone())),
         (bridge.internal, element("internal", name.clone())),
         (translates(bridge.v4), element("masqueraded4", name.clone())),
-        (translates(bridge.v6), element("masqueraded6", name.clone())),
+        (ipv6 && translates(bridge.v6), element("masqueraded6", name.clone())),
         (is(bridge.v4, GatewayMode::NatUnprotected), element("unprotected4", name.clone())),
         (is(bridge.v6, GatewayMode::NatUnprotected), element("unprotected6", name.clone())),
         (is(bridge.v4, GatewayMode::Routed), element("routed4", name.clone())),
@@ -206,8 +214,9 @@ pub(crate) fn bridge_elements(bridge: &BridgeSpec) -> (Vec<Element>, Vec<Element
     let elements = |list: Vec<(bool, Element)>| list.into_iter().map(|(_, element)| element).collect::<Vec<_>>();
     let mut wanted = elements(wanted);
     wanted.extend(bridge.subnets.iter().flat_map(|net| network_elements(*net, comment)));
-    let sources = [(bridge.v4, "source4"), (bridge.v6, "source6")];
-    wanted.extend(sources.into_iter().filter(|(family, _)| translates(*family)).filter_map(|(family, set)| {
+    let sources = [(bridge.v4, true, "source4"), (bridge.v6, ipv6, "source6")];
+    let used = sources.into_iter().filter(|(family, has_rules, _)| *has_rules && translates(*family));
+    wanted.extend(used.filter_map(|(family, _, set)| {
         Some(Element { data: Some(octets(family.source?)), ..element(set, name.clone()) })
     }));
     wanted.extend(bridge.trusted.iter().map(|link| element("trusted", [link_key(link).as_slice(), &name].concat())));
@@ -362,7 +371,7 @@ mod tests {
 
     #[test]
     fn ruleset_names_only_the_instances_table() {
-        let text = text("ferry_abcd0123");
+        let text = text("ferry_abcd0123", true);
         for line in text.lines().filter(|line| !line.is_empty()) {
             assert!(line.contains(" inet ferry_abcd0123"), "{line}");
         }
@@ -424,7 +433,7 @@ mod tests {
             masquerade: true,
             ..BridgeSpec::default()
         };
-        let (wanted, unwanted) = bridge_elements(&bridge);
+        let (wanted, unwanted) = bridge_elements(&bridge, true);
         assert_eq!(sets(wanted), ["bridges", "internal"]);
         assert!(sets(unwanted).contains(&"masqueraded4"));
     }
@@ -447,7 +456,7 @@ mod tests {
             trusted: vec!["eth1".to_owned()],
             ..BridgeSpec::default()
         };
-        let (wanted, _) = bridge_elements(&bridge);
+        let (wanted, _) = bridge_elements(&bridge, true);
         assert_eq!(
             sets(wanted),
             ["bridges", "masqueraded4", "unprotected4", "routed6", "connected", "source4", "trusted"]

@@ -104,8 +104,10 @@ impl Host {
             exec_root,
             netd_program: PathBuf::from(env!("CARGO_BIN_EXE_ferry-netd")),
             firewall: true,
+            firewall6: true,
             ip_forward: true,
             default_pools: Options::docker_pools(),
+            default_pools6: Vec::new(),
         }
     }
 

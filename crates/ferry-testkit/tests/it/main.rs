@@ -12,6 +12,7 @@ mod confinement;
 mod contexts;
 mod crash;
 mod daemon;
+mod default_bridge;
 mod differential;
 mod events;
 mod exec;
