@@ -178,14 +178,15 @@ impl Builder {
         Building { reporter, task, builder: self.clone(), id }
     }
 
-    /// Takes the archive that a client sends as its context, with its secrets. `split` when each directory at its top is one of the client's.
+    /// Takes the archive that a client sends as its context, with what else it lends. `split` when each directory at its top is one of the
+    /// client's.
     ///
     /// # Errors
     /// InvalidArgument for what is no archive.
     pub async fn receive_context(
         &self,
         pieces: std::sync::mpsc::Receiver<bytes::Bytes>,
-        secrets: HashMap<String, Vec<u8>>,
+        mut lent: Uploaded,
         split: bool,
     ) -> Result<Session> {
         let workshop = self.ground.engine.workshop.clone();
@@ -193,17 +194,16 @@ impl Builder {
             let folder = Folder::open(workshop.context_folder()?)?;
             files::unpack_context(Pieces { pieces, left: bytes::Bytes::new() }, folder.as_fd())
                 .map_err(|failure| failure.during("Error processing tar file"))?;
-            let mut folders = HashMap::new();
             if split {
                 for name in folder.names()? {
                     let below = Arc::new(folder.below(&name)?);
-                    folders.insert(name, below);
+                    lent.folders.insert(name, below);
                 }
             } else {
                 let folder = Arc::new(folder);
-                folders.extend(["context", "dockerfile"].map(|name| (name.to_owned(), Arc::clone(&folder))));
+                lent.folders.extend(["context", "dockerfile"].map(|name| (name.to_owned(), Arc::clone(&folder))));
             }
-            Ok(Session::of(Arc::new(Uploaded { folders, secrets })))
+            Ok(Session::of(Arc::new(lent)))
         })
         .await
     }

@@ -28,6 +28,11 @@ pub trait Lender: Send + Sync {
     /// Tells whether it has an SSH agent.
     fn has_agent<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool>>;
 
+    /// Tells whether it lends SSH agents at all.
+    fn lends_agents(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async { Ok(false) })
+    }
+
     /// Connects `stream` with an SSH agent until either end is done.
     fn agent<'a>(&'a self, id: &'a str, stream: UnixStream) -> BoxFuture<'a, Result<()>>;
 
@@ -92,6 +97,17 @@ impl Session {
     pub async fn has_agent(&self, id: &str) -> Result<bool> {
         match &self.0 {
             Some(lender) => lender.has_agent(id).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Tells whether SSH agents are lent at all.
+    ///
+    /// # Errors
+    /// When it cannot be asked for.
+    pub async fn lends_agents(&self) -> Result<bool> {
+        match &self.0 {
+            Some(lender) => lender.lends_agents().await,
             None => Ok(false),
         }
     }
@@ -190,6 +206,10 @@ impl Lender for Layered {
         Box::pin(self.rest.has_agent(id))
     }
 
+    fn lends_agents(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(self.rest.lends_agents())
+    }
+
     fn agent<'a>(&'a self, id: &'a str, stream: UnixStream) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.rest.agent(id, stream))
     }
@@ -244,6 +264,10 @@ impl Lender for Either {
 
     fn has_agent<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move { Ok(self.first.has_agent(id).await? || self.then.has_agent(id).await?) })
+    }
+
+    fn lends_agents(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move { Ok(self.first.lends_agents().await? || self.then.lends_agents().await?) })
     }
 
     fn agent<'a>(&'a self, id: &'a str, stream: UnixStream) -> BoxFuture<'a, Result<()>> {

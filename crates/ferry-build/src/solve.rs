@@ -42,6 +42,8 @@ pub struct SolveOptions {
     pub allow_host_network: bool,
     /// Steps may have every right.
     pub allow_insecure: bool,
+    /// Steps may have devices of the host.
+    pub allow_devices: bool,
     /// Limits of every step.
     pub limits: Limits,
     /// Who the user is towards registries, by their names.

@@ -69,12 +69,14 @@ pub struct BuildQuery {
     pub security_options: Vec<String>,
     /// Steps may ask for every right.
     pub allow_insecure: bool,
+    /// Steps may have devices of the host.
+    pub allow_devices: bool,
     /// The kind of output; empty is an image.
     pub output: String,
     /// Each step tells why it was not found in the cache.
     pub explains: bool,
-    /// Nothing is built: the Dockerfile is checked.
-    pub checks: bool,
+    /// What is asked in place of a build: `check`, `outline`, `targets`; empty for a build.
+    pub call: String,
     /// Secrets by id.
     pub secrets: HashMap<String, Vec<u8>>,
     /// The ready `X-Registry-Config` value.
@@ -201,8 +203,9 @@ impl BuildQuery {
             .with_text("cpusetmems", &self.cpuset_mems)
             .with_text("remote", &self.remote)
             .with_flag("allow-insecure", self.allow_insecure)
+            .with_flag("allow-devices", self.allow_devices)
             .with_flag("explain", self.explains)
-            .with_flag("check", self.checks);
+            .with_text("call", &self.call);
         for name in &self.names {
             query = query.with("t", name.clone());
         }

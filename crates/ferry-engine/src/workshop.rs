@@ -193,6 +193,12 @@ impl Workshop {
 }
 
 impl Workshop {
+    /// The names of the devices that are registered by CDI. Blocks.
+    #[must_use]
+    pub fn device_names(&self) -> Vec<String> {
+        self.containers.device_names()
+    }
+
     /// Bytes of the regular files below one of the builder's folders. Blocks.
     #[must_use]
     pub fn folder_bytes(&self, folder: &Path) -> u64 {

@@ -35,6 +35,12 @@ impl Download {
         self.answer.content_length()
     }
 
+    /// Returns the moment of the last change as the server writes it, when it tells it.
+    #[must_use]
+    pub fn last_modified(&self) -> Option<&str> {
+        self.answer.header("last-modified")
+    }
+
     /// Returns the next bytes; `None` at the end.
     ///
     /// # Errors

@@ -253,6 +253,12 @@ impl Image {
         Self { config, layers, manifest, tars, architecture: "amd64".to_owned() }
     }
 
+    /// Returns the layers as they are unpacked, lowest first.
+    #[must_use]
+    pub fn tars(&self) -> &[Vec<u8>] {
+        &self.tars
+    }
+
     /// Returns the archive that `load` reads, in the form of `docker save` before version 25.
     ///
     /// # Panics

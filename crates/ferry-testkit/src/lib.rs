@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod bad_values;
+pub mod builds;
 pub mod command;
 pub mod daemon;
 pub mod differential;

@@ -96,14 +96,12 @@ impl Material {
         let storage = self.storage();
         let base = busybox_layer()?;
         std::fs::write(self.rootfs(), &base).context("write rootfs.tar")?;
-        let plain = json!({"Env": [PATH], "Cmd": ["sh"]});
-        let busybox = Image::build("amd64", &plain, vec![base.clone()], Compression::Gzip, Dialect::Docker)?;
+        let busybox = busybox(&base)?;
         std::fs::write(self.busybox(), busybox.archive(&["busybox:latest"])).context("write busybox.tar")?;
         storage.put_image("library/busybox", Some("latest"), &busybox)?;
         storage.put_image("ten/deep/name/busybox", Some("1"), &busybox)?;
 
-        let full =
-            Image::build("amd64", &full_config(), vec![base.clone(), full_layer()], Compression::Gzip, Dialect::Oci)?;
+        let full = full(&base)?;
         std::fs::write(self.full(), full.archive(&["full:latest"])).context("write full.tar")?;
         storage.put_image("library/full", Some("latest"), &full)?;
 
@@ -122,6 +120,17 @@ impl Material {
     }
 }
 
+/// The image `busybox` over the layer of busybox.
+pub(crate) fn busybox(base: &[u8]) -> Result<Image> {
+    let plain = json!({"Env": [PATH], "Cmd": ["sh"]});
+    Image::build("amd64", &plain, vec![base.to_vec()], Compression::Gzip, Dialect::Docker)
+}
+
+/// The image `full` over the layer of busybox.
+pub(crate) fn full(base: &[u8]) -> Result<Image> {
+    Image::build("amd64", &full_config(), vec![base.to_vec(), full_layer()], Compression::Gzip, Dialect::Oci)
+}
+
 /// Images of two platforms, and of a foreign one.
 fn put_multi(storage: &Storage, base: &[u8]) -> Result<()> {
     let plain = json!({"Env": [PATH], "Cmd": ["sh"]});
@@ -133,7 +142,8 @@ fn put_multi(storage: &Storage, base: &[u8]) -> Result<()> {
     storage.put_index("library/foreign", "latest", &index(&[&arm], Dialect::Docker), &[&arm])
 }
 
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The usual search path, as images set it.
+pub(crate) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn full_config() -> Value {
     json!({

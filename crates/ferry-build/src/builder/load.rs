@@ -41,12 +41,18 @@ impl Builder {
         };
         let folder = if is_file { self.open_remote_file(fetched).await? } else { fetched };
         let mut folders = HashMap::new();
-        for name in ["context", "dockerfile"] {
-            // A Dockerfile of the client's own goes with a context from elsewhere.
-            if name == "context" || !request.options.contains_key("dockerfilekey") {
-                folders.insert(name.to_owned(), Arc::clone(&folder));
-            }
+        // A Dockerfile of the client's own goes with a context from elsewhere.
+        if !request.options.contains_key("dockerfilekey") {
+            folders.insert("dockerfile".to_owned(), Arc::clone(&folder));
         }
+        let context = match request.options.get("contextsubdir") {
+            Some(below) => {
+                let below = below.clone();
+                blocking(move || folder.below(&below).map(Arc::new)).await?
+            }
+            None => folder,
+        };
+        folders.insert("context".to_owned(), context);
         request.solve.session = std::mem::take(&mut request.solve.session).with_folders(folders);
         Ok(())
     }

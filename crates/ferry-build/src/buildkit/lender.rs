@@ -120,6 +120,10 @@ impl Lender for Client {
         })
     }
 
+    fn lends_agents(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move { Ok(self.own().await?.offers(CHECK_AGENT)) })
+    }
+
     fn agent<'a>(&'a self, id: &'a str, stream: UnixStream) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.carry_agent(id, stream))
     }

@@ -42,6 +42,7 @@ impl BuildKit {
         let caches = cache_exports(&request).map_err(|failure| status_of(&failure))?;
         let options = SolveOptions {
             allow_host_network: request.entitlements.iter().any(|right| right == "network.host"),
+            allow_devices: request.entitlements.iter().any(|right| right == "device"),
             allow_insecure: request.entitlements.iter().any(|right| right == "security.insecure"),
             ..SolveOptions::default()
         };
@@ -115,6 +116,7 @@ impl BuildKit {
         let prefix = "local-sessionid:";
         let of_folders =
             options.iter().filter_map(|(key, id)| Some((key.strip_prefix(prefix)?.to_owned(), id.clone())));
+        let of_folders = of_folders.filter(|(_, id)| !id.is_empty());
         let client = Client {
             sessions: self.sessions.clone(),
             session: job.session.clone(),

@@ -16,7 +16,7 @@ pub(crate) fn make_dir(root: BorrowedFd<'_>, order: &MakeDir, owner: Option<Ids>
     let path = place::plain(root, &clean(&order.path), true)?;
     let looks = NewLooks { owner, timestamp: order.timestamp };
     if order.make_parents {
-        return place::make_dirs(root, &path, order.mode, looks);
+        return place::make_dirs(root, &path, order.mode, looks).map(drop);
     }
     let (above, name) = place::open_above(root, &path)?;
     rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(order.mode & 0o777))

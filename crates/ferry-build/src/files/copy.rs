@@ -43,6 +43,14 @@ impl<'a> CopyOrder<'a> {
         (self.include.is_empty() || self.include.matches(&path)) && !self.exclude.matches(&path)
     }
 
+    /// The mode of directories that are made on the way: a mode in words is for what is copied alone.
+    fn new_mode(&self) -> u32 {
+        match self.action.mode {
+            Some(mode) if self.action.mode_words.is_empty() => mode & 0o777,
+            _ => 0o755,
+        }
+    }
+
     fn new_looks(&self) -> NewLooks {
         NewLooks { owner: self.owner, timestamp: self.action.timestamp }
     }
@@ -150,7 +158,7 @@ pub(crate) fn copy(source: BorrowedFd<'_>, target: BorrowedFd<'_>, order: &CopyO
 }
 
 fn copy_one(source: BorrowedFd<'_>, target: BorrowedFd<'_>, start: &Start, order: &CopyOrder<'_>) -> Result<()> {
-    let to = destination(target, start, order)?;
+    let (to, made_dirs) = destination(target, start, order)?;
     let mut copier = Copier {
         order,
         target,
@@ -159,6 +167,8 @@ fn copy_one(source: BorrowedFd<'_>, target: BorrowedFd<'_>, start: &Start, order
         linked: HashMap::new(),
         waiting: Vec::new(),
         dressed_last: Vec::new(),
+        top_looks: None,
+        made_dirs,
         failure: None,
     };
     let walked = walk(source, start, &mut |found| {
@@ -174,9 +184,10 @@ fn copy_one(source: BorrowedFd<'_>, target: BorrowedFd<'_>, start: &Start, order
     copier.finish()
 }
 
-/// Where a start goes, with the directories on the way made.
-fn destination(target: BorrowedFd<'_>, start: &Start, order: &CopyOrder<'_>) -> Result<Plain> {
+/// Where a start goes, with the directories on the way made; and those.
+fn destination(target: BorrowedFd<'_>, start: &Start, order: &CopyOrder<'_>) -> Result<(Plain, Vec<Plain>)> {
     let action = order.action;
+    let mut made_dirs = Vec::new();
     let asked = action.target.as_str();
     let last = asked.rsplit('/').next().unwrap_or_default();
     let whole = place::plain(target, &clean(asked), true)?;
@@ -184,7 +195,7 @@ fn destination(target: BorrowedFd<'_>, start: &Start, order: &CopyOrder<'_>) -> 
     if ensured == whole && order.action.replace_existing {
         // Made below, where what is in the way may be replaced.
     } else {
-        place::make_dirs(target, &ensured, 0o755, order.new_looks())?;
+        made_dirs.extend(place::make_dirs(target, &ensured, order.new_mode(), order.new_looks())?);
     }
     let there = place::stat_plain(target, &whole)?;
     let there_is_dir = there.as_ref().is_some_and(is_dir);
@@ -199,8 +210,8 @@ fn destination(target: BorrowedFd<'_>, start: &Start, order: &CopyOrder<'_>) -> 
     } else {
         place::split(&to).0.to_vec()
     };
-    place::make_dirs(target, &made, 0o755, order.new_looks())?;
-    Ok(to)
+    made_dirs.extend(place::make_dirs(target, &made, order.new_mode(), order.new_looks())?);
+    Ok((to, made_dirs))
 }
 
 struct Copier<'a> {
@@ -214,6 +225,10 @@ struct Copier<'a> {
     waiting: Vec<(Vec<u8>, Looks)>,
     /// Directories whose looks wait for what is put into them.
     dressed_last: Vec<(Plain, Looks)>,
+    /// How the source of a directory at the top looks that was there before: it gives its times.
+    top_looks: Option<Looks>,
+    /// Directories that were made on the way.
+    made_dirs: Vec<Plain>,
     failure: Option<Failure>,
 }
 
@@ -233,7 +248,7 @@ impl Copier<'_> {
             return Ok(());
         }
         for (above, looks) in std::mem::take(&mut self.waiting) {
-            self.folder(&above, &looks)?;
+            self.implied_folder(&above, &looks)?;
         }
         match found.kind.is_dir() {
             true => self.folder(&below, &found.looks),
@@ -241,12 +256,11 @@ impl Copier<'_> {
         }
     }
 
-    /// The directory itself keeps its looks when it is there.
+    /// The directory itself keeps its looks when it is there, but for its times.
     fn top_folder(&mut self, found: Found) -> Result<()> {
         match place::stat_plain(self.target, &self.top)? {
-            Some(stat) if is_dir(&stat) => Ok(()),
-            _ if !self.order.include.is_empty() => {
-                self.waiting.push((Vec::new(), found.looks));
+            Some(stat) if is_dir(&stat) => {
+                self.top_looks = Some(found.looks);
                 Ok(())
             }
             _ => self.folder(b"", &found.looks),
@@ -255,21 +269,39 @@ impl Copier<'_> {
 
     fn folder(&mut self, below: &[u8], looks: &Looks) -> Result<()> {
         let path = join(&self.top, below);
-        match place::stat_plain(self.target, &path)? {
-            Some(stat) if is_dir(&stat) => {}
-            Some(_) if !self.order.action.replace_existing => {
-                return Err(Failure::invalid(format!("cannot copy to non-directory: {}", shown(&path))));
-            }
-            found => {
-                let (above, name) = place::open_above(self.target, &path)?;
-                if found.is_some() {
-                    place::remove_at(above.as_fd(), name).doing(format!("remove {}", shown(&path)))?;
-                }
-                rustix::fs::mkdirat(&above, name, Mode::RWXU).doing(format!("mkdir {}", shown(&path)))?;
-            }
-        }
+        self.room_for_folder(&path)?;
         self.dressed_last.push((path, looks.clone()));
         Ok(())
+    }
+
+    /// A directory that is only there for what is in it: its times are those of the copy, and one that was there gets the mode alone.
+    fn implied_folder(&mut self, below: &[u8], looks: &Looks) -> Result<()> {
+        let path = join(&self.top, below);
+        let is_new = self.room_for_folder(&path)?;
+        let doing = || format!("chmod {}", shown(&path));
+        let fd = place::open_plain(self.target, &path, OFlags::RDONLY | OFlags::DIRECTORY).doing(doing())?;
+        match is_new {
+            true => self.dress(fd.as_fd(), looks, true).doing(doing())?,
+            false => rustix::fs::fchmod(&fd, Mode::from_raw_mode(looks.mode)).map(Ok).doing(doing())?,
+        }
+    }
+
+    /// Makes a directory where none is; tells whether it did.
+    fn room_for_folder(&self, path: &[u8]) -> Result<bool> {
+        match place::stat_plain(self.target, path)? {
+            Some(stat) if is_dir(&stat) => return Ok(false),
+            Some(_) if !self.order.action.replace_existing => {
+                return Err(Failure::invalid(format!("cannot copy to non-directory: {}", shown(path))));
+            }
+            found => {
+                let (above, name) = place::open_above(self.target, path)?;
+                if found.is_some() {
+                    place::remove_at(above.as_fd(), name).doing(format!("remove {}", shown(path)))?;
+                }
+                rustix::fs::mkdirat(&above, name, Mode::RWXU).doing(format!("mkdir {}", shown(path)))?;
+            }
+        }
+        Ok(true)
     }
 
     fn entry(&mut self, mut found: Found) -> Result<()> {
@@ -387,7 +419,20 @@ impl Copier<'_> {
             let fd = place::open_plain(self.target, &path, OFlags::RDONLY | OFlags::DIRECTORY).doing(doing())?;
             self.dress(fd.as_fd(), &looks, true).doing(doing())??;
         }
+        if let Some(looks) = self.top_looks.take() {
+            self.set_times(&self.top, &self.times(&looks))?;
+        }
+        if let Some(time) = self.order.action.timestamp {
+            let times = place::times_of_ns(time);
+            self.made_dirs.iter().rev().try_for_each(|path| self.set_times(path, &times))?;
+        }
         Ok(())
+    }
+
+    fn set_times(&self, path: &[u8], times: &Timestamps) -> Result<()> {
+        let doing = || format!("utime {}", shown(path));
+        let fd = place::open_plain(self.target, path, OFlags::RDONLY | OFlags::DIRECTORY).doing(doing())?;
+        rustix::fs::futimens(&fd, times).doing(doing())
     }
 }
 

@@ -147,9 +147,10 @@ pub(crate) struct NewLooks {
     pub(crate) timestamp: Option<i64>,
 }
 
-/// Makes the directories of a plain path that are not there.
-pub(crate) fn make_dirs(root: BorrowedFd<'_>, path: &[u8], mode: u32, looks: NewLooks) -> Result<()> {
+/// Makes the directories of a plain path that are not there; returns those.
+pub(crate) fn make_dirs(root: BorrowedFd<'_>, path: &[u8], mode: u32, looks: NewLooks) -> Result<Vec<Plain>> {
     let mut here = Vec::new();
+    let mut all_made = Vec::new();
     for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
         here = join(&here, part);
         if let Some(stat) = stat_plain(root, &here)? {
@@ -164,8 +165,9 @@ pub(crate) fn make_dirs(root: BorrowedFd<'_>, path: &[u8], mode: u32, looks: New
         let made =
             open_plain(root, &here, OFlags::RDONLY | OFlags::DIRECTORY).doing(format!("open {}", shown(&here)))?;
         dress_new(&made, mode, looks).doing(format!("mkdir {}", shown(&here)))?;
+        all_made.push(here.clone());
     }
-    Ok(())
+    Ok(all_made)
 }
 
 /// Owner, mode and time of something new that is open.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ferry_api::container::{Config, HostConfig};
+use ferry_api::container::{Config, DeviceRequest, HostConfig};
 use ferry_api::stream::{Demultiplexer, StreamKind};
 use ferry_engine::ErrorKind;
 use ferry_engine::containers::{Step, StepMount, StepRequest, StepSource};
@@ -86,7 +86,8 @@ impl Solve {
                 None => return Err(Failure::invalid(format!("secret {}: not found", secret.id))),
             }
         }
-        let request = self.step_request(exec, vertex, &base, &mut lent);
+        let devices = self.devices(exec).await?;
+        let request = self.step_request(exec, vertex, &base, devices, &mut lent);
         let mut step = self.ground.engine.workshop.run(request).await.map_err(|error| start_failed(&error, exec))?;
         let code = follow(&mut step, begun).await?;
         self.judge(code, exec, &step)?;
@@ -120,7 +121,43 @@ impl Solve {
         }
     }
 
-    fn step_request(&self, exec: &Exec, vertex: &Vertex, base: &Layers, lent: &mut Lent) -> StepRequest {
+    /// The devices that a step asks for; those it can be without are left out where they are not here.
+    async fn devices(&self, exec: &Exec) -> Result<Vec<String>> {
+        if exec.devices.is_empty() {
+            return Ok(Vec::new());
+        }
+        if !self.options.allow_devices {
+            let names: Vec<&str> = exec.devices.iter().map(|device| device.name.as_str()).collect();
+            let (noun, verb) = if names.len() == 1 { ("device", "is") } else { ("devices", "are") };
+            let text = format!("{noun} {} {verb} requested by the build but not allowed", names.join(", "));
+            return Err(Failure::new(ErrorKind::Forbidden, text));
+        }
+        let workshop = self.ground.engine.workshop.clone();
+        let known = blocking(move || Ok(workshop.device_names())).await?;
+        let mut wanted = Vec::new();
+        for device in &exec.devices {
+            match known.contains(&device.name) {
+                true => wanted.push(device.name.clone()),
+                false if device.optional => tracing::warn!(device = device.name, "optional device is not registered"),
+                false => {
+                    let (command, name) = (exec.args.join(" "), &device.name);
+                    return Err(Failure::invalid(format!(
+                        "process {command:?} did not complete successfully: CDI device injection failed: required device {name:?} is not registered"
+                    )));
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn step_request(
+        &self,
+        exec: &Exec,
+        vertex: &Vertex,
+        base: &Layers,
+        devices: Vec<String>,
+        lent: &mut Lent,
+    ) -> StepRequest {
         let mut env = exec.env.clone();
         env.extend(exec.proxy.iter().flat_map(proxy_variables));
         env.append(&mut lent.environment);
@@ -136,6 +173,11 @@ impl Solve {
             NetworkMode::Host => "host".to_owned(),
             NetworkMode::None => "none".to_owned(),
         };
+        if !devices.is_empty() {
+            let request =
+                DeviceRequest { driver: "cdi".to_owned(), device_ids: Some(devices), ..DeviceRequest::default() };
+            host.device_requests.get_or_insert_default().push(request);
+        }
         host.privileged = exec.security == SecurityMode::Insecure;
         host.extra_hosts
             .get_or_insert_default()
@@ -171,7 +213,7 @@ impl Solve {
         lent: &mut Lent,
         begun: &Begun,
     ) -> Result<()> {
-        let target = mount.target.clone();
+        let target = ferry_spec::path::clean_rooted(&mount.target);
         let source = match &mount.kind {
             MountKind::Bind => self.bind_source(mount, inputs).await?,
             MountKind::Cache(_) => StepSource::Path(self.cache_folder(mount, exec, inputs, lent, begun).await?),
@@ -215,6 +257,11 @@ impl Solve {
     ) -> Result<PathBuf> {
         let MountKind::Cache(cache) = &mount.kind else { return Err(Failure::internal("no cache mount")) };
         let id = if cache.id.is_empty() { mount.target.as_str() } else { cache.id.as_str() };
+        // One that begins with a tree is another for every tree.
+        let id = match mount.input {
+            Some(place) => &format!("{id}:{}", inputs[place].identity()?),
+            None => id,
+        };
         let workshop = self.ground.engine.workshop.clone();
         let description = format!("cached mount {} from exec {}", mount.target, exec.args.join(" "));
         let taken = self.ground.cache_mounts.take(workshop.folder(), id, cache.sharing, &description).await?;
@@ -265,9 +312,10 @@ impl Solve {
     async fn agent_socket(self: &Arc<Self>, ssh: &SshMount, lent: &mut Lent) -> Result<Option<PathBuf>> {
         let id = if ssh.id.is_empty() { "default" } else { ssh.id.as_str() };
         if !self.options.session.has_agent(id).await? {
-            return match ssh.optional {
-                true => Ok(None),
-                false => Err(Failure::invalid(format!("unset ssh forward key {id}"))),
+            return match (ssh.optional, self.options.session.lends_agents().await?) {
+                (true, _) => Ok(None),
+                (false, true) => Err(Failure::invalid(format!("unset ssh forward key {id}"))),
+                (false, false) => Err(Failure::invalid(format!("no SSH key {:?} forwarded from the client", ssh.id))),
             };
         }
         let folder = self.memory(lent).await?;
@@ -375,7 +423,7 @@ async fn follow(step: &mut Step, begun: &Begun) -> Result<i64> {
 
 fn start_failed(error: &ferry_engine::Error, exec: &Exec) -> Failure {
     let command = exec.args.join(" ");
-    let message = format!("process {command:?} could not be started: {}", error.text());
+    let message = format!("process {command:?} did not complete successfully: {}", error.text());
     Failure { command: exec.args.clone(), ..Failure::new(error.kind(), message) }
 }
 

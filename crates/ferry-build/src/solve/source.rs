@@ -87,7 +87,7 @@ impl Solve {
         std::os::unix::fs::chown(&path, Some(uid), Some(gid)).doing("cannot keep a download")?;
         let mode = fs::Permissions::from_mode(http.mode.unwrap_or(0o600) & 0o777);
         fs::set_permissions(&path, mode).doing("cannot keep a download")?;
-        file.set_modified(std::time::UNIX_EPOCH).doing("cannot keep a download")?;
+        file.set_modified(fetched.modified()).doing("cannot keep a download")?;
         Ok(Arc::new(Folder::open(folder)?))
     }
 
@@ -144,6 +144,17 @@ impl Fetching {
             Self::Web(fetched) => fetched.length(),
             Self::Client(_) => None,
         }
+    }
+
+    /// When what is fetched was changed last, as far as it is told.
+    fn modified(&self) -> std::time::SystemTime {
+        let seconds = match self {
+            Self::Web(fetched) => {
+                fetched.modified().and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default()
+            }
+            Self::Client(_) => 0,
+        };
+        std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)
     }
 
     async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
@@ -210,6 +221,7 @@ pub async fn resolve_image(
         reference: named.with_default_tag().to_string(),
         platform: platform.cloned(),
         auth,
+        takes_any_single: true,
         ..PullRequest::default()
     };
     let failed = |failure: Failure| Failure {
@@ -228,7 +240,15 @@ pub async fn resolve_image(
             begun.status(&message.id, amount.current, amount.total, started, is_done);
         }
     }
-    here().await
+    match here().await {
+        Err(failure) if failure.kind == ErrorKind::NotFound && platform.is_some() => {
+            // What was brought here is of another platform; the plan warns of it.
+            let (images, text) = (engine.images.clone(), reference.to_owned());
+            let found = blocking(move || Ok(images.resolve(&text, None)?)).await;
+            found.ok().filter(|found| found.id == found.manifest).ok_or(failure)
+        }
+        outcome => outcome,
+    }
 }
 
 /// Who the user is towards a registry.

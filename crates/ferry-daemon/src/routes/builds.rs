@@ -11,7 +11,7 @@ use ferry_api::image::AuthConfig;
 use ferry_api::json;
 use ferry_api::stream::JsonMessage;
 use ferry_build::classic::ClassicStream;
-use ferry_build::session::Session;
+use ferry_build::session::{Session, Uploaded};
 use ferry_build::solve::{Limits, SolveOptions};
 use ferry_build::usage::PruneOptions;
 use ferry_build::{BuildRequest, Building, Failure};
@@ -80,11 +80,12 @@ async fn prune(call: Call) -> Outcome {
 
 async fn build(call: Call) -> Outcome {
     let mut order = Order::read(&call)?;
+    let lent = Uploaded { secrets: std::mem::take(&mut order.secrets), ..Uploaded::default() };
     let Call { app, peer, request, .. } = call;
-    if order.build.remote.is_empty() {
-        let split = order.split;
-        order.build.solve.session = receive_context(&app.builder, request.into_body(), order.secrets, split).await?;
-    }
+    order.build.solve.session = match order.build.remote.is_empty() {
+        true => receive_context(&app.builder, request.into_body(), lent, order.split).await?,
+        false => Session::of(Arc::new(lent)),
+    };
     if !order.session.is_empty() {
         let lent = std::mem::take(&mut order.build.solve.session);
         order.build.solve.session = lent.or(app.buildkit.lent(&order.session));
@@ -151,6 +152,7 @@ impl Order {
         let sends_tree = sends_tree(call.query.get("outputs"), form)?;
         let solve = SolveOptions {
             allow_host_network: true,
+            allow_devices: call.query.flag("allow-devices"),
             allow_insecure: call.query.flag("allow-insecure"),
             limits: limits(call)?,
             explains: call.query.flag("explain"),
@@ -220,8 +222,11 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
     if query.flag("nocache") {
         options.entry("no-cache".to_owned()).or_default();
     }
-    if query.flag("check") {
-        options.insert("requestid".to_owned(), "frontend.lint".to_owned());
+    match query.get("call") {
+        "" | "build" => {}
+        "check" => drop(options.insert("requestid".to_owned(), "frontend.lint".to_owned())),
+        call @ ("outline" | "targets") => drop(options.insert("requestid".to_owned(), format!("frontend.{call}"))),
+        other => return Err(ApiError::invalid(format!("unknown call {other:?} of a build (check, outline, targets)"))),
     }
     if let Some(stages) = query.non_empty("nocache-filter") {
         options.insert("no-cache".to_owned(), stages.to_owned());
@@ -309,11 +314,11 @@ fn secrets(header: &str) -> Result<HashMap<String, Vec<u8>>, ApiError> {
 async fn receive_context(
     builder: &ferry_build::Builder,
     mut body: RequestBody,
-    secrets: HashMap<String, Vec<u8>>,
+    lent: Uploaded,
     split: bool,
 ) -> Result<Session, ApiError> {
     let (sender, receiver) = std::sync::mpsc::sync_channel::<Bytes>(16);
-    let receiving = builder.receive_context(receiver, secrets, split);
+    let receiving = builder.receive_context(receiver, lent, split);
     let sending = async move {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| ApiError::invalid(format!("cannot read the build context: {error}")))?;
@@ -378,7 +383,11 @@ async fn send_tree(app: &App, body: &BodySender, built: &ferry_build::Built) -> 
 
 async fn tell_success(body: &BodySender, built: &ferry_build::Built, form: Form) -> Result<(), Gone> {
     let Some(image) = &built.image else {
-        let aux = built.checked.as_ref().map(|(count, text)| json!({ "Warnings": count, "Text": text }));
+        let told =
+            |name: &str| built.answer.as_ref()?.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let count = built.checked.as_ref().map(|(count, _)| *count);
+        let aux =
+            told("result.txt").map(|text| json!({ "Warnings": count, "Text": text, "Json": told("result.json") }));
         return send(body, &JsonMessage { aux, ..JsonMessage::default() }).await;
     };
     let id = image.digest.to_string();

@@ -95,6 +95,7 @@ async fn create(call: Call) -> Outcome {
                 platform,
                 auth: credentials(call.header("x-registry-auth")),
                 access: access(call.header("x-ferry-registry-access"))?,
+                ..PullRequest::default()
             };
             let progress = call.app.engine.images.pull(request).await?;
             Ok(progress_stream(call, progress))

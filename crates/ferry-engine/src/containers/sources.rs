@@ -160,6 +160,12 @@ impl Containers {
 }
 
 impl Containers {
+    /// The names of devices that are registered by CDI. Blocks.
+    pub(crate) fn device_names(&self) -> Vec<String> {
+        let listing = Devices::new(self.inner.config.cdi_spec_dirs.clone()).list();
+        listing.devices.into_iter().map(|device| device.id).collect()
+    }
+
     /// Devices of drivers; what they mount may take the place of a mount that is there.
     pub(super) fn inject_devices(&self, record: &Record, spec: &mut Spec, given: &mut Vec<Given>) -> Result<()> {
         let requests = record.host_config.device_requests.as_deref().unwrap_or_default();

@@ -273,6 +273,13 @@ impl Fetched {
         self.0.length()
     }
 
+    /// When they were changed last, in seconds of Unix time, when the server tells.
+    #[must_use]
+    pub fn modified(&self) -> Option<i64> {
+        let text = self.0.last_modified()?;
+        jiff::fmt::rfc2822::parse(text).ok().map(|moment| moment.timestamp().as_second())
+    }
+
     /// The next of them; `None` at the end.
     ///
     /// # Errors

@@ -37,6 +37,8 @@ pub struct PullRequest {
     pub auth: Option<Credentials>,
     /// How the registry is reached, where that differs from the configuration.
     pub access: Access,
+    /// An image that is no index is taken whatever it runs on, as builds do.
+    pub takes_any_single: bool,
 }
 
 /// What two requests must have in common to share a transfer.
@@ -46,13 +48,14 @@ pub(crate) struct TransferKey {
     platform: Option<Platform>,
     auth: Option<Credentials>,
     access: Access,
+    takes_any_single: bool,
 }
 
 impl TransferKey {
     /// Reads what a name stands for.
     pub(super) fn of(name: &str, platform: Option<Platform>, auth: Option<Credentials>) -> Result<Self> {
         let auth = auth.filter(|auth| !auth.is_empty());
-        Ok(Self { reference: wanted(name, None)?, platform, auth, access: Access::default() })
+        Ok(Self { reference: wanted(name, None)?, platform, auth, access: Access::default(), takes_any_single: false })
     }
 }
 
@@ -114,6 +117,7 @@ impl Images {
             platform: request.platform,
             auth: request.auth.filter(|auth| !auth.is_empty()),
             access: request.access,
+            takes_any_single: request.takes_any_single,
         };
         // What the request says of it may be unusable.
         let client = self.inner.client_with(&key.access)?;
@@ -234,7 +238,9 @@ impl Inner {
             return Err(Error::internal(format!("index {} names another index as an image", target.digest)));
         };
         let config = self.fetch_config(repository, &manifest).await?;
-        check_platform(&chosen, &config, key.platform.as_ref())?;
+        if !key.takes_any_single || chosen.digest != target.digest {
+            check_platform(&chosen, &config, key.platform.as_ref())?;
+        }
         out.say(line(&tag, format!("Pulling from {}", key.reference.path())));
         let layers = Layer::all(&manifest.layers, &config.rootfs.diff_ids);
         if layers.iter().all(|layer| self.is_here(layer)) {

@@ -51,7 +51,7 @@ fn images_are_built_and_what_did_not_change_is_not_built_again() {
         ENV GREETING=\"hello world\"\n\
         WORKDIR /srv/app\n\
         COPY --chown=app src/ ./\n\
-        COPY --link --chmod=640 one.txt /linked/\n\
+        COPY --link --chmod=640 one.txt /linked.txt\n\
         RUN cat one.txt >copied; echo $GREETING >>copied\n\
         EXPOSE 80\n\
         USER app\n\
@@ -82,7 +82,7 @@ fn images_are_built_and_what_did_not_change_is_not_built_again() {
         "stat",
         "-c",
         "%a %U",
-        "/linked/one.txt",
+        "/linked.txt",
         "/srv/app/one.txt",
     ]);
     assert_eq!(looks.ok(), "640 root\n644 app");

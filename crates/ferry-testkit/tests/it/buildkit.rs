@@ -1,6 +1,6 @@
 //! BuildKit's own protocol, spoken as buildx speaks it.
 
-mod client;
+pub(crate) mod client;
 
 use std::path::PathBuf;
 use std::sync::Arc;

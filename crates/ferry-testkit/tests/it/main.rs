@@ -5,6 +5,7 @@ mod bad_input;
 mod build;
 mod build_caches;
 mod build_flags;
+mod build_tables;
 mod buildkit;
 mod churn;
 mod clients;

@@ -8,13 +8,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ferry_buildkit_proto::grpc::serve;
+use ferry_buildkit_proto::grpc::{Call, Service, Status, serve};
 use ferry_client::{BuildCacheEntry, BuildQuery, Client};
 use ferry_spec::Descriptor;
 use ferry_spec::descriptor::media_type;
 use ferry_spec::manifest::Index;
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
+use super::agents::Agents;
 use super::store::{METHODS, Stores, blob_path};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -70,6 +72,21 @@ impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(serving) = self.0.take() {
             serving.abort();
+        }
+    }
+}
+
+/// What is lent over one session.
+struct Both {
+    stores: Arc<Stores>,
+    agents: Arc<Agents>,
+}
+
+impl Service for Both {
+    fn call(self: Arc<Self>, call: Call) -> BoxFuture<'static, std::result::Result<(), Status>> {
+        match METHODS.contains(&call.path.as_str()) {
+            true => Arc::clone(&self.stores).call(call),
+            false => Arc::clone(&self.agents).call(call),
         }
     }
 }
@@ -141,15 +158,22 @@ impl Caches {
         Ok(None)
     }
 
-    /// Lets the daemon read and write the directories.
-    pub(super) async fn lend(&self, client: &Client, query: &mut BuildQuery) -> Result<Lent> {
-        if self.stores.is_empty() {
+    /// Lets the daemon read and write the directories, and speak to the user's SSH agents.
+    pub(super) async fn lend(
+        &self,
+        client: &Client,
+        query: &mut BuildQuery,
+        agents: &[(String, String)],
+    ) -> Result<Lent> {
+        if self.stores.is_empty() && agents.is_empty() {
             return Ok(Lent(None));
         }
         query.session = random_id()?;
-        let session = client.build_session(&query.session, &METHODS).await.map_err(failed)?;
+        let agents = Agents::new(agents);
+        let methods: Vec<&str> = METHODS.iter().chain(agents.methods()).copied().collect();
+        let session = client.build_session(&query.session, &methods).await.map_err(failed)?;
         let connection = tokio::io::join(session.output, session.input);
-        let stores = Arc::new(Stores(self.stores.clone()));
+        let stores = Arc::new(Both { stores: Arc::new(Stores(self.stores.clone())), agents: Arc::new(agents) });
         Ok(Lent(Some(tokio::spawn(async move {
             // It ends with the build, whose own failure says more.
             let _ = serve(connection, stores).await;

@@ -1,5 +1,6 @@
 //! `build`, and what building keeps.
 
+mod agents;
 mod caches;
 mod dockerignore;
 mod options;

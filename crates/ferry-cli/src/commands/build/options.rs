@@ -41,6 +41,8 @@ pub(crate) struct BuildOptions {
     pub(crate) folders: Vec<(String, String)>,
     /// Secrets: id, and where from.
     pub(crate) secrets: Vec<(String, SecretSource)>,
+    /// SSH agents: id, and the socket; empty is the one of the environment.
+    pub(crate) agents: Vec<(String, String)>,
     pub(crate) pushes: bool,
     pub(crate) output: Output,
 }
@@ -105,12 +107,13 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
         cpu_shares: number(parsed, "cpu-shares")?,
         cpuset_cpus: parsed.text_or_empty("cpuset-cpus").to_owned(),
         cpuset_mems: parsed.text_or_empty("cpuset-mems").to_owned(),
+        allow_devices: parsed.all("allow").iter().any(|one| one == "device"),
         allow_insecure: parsed.all("allow").iter().any(|one| one == "security.insecure"),
         security_options: parsed.all("security-opt").to_vec(),
         explains: parsed.on("explain"),
         cache_imports: super::caches::entries(parsed.all("cache-from"))?,
         cache_exports: super::caches::entries(parsed.all("cache-to"))?,
-        checks: parsed.on("check") || parsed.text_or_empty("call") == "check",
+        call: call(parsed)?.to_owned(),
         ..BuildQuery::default()
     };
     for limit in parsed.all("ulimit") {
@@ -135,13 +138,24 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
         Output::Archive(_) => "tar",
     }
     .to_owned();
+    let agents = parsed.all("ssh").iter().map(|text| agent(text, variable)).collect::<Result<_>>()?;
     let secrets = parsed.all("secret").iter().map(|text| secret(text, variable)).collect::<Result<_>>()?;
-    Ok(BuildOptions { source, file, progress, query, folders, secrets, pushes: parsed.on("push") || pushes, output })
+    Ok(BuildOptions {
+        source,
+        file,
+        progress,
+        query,
+        folders,
+        secrets,
+        agents,
+        pushes: parsed.on("push") || pushes,
+        output,
+    })
 }
 
 /// What is known and not built says so.
 fn refuse_unbuilt(parsed: &Parsed) -> Result<()> {
-    for name in ["annotation", "attest", "ssh"] {
+    for name in ["annotation", "attest"] {
         if parsed.changed(name) {
             return Err(Failure::not_implemented(&format!("`--{name}` of build")));
         }
@@ -151,15 +165,24 @@ fn refuse_unbuilt(parsed: &Parsed) -> Result<()> {
             return Err(Failure::not_implemented(&format!("`--{name}` of build")));
         }
     }
-    if !matches!(parsed.text_or_empty("call"), "" | "build" | "check") {
-        return Err(Failure::not_implemented(&format!("`--call {}` of build", parsed.text_or_empty("call"))));
-    }
     if parsed.on("squash") {
         return Err(Failure::not_implemented("`--squash` of build"));
     }
     match parsed.text_or_empty("builder") {
         "" | "default" => Ok(()),
         other => Err(Failure::new(format!("ERROR: no builder {} found", go_quote(other)))),
+    }
+}
+
+/// What is asked in place of a build; empty for a build. `,format=json` is left to whoever shows the answer.
+fn call(parsed: &Parsed) -> Result<&str> {
+    let asked = parsed.text_or_empty("call");
+    match asked.split(',').next().unwrap_or_default() {
+        _ if parsed.on("check") => Ok("check"),
+        "" | "build" => Ok(""),
+        "check" | "lint" => Ok("check"),
+        call @ ("outline" | "targets") => Ok(call),
+        other => Err(Failure::not_implemented(&format!("`--call {other}` of build"))),
     }
 }
 
@@ -276,6 +299,27 @@ fn secret(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(Stri
         (None, _) => SecretSource::File(id.clone()),
     };
     Ok((id, source))
+}
+
+/// `default`, or `id=socket`: the agent that listens there, or at `SSH_AUTH_SOCK`.
+fn agent(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(String, String)> {
+    let (id, path) = text.split_once('=').unwrap_or((text, ""));
+    let id = if id.is_empty() { "default" } else { id };
+    let path = match path {
+        "" => variable("SSH_AUTH_SOCK").ok_or_else(|| {
+            let reason = "invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set";
+            Failure::new(format!("ERROR: failed to build: {reason}"))
+        })?,
+        path => path.to_owned(),
+    };
+    let metadata = std::fs::metadata(&path)
+        .map_err(|_| Failure::new(format!("ERROR: failed to build: stat {path}: no such file or directory")))?;
+    if !std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type()) {
+        return Err(Failure::not_implemented(&format!(
+            "the key file {path} in `--ssh` of build (an agent's socket is taken)"
+        )));
+    }
+    Ok((id.to_owned(), path))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Files are read by a thread of their own while they are sent. Owners stay at home, times and modes travel.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -33,7 +34,12 @@ pub(super) enum Part {
 pub(super) fn stream(parts: Vec<Part>) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(8);
     std::thread::spawn(move || {
-        let mut archive = Archive { sender: sender.clone(), buffer: Vec::with_capacity(CHUNK) };
+        let mut archive = Archive {
+            sender: sender.clone(),
+            buffer: Vec::with_capacity(CHUNK),
+            linked: HashMap::new(),
+            waiting: Vec::new(),
+        };
         if let Err(error) = archive.write(&parts)
             && error.kind() != io::ErrorKind::BrokenPipe
         {
@@ -49,6 +55,10 @@ pub(super) fn stream(parts: Vec<Part>) -> impl Stream<Item = io::Result<Bytes>> 
 struct Archive {
     sender: mpsc::Sender<io::Result<Bytes>>,
     buffer: Vec<u8>,
+    /// Where files with several names went, by device and inode.
+    linked: HashMap<(u64, u64), Vec<u8>>,
+    /// Headers of ignored directories above, which go along with the first thing in them that is not.
+    waiting: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Archive {
@@ -56,11 +66,11 @@ impl Archive {
         for part in parts {
             match part {
                 Part::Folder { name, path, ignored } => {
-                    self.put(&header(&Entry::new(Kind::Folder, format!("{name}/"), 0o755)))?;
+                    self.put(&top(name))?;
                     let parents = ParentMatches::default();
                     self.folder(path, name.as_bytes(), "", ignored, &parents)?;
                 }
-                Part::Empty(name) => self.put(&header(&Entry::new(Kind::Folder, format!("{name}/"), 0o755)))?,
+                Part::Empty(name) => self.put(&top(name))?,
                 Part::Bytes { path, bytes } => {
                     let mut entry = Entry::new(Kind::File, path.clone(), 0o644);
                     entry.size = bytes.len() as u64;
@@ -105,13 +115,18 @@ impl Archive {
                 if is_ignored && !ignored.may_reenter(&below) {
                     continue;
                 }
-                if !is_ignored {
-                    let mut entry = looks(Kind::Folder, [&told[..], b"/"].concat(), &metadata);
-                    entry.size = 0;
+                let mut entry = looks(Kind::Folder, [&told[..], b"/"].concat(), &metadata);
+                entry.size = 0;
+                if is_ignored {
+                    self.waiting.push((told.clone(), header(&entry)));
+                } else {
+                    self.announce()?;
                     self.put(&header(&entry))?;
                 }
                 self.folder(&from, &told, &below, ignored, &here)?;
+                self.waiting.pop_if(|(waiting, _)| *waiting == told);
             } else if !is_ignored {
+                self.announce()?;
                 self.entry(&from, told, &metadata)?;
             }
         }
@@ -142,7 +157,22 @@ impl Archive {
         self.put(&header(&entry))
     }
 
+    /// Sends the directories that something lies in that goes along.
+    fn announce(&mut self) -> io::Result<()> {
+        std::mem::take(&mut self.waiting).into_iter().try_for_each(|(_, header)| self.put(&header))
+    }
+
     fn regular(&mut self, from: &Path, told: Vec<u8>, metadata: &fs::Metadata) -> io::Result<()> {
+        if metadata.nlink() > 1 {
+            match self.linked.entry((metadata.dev(), metadata.ino())) {
+                std::collections::hash_map::Entry::Occupied(first) => {
+                    let mut entry = looks(Kind::HardLink, told, metadata);
+                    entry.link.clone_from(first.get());
+                    return self.put(&header(&entry));
+                }
+                std::collections::hash_map::Entry::Vacant(place) => drop(place.insert(told.clone())),
+            }
+        }
         let mut file = File::open(from).map_err(|error| named(from, error))?;
         let mut entry = looks(Kind::File, told, metadata);
         entry.size = metadata.len();
@@ -182,6 +212,14 @@ impl Archive {
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
         self.sender.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
+}
+
+/// A directory of the client's itself: what it looks like stays at home, it is as new as the build.
+fn top(name: &str) -> Vec<u8> {
+    let mut entry = Entry::new(Kind::Folder, format!("{name}/"), 0o755);
+    let now = jiff::Timestamp::now();
+    entry.mtime = (now.as_second(), u32::try_from(now.subsec_nanosecond()).unwrap_or_default());
+    header(&entry)
 }
 
 fn looks(kind: Kind, path: Vec<u8>, metadata: &fs::Metadata) -> Entry {

@@ -44,15 +44,24 @@ pub(in crate::commands) async fn run(parsed: &Parsed, context: &Context) -> Resu
     let parts = parts(&mut options)?;
     let client = context.client().await?;
     let caches = Caches::open(&mut options.query, context)?;
-    let session = caches.lend(client, &mut options.query).await?;
+    let session = caches.lend(client, &mut options.query, &options.agents).await?;
     let stream = client.image_build(&options.query, pack::stream(parts)).await.map_err(failed)?;
     let mut sink = Sink::open(&options.output)?;
     let (outcome, warnings) = follow(stream, &options.progress, context, &mut sink).await?;
     sink.finish()?;
     caches.name(&outcome["CacheManifest"])?;
     drop(session);
-    if options.query.checks {
-        return report_check(context, &outcome);
+    match options.query.call.as_str() {
+        "" => {}
+        _ if parsed.text_or_empty("call").ends_with(",format=json") => {
+            context.printer.data(outcome["Json"].as_str().unwrap_or_default())?;
+            return Ok(u8::from(outcome["Warnings"].as_u64().unwrap_or_default() > 0));
+        }
+        "check" => return report_check(context, &outcome),
+        _ => {
+            context.printer.data(outcome["Text"].as_str().unwrap_or_default())?;
+            return Ok(0);
+        }
     }
     context.printer.error_bytes(warned(&warnings, &options.progress).as_bytes());
     report(parsed, context, &outcome, &options).await

@@ -23,17 +23,17 @@ const METHODS: [&str; 3] = [
 
 /// What a client lends, and what it was given.
 #[derive(Default)]
-pub(super) struct Lent {
+pub(crate) struct Lent {
     /// Directories by name.
-    pub(super) folders: BTreeMap<String, PathBuf>,
+    pub(crate) folders: BTreeMap<String, PathBuf>,
     /// Secrets by id.
-    pub(super) secrets: BTreeMap<String, Vec<u8>>,
+    pub(crate) secrets: BTreeMap<String, Vec<u8>>,
     /// Files that were asked for, as `directory:path`.
-    pub(super) asked: Mutex<Vec<String>>,
+    pub(crate) asked: Mutex<Vec<String>>,
     /// Files that came back, by path.
-    pub(super) files: Mutex<BTreeMap<String, (Stat, Vec<u8>)>>,
+    pub(crate) files: Mutex<BTreeMap<String, (Stat, Vec<u8>)>>,
     /// Bytes that came back.
-    pub(super) archive: Mutex<Vec<u8>>,
+    pub(crate) archive: Mutex<Vec<u8>>,
 }
 
 impl Service for Lent {
@@ -77,7 +77,9 @@ impl Lent {
             if (wanted.is_empty() || below(&path, &wanted)) && !unwanted.iter().any(|pattern| ignores(pattern, &path)) {
                 let bits = if is_folder { mode::DIRECTORY | 0o755 } else { 0o644 };
                 let size = if is_folder { 0 } else { std::fs::metadata(folder.join(&path)).unwrap().len() };
-                let stat = Stat { path: path.clone(), mode: bits, size: size as i64, ..Stat::default() };
+                let metadata = std::fs::metadata(folder.join(&path)).unwrap();
+                let mod_time = std::os::unix::fs::MetadataExt::mtime(&metadata) * 1_000_000_000;
+                let stat = Stat { path: path.clone(), mode: bits, size: size as i64, mod_time, ..Stat::default() };
                 call.replies.send(&Packet { stat: Some(stat), ..Packet::of(PacketType::Stat) }).await?;
                 paths.push(path);
             }
@@ -176,7 +178,7 @@ async fn upgraded(socket: &Path, path: &str, headers: &str) -> UnixStream {
 }
 
 /// The builder, called over `POST /grpc`, or straight on the socket.
-pub(super) async fn builder(socket: &Path, straight: bool) -> Channel {
+pub(crate) async fn builder(socket: &Path, straight: bool) -> Channel {
     let stream = match straight {
         true => UnixStream::connect(socket).await.unwrap(),
         false => upgraded(socket, "/grpc", "").await,
@@ -188,29 +190,29 @@ pub(super) async fn builder(socket: &Path, straight: bool) -> Channel {
 
 /// A build, and everything that was told of it.
 #[derive(Debug)]
-pub(super) struct Told {
-    pub(super) outcome: Result<SolveResponse, Status>,
-    pub(super) result: Option<gateway::SolveResult>,
-    pub(super) status: StatusResponse,
+pub(crate) struct Told {
+    pub(crate) outcome: Result<SolveResponse, Status>,
+    pub(crate) result: Option<gateway::SolveResult>,
+    pub(crate) status: StatusResponse,
 }
 
 impl Told {
     /// All output of steps.
-    pub(super) fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.status.logs.iter().map(|log| String::from_utf8_lossy(&log.msg)).collect()
     }
 
     /// Names of the steps that were found in the cache.
-    pub(super) fn cached(&self) -> Vec<&str> {
+    pub(crate) fn cached(&self) -> Vec<&str> {
         self.status.vertexes.iter().filter(|vertex| vertex.cached).map(|vertex| vertex.name.as_str()).collect()
     }
 }
 
 /// What to build.
-pub(super) struct Order<'a> {
-    pub(super) reference: &'a str,
-    pub(super) options: &'a [(&'a str, &'a str)],
-    pub(super) exporters: Vec<(&'a str, &'a [(&'a str, &'a str)])>,
+pub(crate) struct Order<'a> {
+    pub(crate) reference: &'a str,
+    pub(crate) options: &'a [(&'a str, &'a str)],
+    pub(crate) exporters: Vec<(&'a str, &'a [(&'a str, &'a str)])>,
 }
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -218,7 +220,7 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 /// Builds as buildx does: a session, a solve that waits, and the gateway that drives it.
-pub(super) async fn build(socket: &Path, lent: &Arc<Lent>, order: Order<'_>) -> Told {
+pub(crate) async fn build(socket: &Path, lent: &Arc<Lent>, order: Order<'_>) -> Told {
     let channel = builder(socket, false).await;
     let session = format!("session-{}", order.reference);
     let headers: String =
