@@ -23,9 +23,10 @@ const TEXT6: &str = "
 add set bridge T addresses6 { typeof @th,64,128; }
 add set bridge T port_addresses6 { typeof iifname . @th,64,128; }
 add rule bridge T prerouting icmpv6 type nd-neighbor-advert @th,64,128 @addresses6 iifname . @th,64,128 != @port_addresses6 drop
-add rule bridge T prerouting iifname @strict ether type ip6 ip6 saddr != { ::, fe80::/10 } iifname . @nh,64,128 != @port_addresses6 drop
+add rule bridge T strict ether type ip6 ip6 saddr != { ::, fe80::/10 } iifname . @nh,64,128 != @port_addresses6 drop
 ";
 
+/// What most frames are, IPv4 from the hardware address that belongs to the port, is let through by one look-up after that of `strict`.
 const TEXT: &str = "
 add table bridge T
 add set bridge T macs { type ether_addr; }
@@ -34,13 +35,17 @@ add set bridge T port_macs { type ifname . ether_addr; }
 add set bridge T port_addresses { type ifname . ipv4_addr; }
 add set bridge T strict { type ifname; }
 add chain bridge T prerouting { type filter hook prerouting priority -300; policy accept; }
+add chain bridge T strict
 flush chain bridge T prerouting
+flush chain bridge T strict
 add rule bridge T prerouting iifname != \"P*\" accept
+add rule bridge T prerouting iifname @strict jump strict
+add rule bridge T prerouting ether type ip iifname . ether saddr @port_macs accept
 add rule bridge T prerouting ether saddr @macs iifname . ether saddr != @port_macs drop
 add rule bridge T prerouting arp saddr ip @addresses iifname . arp saddr ip != @port_addresses drop
 add rule bridge T prerouting icmpv6 type nd-router-advert drop
-add rule bridge T prerouting iifname @strict ip saddr != 0.0.0.0 iifname . ip saddr != @port_addresses drop
-add rule bridge T prerouting iifname @strict ip6 saddr fe80::/10 meta l4proto != icmpv6 drop
+add rule bridge T strict ip saddr != 0.0.0.0 iifname . ip saddr != @port_addresses drop
+add rule bridge T strict ip6 saddr fe80::/10 meta l4proto != icmpv6 drop
 ";
 
 /// Returns the ruleset for `nft -f`; sets keep their elements.

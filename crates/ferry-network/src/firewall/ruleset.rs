@@ -114,6 +114,8 @@ flush chain inet T limited
 flush chain inet T to_container
 ";
 
+/// What every packet passes is looked at in the order of what it costs: bytes of the packet before sets, and what goes on before what begins.
+///
 /// - `raw`: nothing on a wire may carry a loopback address. Bridges have `route_localnet`, and ports
 ///   published on 127.0.0.1 are for this machine alone.
 /// - `limited`: who may not reach a published port is turned away before it is translated, and before a socket that holds it.
@@ -125,8 +127,8 @@ flush chain inet T to_container
 ///   routing to a container's address from another link, our other networks included, ends here,
 ///   but for networks and links that were said to be open to it.
 const RULES_TEXT: &str = "
-add rule inet T raw iifname != lo ip daddr 127.0.0.0/8 drop
-add rule inet T raw iifname @bridges ip saddr 127.0.0.0/8 drop
+add rule inet T raw ip daddr 127.0.0.0/8 iifname != lo drop
+add rule inet T raw ip saddr 127.0.0.0/8 iifname @bridges drop
 add rule inet T prerouting ip6 daddr fe80::/10 return
 add rule inet T prerouting iifname != lo fib daddr type local jump limited
 add rule inet T prerouting fib daddr type local jump published
@@ -157,10 +159,10 @@ add rule inet T forward ip saddr vmap @egress4
 add rule inet T forward ip6 saddr vmap @egress6
 add rule inet T forward oifname @bridges jump to_container
 add rule inet T forward iifname @internal drop
+add rule inet T to_container ct state established,related oifname != @internal iifname != @internal accept
 add rule inet T to_container iifname . oifname @connected accept
 add rule inet T to_container iifname @internal drop
 add rule inet T to_container oifname @internal drop
-add rule inet T to_container ct state established,related accept
 add rule inet T to_container ct status dnat accept
 add rule inet T to_container oifname @routed4 ip daddr . meta l4proto . th dport @open4 accept
 add rule inet T to_container oifname @routed6 ip6 daddr . meta l4proto . th dport @open6 accept
