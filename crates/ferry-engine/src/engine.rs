@@ -108,7 +108,7 @@ impl Engine {
         })?;
         let plugins = Plugins::new(managed, users);
         let volumes = Volumes::open(&config.data_root, events.clone(), syncer.clone(), plugins.clone())?;
-        let networks = Networks::open(&config, &instance, events.clone(), &syncer)?;
+        let networks = Networks::open(&config, &instance, events.clone(), &syncer, plugins.clone())?;
         let containers = Containers::open(Parts {
             config: Arc::clone(&config),
             instance,

@@ -19,7 +19,7 @@ use crate::{
     },
     sandbox::Sandbox,
     solicited, sysctl,
-    types::{ChildSpec, EndpointSpec, InstanceId, MacAddr},
+    types::{ChildSpec, EndpointSpec, InstanceId, MacAddr, StaticRoute},
 };
 
 /// Host ends of one container differ in their last character: endpoints on several networks, and
@@ -82,6 +82,74 @@ fn attach_child(
         tracing::warn!(link = endpoint.interface, %error, "cannot remove a half-made link");
     }
     finished
+}
+
+/// Brings a link that somebody else made into a sandbox. On failure it is given back, as far as it got.
+pub(crate) fn take_in(
+    netlink: &Mutex<Netlink>,
+    sandbox: &Sandbox,
+    source: &str,
+    endpoint: &EndpointSpec,
+    routes: &[StaticRoute],
+) -> Result<(), Error> {
+    sysctl::check_link_name(&endpoint.interface)?;
+    let link = route::link_by_name(&mut lock(netlink), source)
+        .map_err(|error| Error::kernel("look up link", source, error))?
+        .ok_or_else(|| Error::NoSuchLink(source.to_owned()))?;
+    lock(netlink)
+        .send(&[route::move_link(link.index, &endpoint.interface, sandbox.as_fd())])
+        .map_err(|refused| Error::kernel("move link", source, refused.source))?;
+    let finished = sandbox.run_inside(|| set_up_taken(sandbox, endpoint, routes));
+    if finished.is_err()
+        && let Err(error) = give_back(sandbox, &endpoint.interface, source)
+    {
+        tracing::warn!(link = source, %error, "cannot give a half-made link back");
+    }
+    finished
+}
+
+/// Runs on a thread inside.
+fn set_up_taken(sandbox: &Sandbox, endpoint: &EndpointSpec, routes: &[StaticRoute]) -> Result<(), Error> {
+    let interface = &endpoint.interface;
+    let index = |inside: &mut Netlink| {
+        let found = route::link_by_name(inside, interface);
+        found
+            .map_err(|source| Error::kernel("look up link", interface, source))?
+            .map(|link| link.index)
+            .ok_or_else(|| Error::NoSuchLink(interface.clone()))
+    };
+    let configured = |Refused { source, .. }| Error::kernel("configure link", interface, source);
+    if endpoint.mac != MacAddr::default() {
+        sandbox.with_netlink(|inside| {
+            let index = index(inside)?;
+            inside.send(&[route::link_address(index, endpoint.mac)]).map_err(configured)
+        })?;
+    }
+    set_up_inside(sandbox, endpoint)?;
+    sandbox.with_netlink(|inside| {
+        let index = index(inside)?;
+        // Those by the link first: others may go by way of what they lead to.
+        let (direct, indirect): (Vec<_>, Vec<_>) = routes.iter().partition(|route| route.next_hop.is_none());
+        let requests = direct.iter().chain(&indirect);
+        let requests: Vec<_> =
+            requests.map(|route| route::add_route(index, route.destination, route.next_hop)).collect();
+        inside.send(&requests).map_err(configured)
+    })
+}
+
+/// Moves a link from a sandbox back to the calling thread's namespace; one that has gone is fine.
+pub(crate) fn give_back(sandbox: &Sandbox, interface: &str, source: &str) -> Result<(), Error> {
+    let here = std::fs::File::open("/proc/thread-self/ns/net").map_err(Error::Namespace)?;
+    sandbox.with_netlink(|inside| {
+        let failed = |error| Error::kernel("move link", interface, error);
+        match route::link_by_name(inside, interface).map_err(failed)? {
+            None => Ok(()),
+            Some(link) => {
+                let moved = inside.send(&[route::move_link(link.index, source, here.as_fd())]);
+                moved.map_err(|refused| failed(refused.source))
+            }
+        }
+    })
 }
 
 fn lock(netlink: &Mutex<Netlink>) -> MutexGuard<'_, Netlink> {

@@ -44,6 +44,6 @@ pub use crate::{
     types::{
         BridgeSpec, ChildKind, ChildSpec, EndpointSpec, FamilySpec, GatewayMode, InstanceId, InvalidInstanceId,
         InvalidMac, IpvlanFlag, IpvlanMode, Live, MacAddr, MacvlanMode, Named, NetworkName, Options, ParentSpec,
-        PortRequest, PortTarget, Protocol, PublishedPort, ResolverSpec, Swept,
+        PortRequest, PortTarget, Protocol, PublishedPort, ResolverSpec, StaticRoute, Swept,
     },
 };

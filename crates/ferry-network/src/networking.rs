@@ -25,7 +25,7 @@ use crate::{
     subnet, sysctl,
     types::{
         BridgeSpec, ChildKind, EndpointSpec, Live, Named, Options, ParentSpec, PortRequest, PortTarget, Protocol,
-        PublishedPort, ResolverSpec, Swept,
+        PublishedPort, ResolverSpec, StaticRoute, Swept,
     },
 };
 
@@ -318,6 +318,28 @@ impl Networking {
         endpoint::detach(sandbox, endpoint)?;
         self.remove_detours(&endpoint.container_id, false);
         self.with_firewall(|firewall| firewall.unguard_endpoint(endpoint))
+    }
+
+    /// Brings a link that somebody else made into a sandbox, under the endpoint's name and with its addresses.
+    ///
+    /// # Errors
+    /// Fails when there is no such link or the kernel refuses; it is given back then.
+    pub fn take_in(
+        &self,
+        sandbox: &Sandbox,
+        source: &str,
+        endpoint: &EndpointSpec,
+        routes: &[StaticRoute],
+    ) -> Result<(), Error> {
+        endpoint::take_in(&self.route, sandbox, source, endpoint, routes)
+    }
+
+    /// Gives such a link back to the host, under its name there; one that has gone is fine.
+    ///
+    /// # Errors
+    /// Fails when the kernel refuses.
+    pub fn give_back(&self, sandbox: &Sandbox, interface: &str, source: &str) -> Result<(), Error> {
+        endpoint::give_back(sandbox, interface, source)
     }
 
     /// Leads what a sandbox sends outside by way of the gateways of these endpoints, which are attached.

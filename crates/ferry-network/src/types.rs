@@ -311,6 +311,15 @@ pub struct EndpointSpec {
     pub shaping: Shaping,
 }
 
+/// A route of a container besides the default one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticRoute {
+    /// What it leads to.
+    pub destination: IpNet,
+    /// By way of whom; none is the link itself.
+    pub next_hop: Option<IpAddr>,
+}
+
 /// Where published ports lead.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

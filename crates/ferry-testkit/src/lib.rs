@@ -23,6 +23,7 @@ pub mod leak;
 pub mod material;
 pub mod oracle;
 pub mod plugin;
+mod plugin_network;
 pub mod programs;
 pub mod registry;
 pub mod sandbox;

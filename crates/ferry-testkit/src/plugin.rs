@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::Sandbox;
+use crate::plugin_network::{Host, Wires};
 
 /// What a plugin says it can do.
 pub const EVERYTHING: [&str; 3] = ["VolumeDriver", "LogDriver", "authz"];
@@ -40,6 +41,7 @@ struct State {
     logs: BTreeMap<String, Vec<u8>>,
     gives_logs_back: bool,
     scope: String,
+    wires: Wires,
 }
 
 impl Plugin {
@@ -65,6 +67,20 @@ impl Plugin {
         let root = sandbox.dir().join(format!("plugin-{name}"));
         std::fs::create_dir_all(&root).context("make the plugin's folder")?;
         let plugin = Self::new(&EVERYTHING, &root, &sandbox.host_path("/"));
+        plugin.listen(&folder.join(format!("{name}.sock")))?;
+        Ok(plugin)
+    }
+
+    /// Starts one that makes networks and gives addresses, by links in the sandbox.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn of_networks(sandbox: &Arc<Sandbox>, name: &str) -> Result<Arc<Self>> {
+        let folder = sandbox.host_path("/run/docker/plugins");
+        std::fs::create_dir_all(&folder).context("make the folder of sockets")?;
+        let plugin = Self::new(&["NetworkDriver", "IpamDriver"], Path::new("/nonexistent"), &sandbox.host_path("/"));
+        let sandbox = Arc::clone(sandbox);
+        plugin.state().wires.host = Some(Host(Arc::new(move |line| sandbox.sh(line).code)));
         plugin.listen(&folder.join(format!("{name}.sock")))?;
         Ok(plugin)
     }
@@ -174,6 +190,9 @@ impl Plugin {
         let name = body["Name"].as_str().unwrap_or_default();
         let place = |name: &str| self.root.join(name).display().to_string();
         let mut state = self.state();
+        if let Some(answer) = state.wires.call(method, body) {
+            return answer;
+        }
         let known = state.volumes.contains_key(name);
         let missing = || format!("no volume {name} here");
         let about = |name: &str, options: &Value| json!({ "Name": name, "Mountpoint": place(name), "Status": { "opts": options } });

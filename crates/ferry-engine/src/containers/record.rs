@@ -270,6 +270,9 @@ pub(crate) struct EndpointRecord {
     /// The network has names.
     #[serde(default)]
     pub(crate) user_defined: bool,
+    /// What its link is called on the host, where a plugin made it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) host_link: String,
 }
 
 impl EndpointRecord {
@@ -282,6 +285,7 @@ impl EndpointRecord {
         self.gateway = None;
         self.gateway6 = None;
         self.mac_address.clear();
+        self.host_link.clear();
     }
 
     /// The IPv4 address, while attached.

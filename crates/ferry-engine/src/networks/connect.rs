@@ -54,12 +54,12 @@ pub(crate) struct Connected {
 impl Networks {
     /// Makes a namespace, its endpoints and the published ports. Blocks; on failure nothing is left.
     pub(crate) fn connect(&self, wish: &Wish) -> Result<Connected> {
-        let places = self.take_places(wish)?;
+        let mut places = self.take_places(wish)?;
         let made = match places.first().map(|place| place.network.driver) {
             Some(Driver::Host) => Ok((None, Vec::new())),
             Some(Driver::Null) | None => self.new_sandbox().map(|sandbox| (Some(sandbox), Vec::new())),
-            Some(Driver::Bridge | Driver::Macvlan | Driver::Ipvlan) => {
-                self.make_endpoints(wish, &places).map(|(sandbox, published)| (Some(sandbox), published))
+            Some(Driver::Bridge | Driver::Macvlan | Driver::Ipvlan | Driver::Plugin) => {
+                self.make_endpoints(wish, &mut places).map(|(sandbox, published)| (Some(sandbox), published))
             }
         };
         match made {
@@ -81,14 +81,19 @@ impl Networks {
         self.inner.networking.new_sandbox().context("cannot make a network namespace")
     }
 
-    fn make_endpoints(&self, wish: &Wish, places: &[Place]) -> Result<(Sandbox, Vec<PublishedPort>)> {
+    fn make_endpoints(&self, wish: &Wish, places: &mut [Place]) -> Result<(Sandbox, Vec<PublishedPort>)> {
         let sandbox = self.new_sandbox()?;
+        // First, since it is they who tell whether they lead out.
+        self.join_remotes(&sandbox, wish, places)?;
+        let places = &*places;
         let gateways = Gateways::of(places);
-        for (index, place) in places.iter().enumerate() {
+        let own = places.iter().enumerate().filter(|(_, place)| place.network.driver != Driver::Plugin);
+        for (index, place) in own {
             let spec = place.endpoint_spec(wish, gateways.is(index))?;
             let attached = self.inner.networking.attach(&sandbox, &spec);
             attached.context(format!("cannot attach to network {}", place.network.name))?;
         }
+        self.lead_out_by_remotes(&sandbox, wish, places, gateways)?;
         self.restrict(wish, places)?;
         self.introduce(&sandbox, wish, places)?;
         let published = self.publish_ports(wish, places, gateways)?;
@@ -128,7 +133,10 @@ impl Networks {
         if let Err(error) = self.inner.networking.release(container_id) {
             tracing::warn!(%container_id, error = %Error::internal("ports or addresses not taken back").with_source(error).text());
         }
-        self.leave_places(container_id)
+        let remote = self.remote_places(container_id);
+        let left = self.leave_places(container_id);
+        self.leave_remotes(remote);
+        left
     }
 
     /// Gives back ports and addresses; the namespace goes with the container's last process. Blocks.
@@ -182,7 +190,7 @@ impl Networks {
 
     pub(super) fn publish_event(&self, action: &str, network_id: &str, container_id: &str) {
         let (name, kind) = match self.table().get(network_id) {
-            Some(network) => (network.record.name.clone(), network.record.driver.as_str().to_owned()),
+            Some(network) => (network.record.name.clone(), network.record.driver_name().to_owned()),
             None => return,
         };
         let attributes = [("container", container_id.to_owned()), ("name", name), ("type", kind)];

@@ -12,6 +12,7 @@ use super::subnets::{self, SubnetRecord};
 use super::{Networks, find};
 use crate::blocking;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::plugins::IPAM_DRIVER;
 
 /// Names that the engine keeps for itself.
 const PREDEFINED: [&str; 4] = ["bridge", "host", "none", "default"];
@@ -47,15 +48,20 @@ impl Networks {
             return Err(Error::conflict(format!("network with name {} already exists", request.name)));
         }
         let mut record = if request.config_only { config_record(&request)? } else { self.network_record(&request)? };
-        self.make_links(&mut record)?;
+        if let Err(error) = self.make_links(&mut record) {
+            self.release_pools(&record);
+            return Err(error);
+        }
         let written = self.inner.syncer.write(&record::path(&self.inner.folder, &record.id), &record);
         if let Err(error) = written {
             self.unmake_links(&record);
+            self.release_pools(&record);
             return Err(error).context(format!("cannot write the record of network {}", record.name));
         }
+        self.hold_plugins_of(&record);
         let response = CreateResponse { id: record.id.clone(), warning: String::new() };
         let attributes =
-            [("name".to_owned(), record.name.clone()), ("type".to_owned(), record.driver.as_str().to_owned())];
+            [("name".to_owned(), record.name.clone()), ("type".to_owned(), record.driver_name().to_owned())];
         self.table().insert(record.id.clone(), record.into_network()?);
         self.inner.events.publish("network", "create", &response.id, attributes.into_iter().collect());
         Ok(response)
@@ -66,6 +72,7 @@ impl Networks {
         match record.driver {
             Driver::Bridge => self.make_bridge(record),
             Driver::Macvlan | Driver::Ipvlan => self.make_parent(record),
+            Driver::Plugin => self.create_remote(record),
             Driver::Host | Driver::Null => Ok(()),
         }
     }
@@ -153,6 +160,9 @@ impl Networks {
         let networking = &self.inner.networking;
         let bridge = record.bridge_spec().map(|spec| networking.remove_bridge(&spec.network_id, &spec.link));
         let parent = record.parent_spec().map(|parent| networking.remove_parent(&parent));
+        if let Err(error) = self.delete_remote(record) {
+            tracing::warn!(network = %record.name, error = error.text(), "network of a plugin left behind");
+        }
         for error in [bridge, parent].into_iter().flatten().filter_map(Result::err) {
             tracing::warn!(network = %record.name, %error, "link of a failed create left behind");
         }
@@ -165,7 +175,7 @@ impl Networks {
     }
 
     fn network_record(&self, request: &CreateRequest) -> Result<NetworkRecord> {
-        let driver = driver(request)?;
+        let (driver, plugin) = self.driver(request)?;
         let asked = self.asked(request)?;
         let ipv4 = match asked.ipv4 {
             None => options::enable(&asked.options, "enable_ipv4")?,
@@ -185,7 +195,13 @@ impl Networks {
             return Err(forbidden("bridge driver doesn't support multiple subnets".to_owned()));
         }
         let is_null = asked.ipam.driver == "null";
-        let mut subnets = self.complete(given, wants_ipv4 && !is_null, wants_ipv6 && !is_null)?;
+        let plain = NetworkRecord::plain(&request.name, driver);
+        let (mut subnets, plugin_pools) = match asked.ipam.driver.as_str() {
+            "" | "default" | "null" => {
+                (self.complete(given, wants_ipv4 && !is_null, wants_ipv6 && !is_null)?, BTreeMap::new())
+            }
+            _ => self.request_pools(&asked.ipam, given, wants_ipv4, wants_ipv6)?,
+        };
         for subnet in &mut subnets {
             if has_gateway(driver, &settings, request.internal, subnet) {
                 subnet.choose_gateway()?;
@@ -193,7 +209,6 @@ impl Networks {
             // What does not fit is told before anything is made.
             subnet.pool().map_err(|error| Error::invalid(format!("failed to allocate gateway: {error}")))?;
         }
-        let plain = NetworkRecord::plain(&request.name, driver);
         let link = link.unwrap_or_else(|| self.inner.instance.bridge_link(&plain.id));
         // As Docker shows them.
         subnets.sort_by_key(|subnet| !subnet.is_v4());
@@ -214,8 +229,24 @@ impl Networks {
             asked_subnet,
             labels: asked.labels,
             options: asked.options,
+            plugin,
+            plugin_pools,
             ..plain
         })
+    }
+
+    /// The driver, and its name where it is a plugin.
+    fn driver(&self, request: &CreateRequest) -> Result<(Driver, String)> {
+        if let Some(ipam) =
+            request.ipam.as_ref().filter(|ipam| !matches!(ipam.driver.as_str(), "" | "default" | "null"))
+        {
+            // One that is not there is told before the driver is looked at.
+            let _ = self.plugin(&ipam.driver, IPAM_DRIVER)?;
+        }
+        match built_in(request)? {
+            Some(driver) => Ok((driver, String::new())),
+            None => Ok((Driver::Plugin, self.network_plugin(&request.driver)?)),
+        }
     }
 
     /// What is asked for, with the configuration of another network where the request names one.
@@ -326,7 +357,7 @@ fn has_gateway(driver: Driver, settings: &options::Settings, internal: bool, sub
         true => settings.mode4 == Isolated || (settings.inhibit_ipv4 && internal),
         false => settings.mode6 == Isolated,
     };
-    driver == Driver::Bridge && !is_isolated
+    matches!(driver, Driver::Bridge | Driver::Plugin) && !is_isolated
 }
 
 /// Drivers that give addresses need some to give.
@@ -394,10 +425,8 @@ fn validate_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn driver(request: &CreateRequest) -> Result<Driver> {
-    if let Some(ipam) = request.ipam.as_ref().filter(|ipam| !matches!(ipam.driver.as_str(), "" | "default" | "null")) {
-        return Err(no_plugin(&ipam.driver));
-    }
+/// The driver that is built in; `None` for the name of a plugin.
+fn built_in(request: &CreateRequest) -> Result<Option<Driver>> {
     if request.scope == "swarm" && request.driver != "overlay" {
         return Err(forbidden("cannot create a swarm scoped network when swarm is not active".to_owned()));
     }
@@ -409,16 +438,12 @@ fn driver(request: &CreateRequest) -> Result<Driver> {
         "" | "bridge" | "macvlan" | "ipvlan" if request.ingress => {
             Err(forbidden("Ingress network can only be global scope network".to_owned()))
         }
-        "" | "bridge" => Ok(Driver::Bridge),
-        "macvlan" => Ok(Driver::Macvlan),
-        "ipvlan" => Ok(Driver::Ipvlan),
+        "" | "bridge" => Ok(Some(Driver::Bridge)),
+        "macvlan" => Ok(Some(Driver::Macvlan)),
+        "ipvlan" => Ok(Some(Driver::Ipvlan)),
         driver @ ("host" | "null") => Err(forbidden(format!("only one instance of \"{driver}\" network is allowed"))),
-        driver => Err(no_plugin(driver)),
+        _ => Ok(None),
     }
-}
-
-fn no_plugin(name: &str) -> Error {
-    Error::not_found(format!("plugin \"{name}\" not found"))
 }
 
 /// A bridge that the host has made itself may be used by name.

@@ -20,8 +20,7 @@ impl Networks {
         if let Some(place) = places.iter().find(|place| place.network.driver != Driver::Bridge) {
             let text = format!(
                 "egress rules are kept in networks with a bridge alone; {} is a {} network",
-                place.network.name,
-                place.network.driver.as_str()
+                place.network.name, place.network.driver_name
             );
             return Err(Error::invalid(text));
         }

@@ -4,6 +4,7 @@ use ferry_network::{PublishedPort, Sandbox};
 
 use super::connect::Wish;
 use super::places::{Gateways, Place, view};
+use super::record::Driver;
 use super::{Networks, find};
 use crate::containers::record::EndpointRecord;
 use crate::error::{Context, Error, Result};
@@ -40,7 +41,11 @@ impl Networks {
         let mut places = self.places(running)?;
         let before = Gateways::of(&places);
         let taken: Vec<String> = running.given.iter().map(|endpoint| endpoint.interface.clone()).collect();
-        let place = self.take_place(wish, asked, &taken)?;
+        let mut place = self.take_place(wish, asked, &taken)?;
+        if let Err(error) = self.join_remotes(&sandbox, wish, std::slice::from_mut(&mut place)) {
+            self.leave_remote_place(&place, &wish.container_id);
+            return Err(error);
+        }
         places.push(place.clone());
         match self.bring_in(&sandbox, wish, &places, before, running) {
             Ok(published) => {
@@ -48,12 +53,14 @@ impl Networks {
                 Ok(Changed { endpoint: Some(place.endpoint), published })
             }
             Err(error) => {
-                if let Ok(spec) = place.endpoint_spec(wish, NOT_OUT)
+                if place.network.driver == Driver::Plugin {
+                    self.give_back_link(&sandbox, &place);
+                } else if let Ok(spec) = place.endpoint_spec(wish, NOT_OUT)
                     && let Err(second) = self.inner.networking.detach(&sandbox, &spec)
                 {
                     tracing::warn!(container = %wish.container_name, error = %second, "half-made endpoint left behind");
                 }
-                self.leave_place(&place.endpoint.network_id, &wish.container_id);
+                self.leave_remote_place(&place, &wish.container_id);
                 Err(error)
             }
         }
@@ -71,7 +78,10 @@ impl Networks {
         let spec = place.endpoint_spec(wish, NOT_OUT)?;
         // Before there is a way, and again when there is: the port is known then.
         self.restrict(wish, places)?;
-        let attached = self.inner.networking.attach(sandbox, &spec);
+        let attached = match place.network.driver {
+            Driver::Plugin => Ok(()),
+            _ => self.inner.networking.attach(sandbox, &spec),
+        };
         attached.context(format!("cannot attach to network {}", place.network.name))?;
         self.restrict(wish, places)?;
         self.introduce(sandbox, wish, places)?;
@@ -94,13 +104,19 @@ impl Networks {
             return Ok(Changed { endpoint: None, published: running.published.clone() });
         }
         let spec = left.endpoint_spec(wish, NOT_OUT)?;
-        self.inner.networking.detach(&sandbox, &spec).context(format!("cannot leave network {}", left.network.name))?;
+        match left.network.driver {
+            Driver::Plugin => self.give_back_link(&sandbox, &left),
+            _ => {
+                let detached = self.inner.networking.detach(&sandbox, &spec);
+                detached.context(format!("cannot leave network {}", left.network.name))?;
+            }
+        }
         if left.network.user_defined
             && let Err(error) = self.inner.networking.leave_names(network_id, &wish.container_id)
         {
             tracing::warn!(container = %wish.container_name, %error, "names of a left network stay for now");
         }
-        self.leave_place(network_id, &wish.container_id);
+        self.leave_remote_place(&left, &wish.container_id);
         let mut rest = wish.clone();
         rest.endpoints.remove(at);
         self.restrict(&rest, &places)?;

@@ -13,6 +13,7 @@ mod names;
 mod options;
 mod places;
 mod record;
+mod remote;
 mod remove;
 mod subnets;
 
@@ -37,6 +38,7 @@ use self::record::{Driver, NetworkRecord};
 use crate::config::EngineConfig;
 use crate::error::{Context, Error, Result};
 use crate::events::Events;
+use crate::plugins::Plugins;
 
 /// The networks of one engine.
 #[derive(Clone)]
@@ -46,6 +48,7 @@ pub struct Networks {
 
 struct Inner {
     networking: Networking,
+    plugins: Plugins,
     instance: InstanceId,
     folder: PathBuf,
     syncer: Syncer,
@@ -64,7 +67,13 @@ struct Network {
 
 impl Networks {
     /// Opens the kernel side and brings the default networks up.
-    pub(crate) fn open(config: &EngineConfig, instance: &str, events: Events, syncer: &Syncer) -> Result<Self> {
+    pub(crate) fn open(
+        config: &EngineConfig,
+        instance: &str,
+        events: Events,
+        syncer: &Syncer,
+        plugins: Plugins,
+    ) -> Result<Self> {
         let instance = InstanceId::new(instance).context("cannot name the instance")?;
         let (mut pools4, mut pools6) = (Vec::new(), Vec::new());
         for (pool, length) in &config.bridge.default_pools {
@@ -89,6 +98,7 @@ impl Networks {
         let table = default::bring_up(&networking, &instance, &config.bridge, &folder, syncer)?;
         let inner = Inner {
             networking,
+            plugins,
             instance,
             folder,
             syncer: syncer.clone(),
@@ -96,7 +106,9 @@ impl Networks {
             making: Mutex::new(()),
             table: Mutex::new(table),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let networks = Self { inner: Arc::new(inner) };
+        networks.hold_plugins();
+        Ok(networks)
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<String, Network>> {
@@ -150,7 +162,7 @@ impl Networks {
             // The default networks are never dangling.
             let is_dangling = record.user_defined && network.members.is_empty();
             dangling.is_none_or(|wanted| wanted == is_dangling)
-                && crate::filter::any_of(filters, "driver", |driver| driver == record.driver.as_str())
+                && crate::filter::any_of(filters, "driver", |driver| driver == record.driver_name())
                 && crate::filter::any_of(filters, "id", |id| record.id.starts_with(id))
                 && crate::filter::any_of(filters, "name", |name| record.name.contains(name))
                 && crate::filter::any_of(filters, "scope", |scope| scope == "local")

@@ -59,7 +59,8 @@ pub(super) fn read(driver: Driver, options: &BTreeMap<String, String>, internal:
     match driver {
         Driver::Bridge => bridge(options, internal),
         Driver::Macvlan | Driver::Ipvlan => child(driver, options),
-        Driver::Host | Driver::Null => Ok(Options::default()),
+        // A plugin knows its own.
+        Driver::Host | Driver::Null | Driver::Plugin => Ok(Options::default()),
     }
 }
 

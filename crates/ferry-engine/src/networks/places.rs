@@ -33,6 +33,8 @@ pub(super) struct Place {
 pub(super) struct NetworkView {
     pub(super) name: String,
     pub(super) driver: Driver,
+    /// Of the plugin, where it is one.
+    pub(super) driver_name: String,
     pub(super) user_defined: bool,
     pub(super) internal: bool,
     pub(super) settings: Settings,
@@ -124,7 +126,11 @@ impl Place {
             bridge_link: network.link.clone(),
             child: child.map(|kind| ChildSpec { parent: network.settings.parent.clone(), kind }),
             interface: endpoint.interface.clone(),
-            mac: endpoint.mac_address.parse::<MacAddr>().map_err(|error| Error::invalid(error.to_string()))?,
+            // A plugin's link may come with its own.
+            mac: match endpoint.mac_address.as_str() {
+                "" => MacAddr::default(),
+                text => text.parse().map_err(|error: ferry_network::InvalidMac| Error::invalid(error.to_string()))?,
+            },
             addresses: addresses(endpoint),
             gateway_v4: endpoint.gateway.filter(|_| v4 && !by_link),
             gateway_v6: endpoint.gateway6.filter(|_| v6 && !by_link),
@@ -171,6 +177,14 @@ impl Networks {
 
     /// An address and an interface in one network. `taken` are the interfaces that there are.
     pub(super) fn take_place(&self, wish: &Wish, asked: &EndpointWish, taken: &[String]) -> Result<Place> {
+        match self.request_addresses(asked)? {
+            None => self.take_place_here(wish, asked, taken),
+            Some(given) => self.take_given_place(wish, asked, &given, taken),
+        }
+    }
+
+    /// The same, with addresses of our own.
+    pub(super) fn take_place_here(&self, wish: &Wish, asked: &EndpointWish, taken: &[String]) -> Result<Place> {
         let mut table = self.table();
         let id = find(&table, &asked.network)?.record.id.clone();
         let network = table.get_mut(&id).expect("found under the same lock");
@@ -285,6 +299,7 @@ pub(super) fn view(network: &Network) -> NetworkView {
     NetworkView {
         name: record.name.clone(),
         driver: record.driver,
+        driver_name: record.driver_name().to_owned(),
         user_defined: record.user_defined,
         internal: record.internal,
         settings: record.settings.clone(),
@@ -324,6 +339,7 @@ fn take_addresses(network: &mut Network, wish: &Wish, endpoint: &mut EndpointRec
         // One for each address: neighbours on the bridge remember it for a while after the container has gone. On a wire that
         // others are on, too, nobody else may come to the same.
         ("", Some(address)) if network.record.driver == Driver::Bridge => mac::from_ipv4(address).to_string(),
+        ("", _) if network.record.driver == Driver::Plugin => String::new(),
         ("", _) => mac::random().context("cannot draw a MAC address")?.to_string(),
         (asked, _) if own_hardware => asked.to_owned(),
         (asked, _) => {
@@ -421,6 +437,7 @@ mod tests {
         let network = NetworkView {
             name: name.to_owned(),
             driver: Driver::Bridge,
+            driver_name: "bridge".to_owned(),
             user_defined: true,
             internal: false,
             settings: Settings::default(),

@@ -24,6 +24,8 @@ pub(super) enum Driver {
     Null,
     Macvlan,
     Ipvlan,
+    /// A plugin, which the record names.
+    Plugin,
 }
 
 impl Driver {
@@ -34,12 +36,13 @@ impl Driver {
             Self::Null => "null",
             Self::Macvlan => "macvlan",
             Self::Ipvlan => "ipvlan",
+            Self::Plugin => "plugin",
         }
     }
 
     /// Whether containers get a link and addresses.
     pub(super) fn has_endpoints(self) -> bool {
-        matches!(self, Self::Bridge | Self::Macvlan | Self::Ipvlan)
+        matches!(self, Self::Bridge | Self::Macvlan | Self::Ipvlan | Self::Plugin)
     }
 }
 
@@ -88,6 +91,12 @@ pub(super) struct NetworkRecord {
     /// Address management, as given; a subnet that was chosen is filled in.
     #[serde(default)]
     pub(super) ipam: Option<Ipam>,
+    /// The plugin that makes it, with [`Driver::Plugin`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) plugin: String,
+    /// Pools that the plugin of its addresses gave, by subnet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) plugin_pools: BTreeMap<IpNet, String>,
     #[serde(flatten, skip_serializing)]
     pub(super) earlier: Earlier,
 }
@@ -153,6 +162,8 @@ impl NetworkRecord {
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
             ipam: None,
+            plugin: String::new(),
+            plugin_pools: BTreeMap::new(),
             earlier: Earlier::default(),
         }
     }
@@ -203,6 +214,17 @@ impl NetworkRecord {
         })
     }
 
+    /// The driver's name.
+    pub(super) fn driver_name(&self) -> &str {
+        if self.driver == Driver::Plugin { &self.plugin } else { self.driver.as_str() }
+    }
+
+    /// The plugin that gives its addresses, where one does.
+    pub(super) fn ipam_plugin(&self) -> Option<&str> {
+        let ipam = self.ipam.as_ref().filter(|_| !self.plugin_pools.is_empty());
+        ipam.map(|ipam| ipam.driver.as_str())
+    }
+
     /// Every subnet.
     pub(super) fn nets(&self) -> impl Iterator<Item = IpNet> {
         self.subnets.iter().map(|subnet| subnet.net)
@@ -230,7 +252,7 @@ impl NetworkRecord {
             id: self.id.clone(),
             created: clock::rfc3339(self.created_ns),
             scope: "local".to_owned(),
-            driver: if self.config_only { "null".to_owned() } else { self.driver.as_str().to_owned() },
+            driver: if self.config_only { "null".to_owned() } else { self.driver_name().to_owned() },
             enable_ipv4: self.has_ipv4(),
             enable_ipv6: self.has_ipv6(),
             ipam: self.shown_ipam(),

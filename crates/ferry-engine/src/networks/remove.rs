@@ -65,6 +65,12 @@ impl Networks {
             self.table().insert(id.to_owned(), network);
             return Err(error).context(format!("cannot remove the bridge of network {}", record.name));
         }
+        if let Err(error) = self.delete_remote(&record) {
+            self.table().insert(id.to_owned(), network);
+            return Err(error);
+        }
+        self.release_pools(&record);
+        self.release_plugins_of(&record);
         // Another network may live on the same parent: the last one takes it away.
         if let Some(parent) = record.parent_spec()
             && !self.hand_on_parent(&record)?
@@ -76,7 +82,8 @@ impl Networks {
             .syncer
             .remove(&record::path(&self.inner.folder, id))
             .context(format!("cannot remove network {}", record.name))?;
-        let attributes = [("name".to_owned(), record.name), ("type".to_owned(), record.driver.as_str().to_owned())];
+        let attributes =
+            [("name".to_owned(), record.name.clone()), ("type".to_owned(), record.driver_name().to_owned())];
         self.inner.events.publish("network", "destroy", id, attributes.into_iter().collect());
         Ok(())
     }

@@ -52,13 +52,15 @@ pub(crate) enum CallError {
     Unreachable(String),
     /// It refused.
     Refused(String),
+    /// It does not have the method.
+    Absent(String),
 }
 
 impl CallError {
     /// The text.
     pub(crate) fn text(&self) -> &str {
         match self {
-            Self::Unreachable(text) | Self::Refused(text) => text,
+            Self::Unreachable(text) | Self::Refused(text) | Self::Absent(text) => text,
         }
     }
 }
@@ -104,7 +106,7 @@ impl Client {
             let limit = self.timeout.map_or(patience.limit, |own| own.min(patience.limit));
             let error = match tokio::time::timeout(limit, self.ask(method, body.clone())).await {
                 Ok(Ok(answer)) => break answer,
-                Ok(Err(error @ CallError::Refused(_))) => return Err(error),
+                Ok(Err(error @ (CallError::Refused(_) | CallError::Absent(_)))) => return Err(error),
                 Ok(Err(error)) => error,
                 Err(_) => CallError::Unreachable(self.failed(method, "context deadline exceeded")),
             };
@@ -155,8 +157,10 @@ impl Client {
         if answer.status() == StatusCode::OK {
             return Ok(answer);
         }
+        let is_absent = answer.status() == StatusCode::NOT_FOUND;
         let said = read(answer.into_body()).await.unwrap_or_else(|why| why.into());
-        Err(CallError::Refused(format!("{method}: {}", refusal(&said))))
+        let text = format!("{method}: {}", refusal(&said));
+        Err(if is_absent { CallError::Absent(text) } else { CallError::Refused(text) })
     }
 
     /// What Go's client says.

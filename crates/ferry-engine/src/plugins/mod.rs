@@ -1,4 +1,4 @@
-//! Plugins: programs beside the daemon that keep volumes, take logs, or say who may do what.
+//! Plugins: programs beside the daemon that keep volumes, make networks, take logs, or say who may do what.
 //!
 //! Owns how a plugin is found ([`discovery`]), spoken to ([`client`]) and what its interfaces say. Who uses a plugin tells so by references
 //! (`acquire`, `release`), so that nothing in use is taken away. Nothing here holds a lock across a call.
@@ -6,9 +6,11 @@
 mod authorization;
 mod client;
 mod discovery;
+mod ipam_driver;
 mod line_stream;
 mod log_driver;
 pub mod managed;
+mod network_driver;
 mod transport;
 mod volume_driver;
 
@@ -21,8 +23,12 @@ use tokio::sync::OnceCell;
 
 pub use self::authorization::Judged;
 pub(crate) use self::client::{CallError, Patience};
+pub(crate) use self::ipam_driver::{CAPABILITY as IPAM_DRIVER, PoolRequest};
 pub(crate) use self::line_stream::LineStream;
 pub(crate) use self::log_driver::{CAPABILITY as LOG_DRIVER, LogInfo, ReadConfig};
+pub(crate) use self::network_driver::{
+    CAPABILITY as NETWORK_DRIVER, Interface, IpamData, Joined, NewEndpoint, NewNetwork, StaticRoute,
+};
 pub(crate) use self::volume_driver::{CAPABILITY as VOLUME_DRIVER, PluginVolume};
 
 use self::client::Client;
@@ -76,6 +82,8 @@ pub(crate) struct Plugin {
     implements: Vec<String>,
     /// Of its volumes.
     scope: OnceCell<String>,
+    /// How far its networks reach.
+    network_scope: OnceCell<String>,
     /// Where the host finds what it names; `None` where that is the same.
     elsewhere: Option<managed::Places>,
 }
@@ -145,6 +153,7 @@ impl Plugins {
             client: Client::new(target.address, target.timeout),
             implements: target.implements,
             scope: OnceCell::new(),
+            network_scope: OnceCell::new(),
             elsewhere: Some(target.places),
         });
         self.known().insert(target.name, Arc::clone(&plugin));
@@ -195,6 +204,7 @@ impl Plugins {
             client,
             implements: manifest.implements.unwrap_or_default(),
             scope: OnceCell::new(),
+            network_scope: OnceCell::new(),
             elsewhere: None,
         });
         self.known().insert(name.to_owned(), Arc::clone(&plugin));

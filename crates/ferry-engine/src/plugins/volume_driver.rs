@@ -111,7 +111,7 @@ impl Plugin {
                 Ok(Some(volume))
             }
             // Whatever it says of a volume that it does not give, Docker takes for `no such volume`.
-            Err(CallError::Refused(why)) => {
+            Err(CallError::Refused(why) | CallError::Absent(why)) => {
                 tracing::debug!(plugin = %self.name, volume = name, why, "plugin does not have the volume");
                 Ok(None)
             }

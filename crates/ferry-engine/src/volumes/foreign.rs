@@ -50,13 +50,10 @@ impl Default for Unmounts {
 
 impl Volumes {
     /// Waits for the future on a thread for blocking work. Those are few, and a plugin that hangs must not take them all.
-    pub(super) fn wait_for<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) fn wait_for<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
         static PLACES: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(MOST_WAITING);
         let Ok(_place) = PLACES.try_acquire() else {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "too many requests wait for volume plugins that do not answer",
-            ));
+            return Err(Error::new(ErrorKind::Unavailable, "too many requests wait for plugins that do not answer"));
         };
         tokio::runtime::Handle::current().block_on(future)
     }

@@ -256,6 +256,22 @@ pub(crate) fn link_mtu(index: u32, mtu: u32) -> Request {
     request(RTM_SETLINK, flag::ACK, &message)
 }
 
+/// Moves a link into another namespace, under another name.
+pub(crate) fn move_link(index: u32, name: &str, namespace: BorrowedFd<'_>) -> Request {
+    let mut message = named(name);
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
+    request(RTM_SETLINK, flag::ACK, &message)
+}
+
+/// Changes a link's hardware address.
+pub(crate) fn link_address(index: u32, mac: MacAddr) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+    request(RTM_SETLINK, flag::ACK, &message)
+}
+
 /// Removes a link.
 pub(crate) fn delete_link(index: u32) -> Request {
     let mut message = LinkMessage::default();
@@ -332,6 +348,19 @@ pub(crate) fn add_default_route(index: u32, gateway: IpAddr) -> Request {
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
     message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+    message.attributes.push(RouteAttribute::Oif(index));
+    request(RTM_NEWROUTE, flag::ACK | flag::CREATE | flag::REPLACE, &message)
+}
+
+/// Adds a route to a net.
+pub(crate) fn add_route(index: u32, destination: IpNet, next_hop: Option<IpAddr>) -> Request {
+    let mut message = default_route(destination.addr());
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = if next_hop.is_some() { RouteScope::Universe } else { RouteScope::Link };
+    message.header.kind = RouteType::Unicast;
+    message.header.destination_prefix_length = destination.prefix_len();
+    message.attributes.push(RouteAttribute::Destination(destination.network().into()));
+    message.attributes.extend(next_hop.map(|gateway| RouteAttribute::Gateway(gateway.into())));
     message.attributes.push(RouteAttribute::Oif(index));
     request(RTM_NEWROUTE, flag::ACK | flag::CREATE | flag::REPLACE, &message)
 }

@@ -332,3 +332,81 @@ fn a_plugin_is_made_by_request() {
     let shown = daemon.api("GET", "/plugins/sample/asked:latest/json", None).json();
     assert_eq!(shown["Config"]["Description"], "asked for", "{shown}");
 }
+
+#[test]
+fn networks_and_addresses_of_a_plugin_are_used_like_others() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let plugin = Plugin::of_networks(daemon.sandbox(), "wires").unwrap();
+    let watch = Watch::daemon(&daemon);
+    let links = || daemon.sandbox().sh("ip -o link").ok();
+    let create = ["network", "create", "-d", "wires", "-o", "a=b", "--subnet", "10.77.0.0/24", "far"];
+    let id = daemon.run(&create).ok();
+    let call = &plugin.calls("NetworkDriver.CreateNetwork")[0];
+    assert_eq!(call["NetworkID"], json!(id));
+    assert_eq!(call["Options"]["com.docker.network.generic"], json!({ "a": "b" }));
+    assert_eq!(
+        call["IPv4Data"],
+        json!([{ "AddressSpace": "LocalDefault", "Gateway": "10.77.0.1/24", "Pool": "10.77.0.0/24" }])
+    );
+    assert_eq!(
+        daemon.run(&["network", "ls", "-f", "driver=wires", "--format", "{{.Name}} {{.Driver}} {{.Scope}}"]).ok(),
+        "far wires local"
+    );
+
+    let _ = daemon
+        .run(&["run", "-d", "--name", "box", "--network", "far", "-p", "8080:80", "busybox", "sleep", "1000"])
+        .ok();
+    let shown = "{{with .NetworkSettings.Networks.far}}{{.IPAddress}} {{.Gateway}} {{.MacAddress}}{{end}}";
+    assert_eq!(daemon.inspect("box", shown), "10.77.0.2 10.77.0.1 02:00:00:00:0a:01");
+    let inside = daemon.run(&["exec", "box", "sh", "-c", "ip -o link; ip -o addr; ip route"]).ok();
+    for word in ["plug0", "02:00:00:00:0a:01", "10.77.0.2/24", "default via 10.77.0.1", "192.0.2.0/24 via 10.77.0.1"] {
+        assert!(inside.contains(word), "{word} is not in {inside}");
+    }
+    let _ = daemon.run(&["exec", "box", "ping", "-c1", "-w5", "10.77.0.1"]).ok();
+    let joined = &plugin.calls("NetworkDriver.Join")[0];
+    assert_eq!(joined["Options"]["com.docker.network.portmap"][0]["HostPort"], json!(8080));
+    assert!(joined["SandboxKey"].as_str().is_some_and(|key| key.starts_with('/')), "{joined}");
+    assert_eq!(plugin.calls("NetworkDriver.ProgramExternalConnectivity").len(), 1);
+    let used = daemon.run(&["network", "rm", "far"]).fails_with(1);
+    assert!(used.contains("has active endpoints"), "{used}");
+
+    // Joined and left while it runs, with addresses of the plugin's on a bridge of the engine's own.
+    let _ = daemon.run(&["network", "create", "--ipam-driver", "wires", "near"]).ok();
+    assert_eq!(
+        daemon.run(&["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{.Gateway}}{{end}}", "near"]).ok(),
+        "10.123.1.0/24 10.123.1.1"
+    );
+    let _ = daemon.run(&["network", "connect", "near", "box"]).ok();
+    let near = "{{with .NetworkSettings.Networks.near}}{{.IPAddress}} {{.IPAMConfig}}{{end}}";
+    assert_eq!(daemon.inspect("box", near), "10.123.1.41 <nil>");
+    let _ = daemon.run(&["network", "disconnect", "near", "box"]).ok();
+    assert_eq!(plugin.calls("IpamDriver.ReleaseAddress").last().unwrap()["Address"], json!("10.123.1.41"));
+    let _ = daemon.run(&["network", "create", "plain"]).ok();
+    let _ = daemon.run(&["run", "-d", "--name", "other", "--network", "plain", "busybox", "sleep", "1000"]).ok();
+    let _ = daemon.run(&["network", "connect", "far", "other"]).ok();
+    let _ = daemon.run(&["exec", "other", "ping", "-c1", "-w5", "10.77.0.2"]).ok();
+    let _ = daemon.run(&["network", "disconnect", "far", "other"]).ok();
+    assert!(!daemon.run(&["exec", "other", "ip", "-o", "link"]).ok().contains("plug"));
+
+    // A daemon that was killed knows them again; what ends is told.
+    daemon.kill().unwrap();
+    daemon.start().unwrap();
+    let _ = daemon.run(&["rm", "-f", "box", "other"]).ok();
+    let ended = |method: &str| plugin.calls(&format!("NetworkDriver.{method}")).len();
+    until("the plugin to be told of the end", || ended("DeleteEndpoint") == 2);
+    assert_eq!(ended("Leave"), 2);
+    let _ = daemon.run(&["network", "rm", "far", "near", "plain"]).ok();
+    assert_eq!((ended("DeleteNetwork"), plugin.calls("IpamDriver.ReleasePool").len()), (1, 1));
+    assert!(!links().contains(": pb"), "{}", links());
+
+    let refused = daemon.run(&["network", "create", "-d", "wires", "-o", "refuse=yes", "x"]);
+    assert!(refused.fails_with(1).contains("remote: refused by option"), "{refused}");
+    for options in [["-d", "nobody"], ["--ipam-driver", "nobody"]] {
+        let missing = daemon.run(&["network", "create", options[0], options[1], "x"]);
+        assert!(missing.fails_with(1).contains("plugin \"nobody\" not found"), "{missing}");
+    }
+    watch.end().unwrap();
+}
