@@ -1,5 +1,6 @@
 //! What an engine is started with; parsed and validated by the daemon, passed down as values.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use ferry_shim::protocol::ForeignRuntime;
 use indexmap::IndexMap;
 use ipnet::{IpNet, Ipv6Net};
 
+pub use ferry_network::FirewallMark;
 pub use ferry_store::Limits as ImageLimits;
 
 /// Validated settings of one engine.
@@ -240,6 +242,12 @@ pub struct BridgeConfig {
     pub default_gateway_v6: Option<Ipv6Addr>,
     /// `--default-address-pool`: pools with the prefix length of the networks cut from them; none are Docker's.
     pub default_pools: Vec<(IpNet, u8)>,
+    /// `--default-network-opt`: options of new networks, by driver.
+    pub default_options: BTreeMap<String, BTreeMap<String, String>>,
+    /// `--allow-direct-routing`: published ports are reached at the containers' own addresses, too.
+    pub direct_routing: bool,
+    /// `--bridge-accept-fwmark`: packets with this mark reach containers.
+    pub accepted_mark: Option<FirewallMark>,
     /// `--mtu`; 0 or `None` is the kernel's.
     pub mtu: Option<u32>,
     /// `--icc`.

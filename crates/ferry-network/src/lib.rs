@@ -42,8 +42,8 @@ pub use crate::{
     sandbox::Sandbox,
     shaping::Shaping,
     types::{
-        BridgeSpec, ChildKind, ChildSpec, EndpointSpec, FamilySpec, GatewayMode, InstanceId, InvalidInstanceId,
-        InvalidMac, IpvlanFlag, IpvlanMode, Live, MacAddr, MacvlanMode, Named, NetworkName, Options, ParentSpec,
-        PortRequest, PortTarget, Protocol, PublishedPort, ResolverSpec, StaticRoute, Swept,
+        BridgeSpec, ChildKind, ChildSpec, EndpointSpec, FamilySpec, FirewallMark, GatewayMode, InstanceId,
+        InvalidInstanceId, InvalidMac, IpvlanFlag, IpvlanMode, Live, MacAddr, MacvlanMode, Named, NetworkName, Options,
+        ParentSpec, PortRequest, PortTarget, Protocol, PublishedPort, ResolverSpec, StaticRoute, Swept,
     },
 };

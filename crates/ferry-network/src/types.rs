@@ -120,6 +120,10 @@ pub struct Options {
     pub firewall: bool,
     /// Whether those rules are for IPv6, too (dockerd's `ip6tables`).
     pub firewall6: bool,
+    /// Whether published ports are reached at the containers' own addresses, too (dockerd's `allow-direct-routing`).
+    pub direct_routing: bool,
+    /// Packets with this mark reach containers (dockerd's `bridge-accept-fwmark`).
+    pub accepted_mark: Option<FirewallMark>,
     /// Whether forwarding is switched on when the host lacks it (dockerd's `ip-forward`).
     pub ip_forward: bool,
     /// Address pools with the prefix length of the networks cut from them
@@ -136,6 +140,30 @@ impl Options {
         let mut pools: Vec<_> = (17..=31).map(|second| (net(172, second, 16), 16)).collect();
         pools.push((net(192, 168, 16), 20));
         pools
+    }
+}
+
+/// A mark that the host's own firewall gives to packets: a value, and the bits that count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirewallMark {
+    /// The value.
+    pub value: u32,
+    /// The bits.
+    pub mask: u32,
+}
+
+impl FromStr for FirewallMark {
+    type Err = String;
+
+    /// Reads `value[/mask]`, each decimal or hexadecimal with `0x`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| match text.strip_prefix("0x") {
+            Some(digits) => u32::from_str_radix(digits, 16),
+            None => text.parse(),
+        };
+        let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
+        let wrong = |part: &str| format!("invalid firewall mark '{part}': it should be a number of 32 bits");
+        Ok(Self { value: number(value).map_err(|_| wrong(value))?, mask: number(mask).map_err(|_| wrong(mask))? })
     }
 }
 

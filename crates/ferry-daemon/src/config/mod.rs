@@ -5,6 +5,7 @@
 
 mod exec_options;
 mod help;
+mod network_options;
 mod options;
 mod parse;
 mod pools;

@@ -102,12 +102,11 @@ const NO_PROXY_PROCESS: &str = "ferry publishes ports without a process per port
 /// The options, sorted by flag; those without a flag last.
 pub(crate) const OPTIONS: &[Spec] = &[
     built("add-runtime", "runtimes", Kind::Object, "runtime", "Register an additional OCI compatible runtime"),
-    unbuilt(
+    built(
         "allow-direct-routing",
         "allow-direct-routing",
         Kind::Bool,
         "",
-        &["false"],
         "Allow remote access to published ports on container IP addresses",
     ),
     inert(
@@ -131,12 +130,11 @@ pub(crate) const OPTIONS: &[Spec] = &[
             "Name of the default bridge; none makes none (default \"ferry0\")",
         ),
     ),
-    unbuilt(
+    built(
         "bridge-accept-fwmark",
         "bridge-accept-fwmark",
         Kind::Text,
         "string",
-        &[],
         "In bridge networks, accept packets with this firewall mark/mask",
     ),
     built("cdi-spec-dir", "cdi-spec-dirs", Kind::List, "list", "CDI specification directories to use"),
@@ -213,7 +211,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
         &["private"],
         "Default mode for containers ipc (\"shareable\" | \"private\")",
     ),
-    unbuilt("default-network-opt", "default-network-opts", Kind::Object, "mapmap", &[], "Default network options"),
+    built("default-network-opt", "default-network-opts", Kind::Object, "mapmap", "Default network options"),
     built("default-runtime", "default-runtime", Kind::Text, "string", "Default OCI runtime for containers"),
     built(
         "default-shm-size",

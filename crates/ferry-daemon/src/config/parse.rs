@@ -343,12 +343,9 @@ mod tests {
             check(r#"{"userns-remap": "default"}"#).unwrap_err().to_string(),
             "not implemented: option `userns-remap` (given as `default`)"
         );
-        assert!(
-            check(r#"{"experimental": true}"#).is_err()
-                && check(r#"{"default-network-opts": {"bridge": {"a": "b"}}}"#).is_err()
-        );
+        assert!(check(r#"{"experimental": true}"#).is_err() && check(r#"{"metrics-addr": "127.0.0.1:9323"}"#).is_err());
         let harmless = r#"{"ipv6": false, "storage-driver": "overlay2", "exec-opts": ["native.cgroupdriver=cgroupfs"],
-            "features": {"containerd-snapshotter": true}, "userns-remap": "", "default-network-opts": {}}"#;
+            "features": {"containerd-snapshotter": true}, "userns-remap": "", "metrics-addr": ""}"#;
         assert_eq!(check(harmless).unwrap(), Vec::<String>::new());
         assert_eq!(
             check(r#"{"builder": {"gc": {}}}"#).unwrap(),

@@ -13,8 +13,8 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::parse::{Setting, Settings};
-use super::pools;
 use super::{ConfigError, DEFAULT_SOCKET, exec_options, registries};
+use super::{network_options, pools};
 use crate::server::listen::Address;
 use crate::server::tls::TlsFiles;
 
@@ -186,6 +186,9 @@ fn bridge_config(read: &Reader<'_>) -> Result<BridgeConfig, ConfigError> {
         default_gateway: read.parsed("default-gateway")?,
         default_gateway_v6: read.parsed("default-gateway-v6")?,
         default_pools: pools::read(read)?,
+        default_options: network_options::read(read)?,
+        direct_routing: read.flag("allow-direct-routing", false),
+        accepted_mark: read.parsed("bridge-accept-fwmark")?,
         mtu,
         icc: read.flag("icc", true),
         default_binding_ip: read.parsed("ip")?.unwrap_or(IpAddr::from([0, 0, 0, 0])),

@@ -255,7 +255,7 @@ impl Networks {
         let Some(name) = from else {
             return Ok(Asked {
                 ipam: request.ipam.clone().unwrap_or_default(),
-                options: request.options.clone().unwrap_or_default(),
+                options: self.options_of(request),
                 labels: request.labels.clone().unwrap_or_default(),
                 ipv4: request.enable_ipv4,
                 ipv6: request.enable_ipv6,
@@ -271,6 +271,14 @@ impl Networks {
             ipv6: template.asked_ipv6.or(request.enable_ipv6),
             config_from: template.name,
         })
+    }
+
+    /// What is asked for goes before what the daemon was told.
+    fn options_of(&self, request: &CreateRequest) -> BTreeMap<String, String> {
+        let driver = if request.driver.is_empty() { "bridge" } else { &request.driver };
+        let mut options = self.inner.default_options.get(driver).cloned().unwrap_or_default();
+        options.extend(request.options.clone().unwrap_or_default());
+        options
     }
 
     /// The configuration of another network; nothing may be said beside it that it says.

@@ -49,6 +49,8 @@ pub struct Networks {
 struct Inner {
     networking: Networking,
     plugins: Plugins,
+    /// Options of new networks, by driver.
+    default_options: BTreeMap<String, BTreeMap<String, String>>,
     instance: InstanceId,
     folder: PathBuf,
     syncer: Syncer,
@@ -88,6 +90,8 @@ impl Networks {
             netd_program: config.netd_program.clone(),
             firewall: config.bridge.firewall,
             firewall6: config.bridge.firewall6,
+            direct_routing: config.bridge.direct_routing,
+            accepted_mark: config.bridge.accepted_mark,
             ip_forward: config.bridge.ip_forward,
             default_pools: if pools4.is_empty() { Options::docker_pools() } else { pools4 },
             default_pools6: pools6,
@@ -99,6 +103,7 @@ impl Networks {
         let inner = Inner {
             networking,
             plugins,
+            default_options: config.bridge.default_options.clone(),
             instance,
             folder,
             syncer: syncer.clone(),

@@ -21,7 +21,7 @@ use std::{
 use crate::{
     error::Error,
     netlink::{Netlink, Refused, Request},
-    types::{BridgeSpec, EndpointSpec, InstanceId, PortTarget, PublishedPort},
+    types::{BridgeSpec, EndpointSpec, FirewallMark, InstanceId, PortTarget, PublishedPort},
 };
 
 use egress::Restricted;
@@ -45,6 +45,17 @@ fn open_netfilter_group(group: u32) -> std::io::Result<Netlink> {
     Netlink::open_group(protocol, group)
 }
 
+/// What the daemon's configuration says of all networks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    /// Rules are for IPv6, too.
+    pub(crate) ipv6: bool,
+    /// Published ports are reached at the containers' own addresses, too.
+    pub(crate) direct: bool,
+    /// Packets with this mark reach containers.
+    pub(crate) mark: Option<FirewallMark>,
+}
+
 /// The firewall of one instance.
 #[derive(Debug)]
 pub(crate) struct Firewall {
@@ -61,14 +72,13 @@ pub(crate) struct Firewall {
     guards: bool,
     /// And `nft` words for what IPv6 needs.
     guards6: bool,
-    /// Rules are for IPv6, too.
-    ipv6: bool,
+    habits: Habits,
     is_ready: bool,
 }
 
 impl Firewall {
     /// Opens the kernel's firewall. Nothing is changed before the first bridge.
-    pub(crate) fn open(instance: InstanceId, ipv6: bool) -> Result<Self, Error> {
+    pub(crate) fn open(instance: InstanceId, habits: Habits) -> Result<Self, Error> {
         let netlink = open_netfilter().map_err(|source| Error::kernel("open", "netfilter socket", source))?;
         let table = instance.table();
         Ok(Self {
@@ -81,7 +91,7 @@ impl Firewall {
             restricted: BTreeMap::new(),
             guards: false,
             guards6: false,
-            ipv6,
+            habits,
             is_ready: false,
         })
     }
@@ -94,7 +104,7 @@ impl Firewall {
             self.rebuild()?;
             return self.accept_in_others();
         }
-        let (wanted, unwanted) = ruleset::bridge_elements(bridge, self.ipv6);
+        let (wanted, unwanted) = ruleset::bridge_elements(bridge, self.habits.ipv6);
         let mut requests = nftables::add_elements(INET, &self.table, &wanted);
         // Deleting needs the element to be there, so it is added first.
         requests.extend(nftables::add_elements(INET, &self.table, &unwanted));
@@ -109,7 +119,7 @@ impl Firewall {
     /// Removes the rules for a bridge.
     pub(crate) fn remove_bridge(&mut self, link: &str) -> Result<(), Error> {
         if let Some(bridge) = self.bridges.remove(link) {
-            let (elements, _) = ruleset::bridge_elements(&bridge, self.ipv6);
+            let (elements, _) = ruleset::bridge_elements(&bridge, self.habits.ipv6);
             let mut requests = nftables::delete_elements(INET, &self.table, &elements);
             if self.guards {
                 let elements = self.guarded(guard::bridge_elements(&bridge));
@@ -127,7 +137,7 @@ impl Firewall {
         target: &PortTarget,
         ports: &[PublishedPort],
     ) -> Result<(), Error> {
-        let elements = port_elements(container_id, target, ports, self.ipv6);
+        let elements = port_elements(container_id, target, ports, self.habits);
         if elements.is_empty() {
             return Ok(());
         }
@@ -147,7 +157,7 @@ impl Firewall {
         target: &PortTarget,
         ports: &[PublishedPort],
     ) -> Result<(), Error> {
-        let elements = port_elements(container_id, target, ports, self.ipv6);
+        let elements = port_elements(container_id, target, ports, self.habits);
         if elements.is_empty() {
             return Ok(());
         }
@@ -223,7 +233,7 @@ impl Firewall {
 
     /// Takes ports that an earlier daemon published into the list, without touching the kernel.
     pub(crate) fn take_up(&mut self, container_id: &str, target: &PortTarget, ports: &[PublishedPort]) {
-        self.ports.extend(port_elements(container_id, target, ports, self.ipv6));
+        self.ports.extend(port_elements(container_id, target, ports, self.habits));
     }
 
     /// Makes the kernel hold exactly the list. Returns whether the table had been missing.
@@ -285,7 +295,7 @@ impl Firewall {
 
     fn make_ready(&mut self) -> Result<(), Error> {
         if !self.is_ready {
-            run_nft(&(ruleset::text(&self.table, self.ipv6) + &self.restricted_text()))?;
+            run_nft(&(ruleset::text(&self.table, &self.habits) + &self.restricted_text()))?;
             // Apart from the rest: a kernel may be built without tables for bridges.
             let guards = run_nft(&guard::text(&self.instance));
             if let Err(error) = &guards {
@@ -319,7 +329,7 @@ impl Firewall {
         let mut requests: Vec<_> =
             ruleset::SETS.iter().map(|set| nftables::flush_set(INET, &self.table, set)).collect();
         let bridges: Vec<_> =
-            self.bridges.values().flat_map(|bridge| ruleset::bridge_elements(bridge, self.ipv6).0).collect();
+            self.bridges.values().flat_map(|bridge| ruleset::bridge_elements(bridge, self.habits.ipv6).0).collect();
         requests.extend(nftables::add_elements(INET, &self.table, bridges.iter().chain(&self.ports)));
         if self.guards {
             requests.extend(self.guard_sets().iter().map(|set| nftables::flush_set(BRIDGE, &self.table, set)));
@@ -378,9 +388,10 @@ fn open_links(bridges: &BTreeMap<String, BridgeSpec>) -> Vec<&str> {
     bridges.values().filter(|bridge| !bridge.internal).map(|bridge| bridge.link.as_str()).collect()
 }
 
-fn port_elements(container_id: &str, target: &PortTarget, ports: &[PublishedPort], ipv6: bool) -> Vec<Element> {
+fn port_elements(container_id: &str, target: &PortTarget, ports: &[PublishedPort], habits: Habits) -> Vec<Element> {
     // Two host ports of one container port are open once.
-    let ports = ports.iter().filter(|port| ipv6 || port.host_ip.is_ipv4());
+    let ports = ports.iter().filter(|port| habits.ipv6 || port.host_ip.is_ipv4());
+    let target = &PortTarget { opened: target.opened || habits.direct, ..*target };
     let elements: BTreeSet<_> = ports.flat_map(|port| ruleset::port_elements(container_id, port, target)).collect();
     elements.into_iter().collect()
 }

@@ -31,8 +31,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::{
-    firewall::nftables::Element,
-    types::{BridgeSpec, FamilySpec, GatewayMode, PortTarget, PublishedPort},
+    firewall::{Habits, nftables::Element},
+    types::{BridgeSpec, FamilySpec, FirewallMark, GatewayMode, PortTarget, PublishedPort},
 };
 
 /// Every set of the table that is filled anew with it.
@@ -168,7 +168,20 @@ add rule inet T to_container oifname @routed4 ip daddr . meta l4proto . th dport
 add rule inet T to_container oifname @routed6 ip6 daddr . meta l4proto . th dport @open6 accept
 add rule inet T to_container iifname . oifname @trusted ip daddr . meta l4proto . th dport @open4 accept
 add rule inet T to_container iifname . oifname @trusted ip6 daddr . meta l4proto . th dport @open6 accept
+";
+
+/// Other networks of ours end here.
+const APART_TEXT: &str = "
 add rule inet T to_container iifname @bridges drop
+";
+
+/// Published ports are open to who has a route to the containers.
+const DIRECT_TEXT: &str = "
+add rule inet T to_container ip daddr . meta l4proto . th dport @open4 accept
+add rule inet T to_container ip6 daddr . meta l4proto . th dport @open6 accept
+";
+
+const CLOSING_TEXT: &str = "
 add rule inet T to_container oifname @routed4 meta l4proto icmp accept
 add rule inet T to_container oifname @routed6 meta l4proto icmpv6 accept
 add rule inet T to_container oifname @unprotected4 meta nfproto ipv4 accept
@@ -184,10 +197,17 @@ add rule inet T forward meta nfproto ipv6 accept
 ";
 
 /// Returns the ruleset for `nft -f`; sets keep their elements.
-pub(crate) fn text(table: &str, ipv6: bool) -> String {
+pub(crate) fn text(table: &str, habits: &Habits) -> String {
     let named = format!(" inet {table}");
-    let open6 = if ipv6 { "" } else { OPEN6_TEXT };
-    [SETS_TEXT, CHAINS_TEXT, open6, RULES_TEXT].concat().replace(" inet T", &named)
+    let open6 = if habits.ipv6 { "" } else { OPEN6_TEXT };
+    let mut closing = String::from(APART_TEXT);
+    if let Some(FirewallMark { value, mask }) = habits.mark {
+        closing.insert_str(1, &format!("add rule inet T to_container meta mark & {mask:#x} == {value:#x} accept\n"));
+    }
+    if habits.direct {
+        closing += DIRECT_TEXT.trim_start();
+    }
+    [SETS_TEXT, CHAINS_TEXT, open6, RULES_TEXT, &closing, CLOSING_TEXT].concat().replace(" inet T", &named)
 }
 
 /// Returns the elements of a network and those that it must not have.
@@ -373,7 +393,7 @@ mod tests {
 
     #[test]
     fn ruleset_names_only_the_instances_table() {
-        let text = text("ferry_abcd0123", true);
+        let text = text("ferry_abcd0123", &Habits { ipv6: true, direct: false, mark: None });
         for line in text.lines().filter(|line| !line.is_empty()) {
             assert!(line.contains(" inet ferry_abcd0123"), "{line}");
         }
@@ -381,6 +401,21 @@ mod tests {
         assert_eq!(text.matches("add set").count() + text.matches("add map").count(), SETS.len() + 2);
         for set in SETS {
             assert!(text.contains(&format!(" inet ferry_abcd0123 {set} {{")), "{set}");
+        }
+    }
+
+    #[test]
+    fn what_the_daemon_was_told_opens_before_everything_is_closed() {
+        let mark = Some("0x10/0xf0".parse().expect("a mark"));
+        let text = text("t", &Habits { ipv6: false, direct: true, mark });
+        let at = |rule: &str| text.find(rule).unwrap_or_else(|| panic!("{rule} in {text}"));
+        let apart = at("to_container iifname @bridges drop");
+        assert!(at("to_container meta mark & 0xf0 == 0x10 accept") < apart);
+        assert!(apart < at("to_container ip daddr . meta l4proto . th dport @open4 accept\nadd"));
+        assert!(text.ends_with("add rule inet t to_container drop\n"));
+        assert!(at("forward meta nfproto ipv6 accept") < at("forward oifname @bridges"));
+        for wrong in ["", "x", "1/y", "0x1ffffffff"] {
+            assert!(wrong.parse::<FirewallMark>().is_err(), "{wrong}");
         }
     }
 

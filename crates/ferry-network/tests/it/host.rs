@@ -105,6 +105,8 @@ impl Host {
             netd_program: PathBuf::from(env!("CARGO_BIN_EXE_ferry-netd")),
             firewall: true,
             firewall6: true,
+            direct_routing: false,
+            accepted_mark: None,
             ip_forward: true,
             default_pools: Options::docker_pools(),
             default_pools6: Vec::new(),

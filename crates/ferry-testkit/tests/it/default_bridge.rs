@@ -41,7 +41,14 @@ fn it_has_ipv6_where_that_is_switched_on() {
         pools,
         "--default-address-pool",
         "base=fd12::/32,size=64",
+        "--allow-direct-routing",
+        "--bridge-accept-fwmark",
+        "0x10/0xf0",
+        "--default-network-opt",
+        "bridge=com.docker.network.driver.mtu=1400",
     ]);
+    let rules = daemon.sandbox().sh("nft list ruleset").ok();
+    assert!(rules.contains("meta mark & 0x000000f0 == 0x00000010 accept"), "{rules}");
     assert_eq!(bridge(&daemon), "true 172.29.5.0/24||172.29.5.1 fd00:77::/64||fd00:77::1");
     sleeper(&daemon, "box");
     let shown = "{{with .NetworkSettings.Networks.bridge}}{{.GlobalIPv6Address}}/{{.GlobalIPv6PrefixLen}} {{.IPv6Gateway}} {{.Gateway}}{{end}}";
@@ -56,8 +63,10 @@ fn it_has_ipv6_where_that_is_switched_on() {
     let hosts = daemon.run(&["run", "--rm", "--add-host", "me:host-gateway", "busybox", "cat", "/etc/hosts"]).ok();
     assert!(hosts.contains("192.0.2.1\tme") && hosts.contains("fd00:77::3"), "{hosts}");
     let _ = daemon.run(&["network", "create", "--ipv6", "pooled"]).ok();
-    let subnets = daemon.run(&["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", "pooled"]).ok();
-    assert_eq!(subnets, "10.99.0.0/24 fd12::/64");
+    let subnets = daemon
+        .run(&["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}{{.Options}}", "pooled"])
+        .ok();
+    assert_eq!(subnets, "10.99.0.0/24 fd12::/64 map[com.docker.network.driver.mtu:1400]");
     let _ = daemon.run(&["rm", "-f", "box"]).ok();
     let _ = daemon.run(&["network", "rm", "pooled"]).ok();
 }
