@@ -18,6 +18,7 @@ pub mod image;
 pub mod json;
 pub mod network;
 pub mod plugin;
+pub mod span;
 pub mod stream;
 pub mod system;
 pub mod version;

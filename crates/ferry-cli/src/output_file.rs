@@ -5,6 +5,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use ferry_client::ByteStream;
+
+use crate::output::Printer;
+
 /// A file on its way: written under a temporary name beside its place, which a failure leaves as it was.
 #[derive(Debug)]
 pub(crate) struct OutputFile {
@@ -26,6 +30,11 @@ impl OutputFile {
         Ok(Self { file, temporary, place, done: false })
     }
 
+    /// Begins one for an output that names a file; an empty one means standard output.
+    pub(crate) fn create_if_named(output: &str) -> Result<Option<Self>, String> {
+        if output.is_empty() { Ok(None) } else { Self::create(output).map(Some) }
+    }
+
     /// Adds bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
@@ -38,6 +47,21 @@ impl OutputFile {
         self.done = true;
         Ok(())
     }
+}
+
+/// Writes all of a stream to a file, or to standard output.
+pub(crate) async fn write(
+    mut stream: ByteStream,
+    mut file: Option<OutputFile>,
+    printer: &Printer,
+) -> crate::failure::Result<()> {
+    while let Some(bytes) = stream.next().await? {
+        match &mut file {
+            Some(file) => file.write(&bytes)?,
+            None => printer.data(&bytes)?,
+        }
+    }
+    file.map_or(Ok(()), |file| Ok(file.finish()?))
 }
 
 impl Drop for OutputFile {

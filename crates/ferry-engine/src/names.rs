@@ -1,6 +1,15 @@
-//! Names for containers that were given none: a word and a person of science or the sea.
+//! Names: the rule for those that are given, and those of containers that were given none: a word and a person of science or the sea.
 
 use rand::Rng;
+
+/// Docker's rule for names of containers and local volumes: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, and no more than a file name holds.
+pub(crate) fn is_valid(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric();
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(plain)
+        && (2..=255).contains(&name.len())
+        && bytes.all(|byte| plain(byte) || matches!(byte, b'_' | b'.' | b'-'))
+}
 
 const WORDS: [&str; 48] = [
     "able", "agile", "amber", "ample", "bold", "brave", "breezy", "bright", "brisk", "calm", "civil", "clear",

@@ -1,5 +1,6 @@
 //! Sizes, durations and times as Docker shows them.
 
+use ferry_api::span::in_words;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -52,29 +53,9 @@ fn trim_zeros(number: &str) -> String {
     number.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A span of seconds in words: `About an hour`.
-pub(crate) fn duration(seconds: i64) -> String {
-    let minutes = seconds / 60;
-    // Hours are rounded, everything above is cut.
-    let hours = (seconds as f64 / 3600.0 + 0.5).floor() as i64;
-    match () {
-        () if seconds < 1 => "Less than a second".to_owned(),
-        () if seconds == 1 => "1 second".to_owned(),
-        () if seconds < 60 => format!("{seconds} seconds"),
-        () if minutes == 1 => "About a minute".to_owned(),
-        () if minutes < 60 => format!("{minutes} minutes"),
-        () if hours == 1 => "About an hour".to_owned(),
-        () if hours < 48 => format!("{hours} hours"),
-        () if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
-        () if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
-        () if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
-        () => format!("{} years", seconds / 3600 / 24 / 365),
-    }
-}
-
 /// Time since a unix time, in words.
 pub(crate) fn since(unix_seconds: i64) -> String {
-    format!("{} ago", duration(now() - unix_seconds))
+    format!("{} ago", in_words(now() - unix_seconds))
 }
 
 /// Unix seconds now.
@@ -238,29 +219,6 @@ mod tests {
             (-1_500_000, "-1.5ms"),
         ] {
             assert_eq!(go_duration(nanoseconds), text);
-        }
-    }
-
-    #[test]
-    fn durations_are_rounded_as_docker_does() {
-        for (seconds, text) in [
-            (0, "Less than a second"),
-            (1, "1 second"),
-            (59, "59 seconds"),
-            (60, "About a minute"),
-            (119, "About a minute"),
-            (120, "2 minutes"),
-            (3599, "59 minutes"),
-            (3600, "About an hour"),
-            (5399, "About an hour"),
-            (5400, "2 hours"),
-            (47 * 3600, "47 hours"),
-            (48 * 3600, "2 days"),
-            (15 * 86400, "2 weeks"),
-            (61 * 86400, "2 months"),
-            (800 * 86400, "2 years"),
-        ] {
-            assert_eq!(duration(seconds), text, "{seconds}");
         }
     }
 

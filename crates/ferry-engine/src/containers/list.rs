@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ferry_api::container::{NetworkSettingsSummary, Summary, SummaryHostConfig};
 use ferry_api::filters::Filters;
+use ferry_api::span::in_words;
 
 use super::filter::ListFilter;
 use super::record::Record;
@@ -102,7 +103,7 @@ fn command(record: &Record) -> String {
 
 /// `Up 5 seconds (Paused)`, `Exited (0) 2 minutes ago`.
 pub(super) fn status_text(record: &Record, now_ns: i64) -> String {
-    let since = |time_ns: i64| human_duration((now_ns - time_ns).max(0) / 1_000_000_000);
+    let since = |time_ns: i64| in_words((now_ns - time_ns).max(0) / 1_000_000_000);
     match record.status {
         Status::Running => match &record.life.health {
             Some(health) => format!("Up {} ({})", since(record.started_ns), health.status.in_list()),
@@ -116,52 +117,7 @@ pub(super) fn status_text(record: &Record, now_ns: i64) -> String {
     }
 }
 
-/// Docker's words for a span of seconds.
-fn human_duration(seconds: i64) -> String {
-    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
-    match seconds {
-        ..1 => "Less than a second".to_owned(),
-        1 => "1 second".to_owned(),
-        2..60 => format!("{seconds} seconds"),
-        _ if minutes == 1 => "About a minute".to_owned(),
-        _ if minutes < 60 => format!("{minutes} minutes"),
-        _ if hours == 1 => "About an hour".to_owned(),
-        _ if hours < 48 => format!("{hours} hours"),
-        _ if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
-        _ if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
-        _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
-        _ => format!("{} years", hours / 24 / 365),
-    }
-}
-
 /// Labels of a record for filters.
 pub(super) fn labels(record: &Record) -> BTreeMap<String, String> {
     record.config.labels.clone().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human_duration;
-
-    #[test]
-    fn spans_are_dockers() {
-        let cases = [
-            (0, "Less than a second"),
-            (1, "1 second"),
-            (59, "59 seconds"),
-            (60, "About a minute"),
-            (119, "About a minute"),
-            (120, "2 minutes"),
-            (3599, "59 minutes"),
-            (3600, "About an hour"),
-            (3 * 3600, "3 hours"),
-            (72 * 3600, "3 days"),
-            (21 * 24 * 3600, "3 weeks"),
-            (90 * 24 * 3600, "3 months"),
-            (3 * 365 * 24 * 3600, "3 years"),
-        ];
-        for (seconds, text) in cases {
-            assert_eq!(human_duration(seconds), text, "{seconds}");
-        }
-    }
 }

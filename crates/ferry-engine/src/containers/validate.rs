@@ -13,16 +13,7 @@ use crate::error::{Error, Result};
 
 /// Docker's rule for container names.
 pub(super) fn name(name: &str) -> Result<()> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric();
-    let mut bytes = name.bytes();
-    let valid = bytes.next().is_some_and(plain)
-        && name.len() > 1
-        && name.len() <= 255
-        && bytes.all(|byte| plain(byte) || matches!(byte, b'_' | b'.' | b'-'));
-    if valid {
-        return Ok(());
-    }
-    Err(bad_name(name))
+    if crate::names::is_valid(name) { Ok(()) } else { Err(bad_name(name)) }
 }
 
 pub(super) fn bad_name(name: &str) -> Error {

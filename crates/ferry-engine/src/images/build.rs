@@ -212,7 +212,8 @@ pub fn built_name(text: &str) -> Result<Reference> {
 }
 
 impl Inner {
-    fn write_manifest(
+    /// Stores an image's configuration and its manifest over layers that are stored; the caller names it.
+    pub(super) fn write_manifest(
         &self,
         config: &ImageConfig,
         layers: &[Descriptor],

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use ferry_spec::image::{ContainerConfig, History, RootFs};
-use ferry_spec::{Descriptor, DiffId, Digest, ImageConfig, Manifest, media_type};
+use ferry_spec::{Descriptor, DiffId, Digest, ImageConfig, media_type};
 
 use super::Inner;
 use super::layers::{Hold, Layer, blocking};
@@ -38,24 +38,13 @@ impl Inner {
     fn store_bundled(&self) -> Result<Descriptor> {
         let tree = tree().context("cannot make the bundled layer")?;
         let diff_id = DiffId(Digest::sha256(&tree));
-        let bytes =
-            serde_json::to_vec(&config(diff_id.clone(), &self.host)).context("cannot write the configuration")?;
         let layer = self.store.put_blob(&tree).context("cannot store the bundled layer")?;
         let layer = Descriptor::new(media_type::OCI_LAYER, layer, tree.len() as u64);
         for part in Layer::all(std::slice::from_ref(&layer), std::slice::from_ref(&diff_id)) {
             self.unpack(&part, tree.as_slice()).context("cannot unpack the bundled layer")?;
         }
-        let digest = self.store.put_blob(&bytes).context("cannot store the bundled configuration")?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-            artifact_type: None,
-            config: Descriptor::new(media_type::OCI_CONFIG, digest, bytes.len() as u64),
-            layers: vec![layer],
-            subject: None,
-            annotations: Default::default(),
-        };
-        self.store_manifest(&manifest)
+        let config = config(diff_id, &self.host);
+        Ok(self.write_manifest(&config, &[layer], Default::default())?.target)
     }
 }
 

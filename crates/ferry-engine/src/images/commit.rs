@@ -3,9 +3,8 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use ferry_spec::descriptor::media_type;
 use ferry_spec::image::{ContainerConfig, History, RootFs};
-use ferry_spec::{Descriptor, Document, ImageConfig, Manifest, Platform, Reference};
+use ferry_spec::{Descriptor, Document, ImageConfig, Platform, Reference};
 use ferry_store::archive::ImportedLayer;
 use jiff::Timestamp;
 
@@ -101,18 +100,7 @@ impl Images {
             let file = inner.store.open_blob(&top.descriptor.digest).map_err(layer_failed)?;
             inner.unpack(top, file).map_err(layer_failed)?;
         }
-        let bytes = serde_json::to_vec(&config).context("cannot write the image configuration")?;
-        let digest = inner.store.put_blob(&bytes).context("cannot store the image configuration")?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-            artifact_type: None,
-            config: Descriptor::new(media_type::OCI_CONFIG, digest, bytes.len() as u64),
-            layers,
-            subject: None,
-            annotations: Default::default(),
-        };
-        let target = inner.store_manifest(&manifest)?;
+        let target = inner.write_manifest(&config, &layers, Default::default())?.target;
         let id = target.digest.to_string();
         let reference = name.0.clone().unwrap_or_else(|| dangling_name(&target.digest));
         inner.write_name(&reference, &target)?;

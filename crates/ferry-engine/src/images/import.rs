@@ -145,18 +145,7 @@ impl Inner {
             self.unpack(part, file).map_err(layer_failed)?;
         }
         let image = image_config(config, diff_id, request, self.host.clone());
-        let bytes = serde_json::to_vec(&image).context("cannot write the image configuration")?;
-        let digest = self.store.put_blob(&bytes).context("cannot store the image configuration")?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-            artifact_type: None,
-            config: Descriptor::new(media_type::OCI_CONFIG, digest, bytes.len() as u64),
-            layers: vec![layer],
-            subject: None,
-            annotations: Default::default(),
-        };
-        let target = self.store_manifest(&manifest)?;
+        let target = self.write_manifest(&image, &[layer], Default::default())?.target;
         let name = name.unwrap_or_else(|| dangling_name(&target.digest));
         self.write_name(&name, &target)?;
         hold.keep();

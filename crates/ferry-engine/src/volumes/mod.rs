@@ -436,13 +436,7 @@ fn no_such_volume(name: &str) -> Error {
 
 /// Docker's rule for names of local volumes.
 pub(crate) fn validate_name(name: &str) -> Result<()> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric();
-    let mut bytes = name.bytes();
-    let valid = bytes.next().is_some_and(plain)
-        && name.len() > 1
-        && name.len() <= 255
-        && bytes.all(|byte| plain(byte) || matches!(byte, b'_' | b'.' | b'-'));
-    if valid {
+    if crate::names::is_valid(name) {
         return Ok(());
     }
     if name.len() == 1 {

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::Parsed;
 use crate::output::stdout_is_terminal;
-use crate::output_file::OutputFile;
+use crate::output_file::{self, OutputFile};
 
 /// Runs `save`.
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
@@ -14,21 +14,11 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     if output.is_empty() && stdout_is_terminal() {
         return Err(Failure::new("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
     }
-    let mut file = match output {
-        "" => None,
-        path => Some(OutputFile::create(path).map_err(|text| Failure::new(format!("failed to save image: {text}")))?),
-    };
+    let file =
+        OutputFile::create_if_named(output).map_err(|text| Failure::new(format!("failed to save image: {text}")))?;
     let client = context.client().await?;
     lists::require(client, parsed, "platform", 48).await?;
-    let mut archive = client.image_save(&parsed.args, &platforms).await?;
-    while let Some(bytes) = archive.next().await? {
-        match &mut file {
-            Some(file) => file.write(&bytes)?,
-            None => context.printer.data(&bytes)?,
-        }
-    }
-    if let Some(file) = file {
-        file.finish()?;
-    }
+    let archive = client.image_save(&parsed.args, &platforms).await?;
+    output_file::write(archive, file, &context.printer).await?;
     Ok(0)
 }

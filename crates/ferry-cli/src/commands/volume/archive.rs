@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::Parsed;
 use crate::output::stdout_is_terminal;
-use crate::output_file::OutputFile;
+use crate::output_file::{self, OutputFile};
 
 /// Runs `volume export`.
 pub(crate) async fn export(parsed: &Parsed, context: &Context) -> Result<u8> {
@@ -15,18 +15,9 @@ pub(crate) async fn export(parsed: &Parsed, context: &Context) -> Result<u8> {
     if output.is_empty() && stdout_is_terminal() {
         return Err(Failure::new("refusing to write an archive to a terminal: use --output FILE or redirect"));
     }
-    let mut stream = context.client().await?.volume_export(&parsed.args[0]).await?;
-    if output.is_empty() {
-        while let Some(piece) = stream.next().await? {
-            context.printer.data(&piece)?;
-        }
-        return Ok(0);
-    }
-    let mut file = OutputFile::create(output).map_err(Failure::new)?;
-    while let Some(piece) = stream.next().await? {
-        file.write(&piece)?;
-    }
-    file.finish()?;
+    let stream = context.client().await?.volume_export(&parsed.args[0]).await?;
+    let file = OutputFile::create_if_named(output).map_err(Failure::new)?;
+    output_file::write(stream, file, &context.printer).await?;
     Ok(0)
 }
 
