@@ -205,7 +205,8 @@ fn a_container_of_a_foreign_runtime_outlives_the_daemon() {
     daemon.kill().unwrap();
     daemon.start().unwrap();
     assert_eq!(daemon.inspect("box", "{{.State.Status}} {{.State.Pid}}"), format!("running {pid}"));
-    let _ = daemon.run(&["exec", "box", "touch", "/go"]).ok();
+    // The container may end before the program that lets it.
+    let _ = daemon.run(&["exec", "box", "touch", "/go"]);
     assert_eq!(daemon.run(&["wait", "box"]).ok(), "6");
     let _ = daemon.run(&["rm", "box"]).ok();
 }
