@@ -8,8 +8,8 @@ use ferry_client::Client;
 use ferry_spec::platform::Platform;
 use ferry_spec::reference::AnyReference;
 
-use super::api_socket;
 use super::with_help;
+use super::{api_socket, own_limits};
 use crate::commands::image::pull;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -110,6 +110,11 @@ pub(super) async fn create(
         created = client.container_create(name, &platform, &request).await;
     }
     let created = created?;
+    let limits = request.host_config.as_ref().map(ferry_api::container::HostConfig::resources).unwrap_or_default();
+    if let Err(missing) = own_limits::confirm(client, &created.id, &limits).await {
+        client.container_remove(&created.id, true, true, false).await?;
+        return Err(Failure::with_code(125, format!("{}: {missing}", context.program)));
+    }
     for warning in local_dns_warning(&request).into_iter().chain(created.warnings) {
         context.printer.note(&format!("WARNING: {warning}"));
     }

@@ -13,6 +13,7 @@ pub(super) mod export;
 pub(super) mod kill;
 pub(in crate::commands) mod list;
 pub(super) mod logs;
+mod own_limits;
 pub(super) mod pause;
 pub(super) mod port;
 pub(super) mod prune;

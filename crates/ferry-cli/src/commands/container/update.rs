@@ -2,6 +2,7 @@
 
 use ferry_api::container::UpdateResponse;
 
+use super::own_limits;
 use crate::commands::lists;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -19,6 +20,7 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     for name in &parsed.args {
         match client.container_update(name, &request).await {
             Ok(answer) => {
+                errors.extend(own_limits::confirm(client, name, &request.resources).await.err());
                 context.printer.line(name)?;
                 if request.next_start.is_some() {
                     match what_waits(name, &answer) {
