@@ -204,6 +204,7 @@ impl Containers {
         let _ = blocking(move || {
             super::control::kill_remains(pid, &cgroup);
             super::control::remove_cgroup(&cgroup);
+            containers.inner.networks.part_from(record.endpoints.values());
             // A plugin may have mounted them, or not yet; it is told in any case.
             for name in super::start::foreign_volumes(&record) {
                 containers.inner.volumes.keep_mounted(&name, &record.id);

@@ -20,6 +20,7 @@ use super::places::{Gateways, Place};
 use super::record::{Driver, NetworkRecord};
 use super::subnets::SubnetRecord;
 use super::{Networks, find};
+use crate::containers::record::EndpointRecord;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plugins::{
     CallError, IPAM_DRIVER, IpamData, Joined, NETWORK_DRIVER, NewEndpoint, NewNetwork, Plugin, Plugins, PoolRequest,
@@ -316,6 +317,16 @@ impl Networks {
         let addresses = endpoint.address.into_iter().chain(endpoint.address6.map(IpAddr::V6)).map(|ip| ip.to_string());
         let remote = record.and_then(|record| remote_place(&record, &endpoint.endpoint_id, addresses));
         self.leave_remotes(remote.into_iter().collect());
+    }
+
+    /// Tells plugins of the endpoints of a container that ended while no daemon was there. Blocks.
+    pub(crate) fn part_from<'a>(&self, endpoints: impl Iterator<Item = &'a EndpointRecord>) {
+        let left = endpoints.filter(|endpoint| !endpoint.endpoint_id.is_empty()).filter_map(|endpoint| {
+            let record = self.table().get(&endpoint.network_id)?.record.clone();
+            let addresses = endpoint.address.into_iter().chain(endpoint.address6.map(IpAddr::V6));
+            remote_place(&record, &endpoint.endpoint_id, addresses.map(|ip| ip.to_string()))
+        });
+        self.leave_remotes(left.collect());
     }
 
     /// Tells plugins of places that are left. Waits a little; one that does not answer is told on.

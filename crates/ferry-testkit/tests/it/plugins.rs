@@ -391,13 +391,17 @@ fn networks_and_addresses_of_a_plugin_are_used_like_others() {
     let _ = daemon.run(&["network", "disconnect", "far", "other"]).ok();
     assert!(!daemon.run(&["exec", "other", "ip", "-o", "link"]).ok().contains("plug"));
 
-    // A daemon that was killed knows them again; what ends is told.
-    daemon.kill().unwrap();
-    daemon.start().unwrap();
-    let _ = daemon.run(&["rm", "-f", "box", "other"]).ok();
+    // A daemon that was killed knows them again; what ends is told, also when it ended meanwhile.
     let ended = |method: &str| plugin.calls(&format!("NetworkDriver.{method}")).len();
-    until("the plugin to be told of the end", || ended("DeleteEndpoint") == 2);
-    assert_eq!(ended("Leave"), 2);
+    let _ = daemon.run(&["run", "-d", "--name", "brief", "--network", "far", "busybox", "sleep", "1000"]).ok();
+    let pid = daemon.inspect("brief", "{{.State.Pid}}");
+    daemon.kill().unwrap();
+    let _ = daemon.sandbox().sh(&format!("kill -9 {pid}")).ok();
+    daemon.start().unwrap();
+    until("the plugin to be told of what ended meanwhile", || ended("DeleteEndpoint") == 2);
+    let _ = daemon.run(&["rm", "-f", "box", "other", "brief"]).ok();
+    until("the plugin to be told of the end", || ended("DeleteEndpoint") == 3);
+    assert_eq!(ended("Leave"), 3);
     let _ = daemon.run(&["network", "rm", "far", "near", "plain"]).ok();
     assert_eq!((ended("DeleteNetwork"), plugin.calls("IpamDriver.ReleasePool").len()), (1, 1));
     assert!(!links().contains(": pb"), "{}", links());
