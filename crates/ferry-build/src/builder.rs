@@ -8,8 +8,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use ferry_dockerfile::check::{Checks, Warning as Check};
 use ferry_engine::images::BuildHold;
 use ferry_engine::{Engine, ErrorKind};
@@ -21,7 +19,8 @@ use ferry_spec::reference::Reference;
 use ferry_store::Origins;
 use futures_util::future::try_join_all;
 
-use crate::cache::Cache;
+use crate::attest::{self, AttestOrder, Story};
+use crate::cache::{Cache, new_id};
 use crate::classic;
 use crate::clock::now_ns;
 use crate::exchange::{self, CacheOrder, ExportOrder, Step};
@@ -29,13 +28,14 @@ use crate::export;
 use crate::failure::{DockerfileText, Failure, Result, blocking};
 use crate::files;
 use crate::graph::{Graph, LineRange, LocalDiffer, LocalSource, Output};
+use crate::image_form::{self, ImageForm};
 use crate::plan::{self, Input, Need, Observed, Plan, Planned, Request, ResolvedImage};
 use crate::progress::{Begun, Event, Reporter, Warning};
 use crate::session::{Session, Uploaded};
 use crate::solve::mounts::CacheMounts;
 use crate::solve::{Ground, Solve, SolveOptions, resolve_image};
 use crate::subrequest;
-use crate::tree::{Folder, Tree};
+use crate::tree::{Folder, Layers, Tree};
 
 /// The longest Dockerfile that is read, in bytes.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
@@ -64,6 +64,8 @@ pub struct BuildRequest {
     pub remote: String,
     /// Where the cache is given to.
     pub cache_exports: Vec<CacheOrder>,
+    /// How the image is written.
+    pub form: ImageForm,
 }
 
 /// What came of a build.
@@ -81,6 +83,8 @@ pub struct Built {
     pub answer: Option<BTreeMap<String, Vec<u8>>>,
     /// The image is an index, even of one platform.
     pub is_index: bool,
+    /// The image that was written is an index.
+    pub has_index: bool,
     /// Names it was given.
     pub names: Vec<Reference>,
     /// By which the client knows this build; empty when it gave it none.
@@ -95,6 +99,10 @@ pub struct Built {
     pub(crate) cache_mounts: Arc<Vec<String>>,
     /// The image carries the keys of its layers.
     pub(crate) has_inline_cache: bool,
+    /// The statements that are asked for.
+    pub(crate) attest: AttestOrder,
+    /// What there is to tell.
+    pub(crate) story: Arc<Story>,
     /// The manifest of the cache that was given to elsewhere.
     pub cache_manifest: Option<Descriptor>,
     /// Keeps it all until it is dropped.
@@ -110,6 +118,66 @@ pub struct BuiltTarget {
     pub tree: Tree,
     /// The image's configuration.
     pub config: ImageConfig,
+}
+
+impl Built {
+    fn of_nothing(hold: BuildHold) -> Self {
+        Self {
+            image: None,
+            config_digest: None,
+            targets: Vec::new(),
+            names: Vec::new(),
+            reference: String::new(),
+            checked: None,
+            answer: None,
+            is_index: false,
+            has_index: false,
+            warnings: Vec::new(),
+            unused_args: Vec::new(),
+            steps: Arc::default(),
+            cache_mounts: Arc::default(),
+            has_inline_cache: false,
+            cache_manifest: None,
+            attest: AttestOrder::default(),
+            story: Arc::default(),
+            hold: Arc::new(hold),
+        }
+    }
+}
+
+impl Built {
+    /// How each platform's target came about, as far as that may be told: by the platform.
+    pub(crate) fn provenance(&self) -> Vec<(String, attest::Predicate)> {
+        let order = self.attest.provenance.clone().unwrap_or_default();
+        let targets = self.targets.iter().enumerate();
+        targets
+            .map(|(at, target)| {
+                let predicate = attest::provenance_of(&order, &self.story, at, &target.platform);
+                (target.platform.to_string(), predicate)
+            })
+            .collect()
+    }
+
+    /// The same in short, for a file of metadata: in the older version, and without what only the builder knows.
+    #[must_use]
+    pub fn provenance_in_short(&self) -> serde_json::Map<String, serde_json::Value> {
+        let targets = self.targets.iter().enumerate();
+        targets
+            .map(|(at, target)| {
+                let body = attest::in_short(&self.story, at, &target.platform);
+                (target.platform.to_string(), body)
+            })
+            .collect()
+    }
+}
+
+impl BuiltTarget {
+    /// A target whose configuration somebody else gives, or nobody.
+    pub(crate) fn of_layers(layers: Layers, platform: Platform, config: Option<ImageConfig>) -> Self {
+        let image = config.unwrap_or_else(|| plan::empty_image(&platform));
+        let config = export::complete(image, &layers, None, None);
+        Self { platform, tree: Tree::Layers(layers), config }
+    }
 }
 
 /// A build that goes on.
@@ -223,29 +291,19 @@ impl Builder {
     /// Why it failed.
     pub async fn build(&self, mut request: BuildRequest, reporter: &Reporter) -> Result<Built> {
         let hold = self.ground.engine.images.hold_for_build();
+        let (started_ns, mut told) = (now_ns(), request.options.clone());
         if !request.remote.is_empty() {
+            told.insert("context".to_owned(), request.remote.clone());
             self.take_remote(&mut request, reporter, &hold).await?;
         }
         let mut planning =
             Request::from_options(&request.options).map_err(|error| Failure::invalid(error.to_string()))?;
+        planning.inputs = inputs_of(&request);
         let source = self.load_dockerfile(&request, &mut planning, reporter).await?;
-        let mut built = Built {
-            image: None,
-            config_digest: None,
-            targets: Vec::new(),
-            names: Vec::new(),
-            reference: request.id.clone(),
-            checked: None,
-            answer: None,
-            is_index: planning.multi_platform,
-            warnings: Vec::new(),
-            unused_args: Vec::new(),
-            steps: Arc::default(),
-            cache_mounts: Arc::default(),
-            has_inline_cache: false,
-            cache_manifest: None,
-            hold: Arc::new(hold.clone()),
-        };
+        let mut built = Built::of_nothing(hold.clone());
+        built.reference.clone_from(&request.id);
+        built.is_index = planning.multi_platform;
+        built.attest = AttestOrder::read(&request.options)?;
         let cache_exports = request.cache_exports.iter().map(ExportOrder::read).collect::<Result<Vec<_>>>()?;
         if let Some(answer) = subrequest::without_plan(&planning.subrequest, &source)? {
             built.answer = Some(answer);
@@ -278,7 +336,17 @@ impl Builder {
             .await
             .map_err(|failure| with_excerpt(failure, &planning.filename, &source))?
             .into_iter();
+        let mut story = Story {
+            options: told,
+            dockerfile: (planning.filename.clone(), source.clone()),
+            started_ns,
+            invocation: if request.id.is_empty() { new_id() } else { request.id.clone() },
+            outputs: plans.iter().map(|(_, plan)| plan.tree).collect(),
+            ..Story::default()
+        };
         for (platform, plan) in plans {
+            let scans = if built.attest.sbom { plan.scans } else { Vec::new() };
+            story.scans.push(scanned(&solve, scans).await?);
             let tree = if plan.tree.is_some() { trees.next().unwrap_or_default() } else { Tree::default() };
             let layers = solve.layers(&tree).await?;
             let config = export::complete(plan.image, &layers, plan.base_image.as_ref(), plan.epoch);
@@ -287,12 +355,16 @@ impl Builder {
             built.targets.push(BuiltTarget { platform, tree: Tree::Layers(layers), config });
         }
         solve.settle().await;
+        story.graph = solve.graph().clone();
+        story.pins = solve.pins();
+        story.ended_ns = now_ns();
+        built.story = Arc::new(story);
         let (steps, mounts) = solve.steps();
         (built.steps, built.cache_mounts) = (Arc::new(steps), Arc::new(mounts));
         built.has_inline_cache = cache_exports.iter().any(ExportOrder::is_inline);
         if request.writes_image {
             let begun = reporter.internal("exporting to image");
-            match self.export_image(&mut built, &request.names, &begun).await {
+            match self.export_image(&mut built, &request.names, &request.form, &begun).await {
                 Ok(()) => begun.done(),
                 Err(failure) => {
                     begun.failed(failure.message.clone());
@@ -304,6 +376,45 @@ impl Builder {
             let manifest = self.export_cache(&built, order, &request.solve, reporter).await?;
             built.cache_manifest = manifest.or(built.cache_manifest);
         }
+        hold.keep();
+        Ok(built)
+    }
+
+    /// Carries a graph out that somebody else planned.
+    ///
+    /// # Errors
+    /// [`Failure`] of the first step that fails.
+    pub(crate) async fn build_graph(
+        &self,
+        graph: Graph,
+        output: Option<Output>,
+        options: SolveOptions,
+        reporter: &Reporter,
+    ) -> Result<Built> {
+        let hold = self.ground.engine.images.hold_for_build();
+        let started_ns = now_ns();
+        let solve = Solve::new(graph, self.ground.clone(), options, reporter.clone(), hold.clone());
+        let tree = match output {
+            Some(output) => solve.all_present(&[output]).await?.into_iter().next().unwrap_or_default(),
+            None => Tree::default(),
+        };
+        let layers = solve.stacked(solve.layers(&tree).await?).await?;
+        solve.settle().await;
+        let platform = output.and_then(|output| solve.graph().vertex(output.vertex).platform.clone());
+        let platform = platform.unwrap_or_else(|| Platform::host().normalized());
+        let mut built = Built::of_nothing(hold.clone());
+        built.targets = vec![BuiltTarget::of_layers(layers, platform, None)];
+        let (steps, mounts) = solve.steps();
+        (built.steps, built.cache_mounts) = (Arc::new(steps), Arc::new(mounts));
+        built.story = Arc::new(Story {
+            started_ns,
+            ended_ns: now_ns(),
+            invocation: new_id(),
+            outputs: vec![output],
+            pins: solve.pins(),
+            graph: solve.graph().clone(),
+            ..Story::default()
+        });
         hold.keep();
         Ok(built)
     }
@@ -333,14 +444,21 @@ impl Builder {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn export_image(&self, built: &mut Built, names: &[Reference], begun: &Begun) -> Result<()> {
-        self.write_image(built, begun).await?;
+    pub async fn export_image(
+        &self,
+        built: &mut Built,
+        names: &[Reference],
+        form: &ImageForm,
+        begun: &Begun,
+    ) -> Result<()> {
+        let attest = built.attest.clone();
+        self.write_image(built, names, form, attest, begun).await?;
         let Some(target) = built.image.clone() else { return Ok(()) };
+        let (images, new) = (self.ground.engine.images.clone(), names.to_vec());
         let origins = match built.reference.as_str() {
             "" => Origins::default(),
             reference => Origins::build(reference.to_owned(), now_ns()),
         };
-        let (images, new) = (self.ground.engine.images.clone(), names.to_vec());
         blocking(move || Ok(images.name_built(&target, &new, &origins)?)).await?;
         let started = now_ns();
         for name in names {
@@ -354,42 +472,25 @@ impl Builder {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn write_image(&self, built: &mut Built, begun: &Begun) -> Result<()> {
+    pub(crate) async fn write_image(
+        &self,
+        built: &mut Built,
+        names: &[Reference],
+        form: &ImageForm,
+        attest: AttestOrder,
+        begun: &Begun,
+    ) -> Result<()> {
         let images = self.ground.engine.images.clone();
-        let targets = built.targets.clone();
-        let is_index = built.is_index || targets.len() > 1;
-        let steps = built.has_inline_cache.then(|| Arc::clone(&built.steps));
         let started = now_ns();
+        let (writing, names, form) = (built.clone(), names.to_vec(), form.clone());
+        let written = blocking(move || image_form::write(&writing, &names, &form, &attest, &images)).await?;
         begun.status("exporting layers", 0, 0, started, true);
-        let (target, config) = blocking(move || {
-            let mut manifests = Vec::new();
-            let mut config = None;
-            for target in &targets {
-                let Tree::Layers(layers) = &target.tree else {
-                    return Err(Failure::internal("a target without layers"));
-                };
-                let mut image = target.config.clone();
-                if let Some(steps) = &steps {
-                    image.build_cache = STANDARD.encode(exchange::inline(steps, layers));
-                }
-                let written = export::write(&images, &image, layers)?;
-                config.get_or_insert(written.config.digest.clone());
-                manifests.push((written.target, target.platform.clone()));
-            }
-            let target = match (is_index, manifests.first()) {
-                (false, Some((only, _))) => only.clone(),
-                _ => images.write_index(manifests)?,
-            };
-            Ok((target, config))
-        })
-        .await?;
-        let started = now_ns();
-        begun.status(&format!("exporting manifest {}", target.digest), 0, 0, started, true);
-        if let Some(config) = &config {
-            begun.status(&format!("exporting config {config}"), 0, 0, started, true);
+        for (what, digest) in &written.parts {
+            begun.status(&format!("exporting {what} {digest}"), 0, 0, started, true);
         }
-        built.image = Some(target);
-        built.config_digest = config;
+        built.image = Some(written.target);
+        built.config_digest = written.config;
+        built.has_index = written.has_index;
         Ok(())
     }
 }
@@ -512,6 +613,38 @@ impl Work<'_> {
             }));
         }
     }
+}
+
+/// The platforms and configurations of what was built before.
+fn inputs_of(request: &BuildRequest) -> BTreeMap<String, Vec<(Platform, ImageConfig)>> {
+    let all = request.solve.inputs.iter().map(|(name, targets)| {
+        let targets = targets.iter().map(|target| (target.platform.clone(), target.config.clone()));
+        (name.clone(), targets.collect())
+    });
+    all.collect()
+}
+
+/// What was built for a platform, or the only thing that was built.
+pub(crate) fn best_target<'a>(targets: &'a [BuiltTarget], platform: Option<&Platform>) -> Option<&'a BuiltTarget> {
+    let is_for =
+        |target: &&BuiltTarget| platform.is_some_and(|platform| target.platform.normalized() == platform.normalized());
+    targets.iter().find(is_for).or_else(|| targets.first())
+}
+
+/// What a scan looks at besides the image.
+async fn scanned(solve: &Arc<Solve>, scans: Vec<(String, Option<Output>)>) -> Result<Vec<(String, Layers)>> {
+    let mut all = Vec::new();
+    for (name, output) in scans {
+        let layers = match output {
+            Some(output) => match solve.all_present(&[output]).await?.into_iter().next() {
+                Some(tree) => solve.stacked(solve.layers(&tree).await?).await?,
+                None => Layers::default(),
+            },
+            None => Layers::default(),
+        };
+        all.push((name, layers));
+    }
+    Ok(all)
 }
 
 fn cache_order((kind, attributes): &(String, BTreeMap<String, String>)) -> CacheOrder {

@@ -4,19 +4,23 @@
 //! calls `Control.Solve`, which waits while the client drives the build through the gateway: `LLBBridge.Solve` builds, `Return` names
 //! the result to export. `Control.Status` tells how it goes. A client that leaves has its calls dropped, and with them the build.
 //!
-//! What builds consist of is ferry's own: definitions in the form of BuildKit's graphs are refused.
+//! What a client defines itself, operation by operation, becomes a graph like that of a Dockerfile (`definition.rs`). What was built goes
+//! by a name of ferry's own in the definitions that are handed out: whoever builds on it gets it as it is, and nothing is built again.
 
 mod content;
+mod definition;
 mod export;
 mod files;
 mod gateway;
 mod history;
 mod jobs;
 mod lender;
+mod posted;
 mod receive;
 mod send;
 mod sessions;
 mod solve;
+mod source;
 mod status;
 mod usage;
 mod worker;
@@ -25,6 +29,9 @@ use std::sync::Arc;
 
 use ferry_buildkit_proto::grpc::{Call, Code, Service, Status};
 use ferry_buildkit_proto::messages::Any;
+use ferry_buildkit_proto::messages::content::{
+    Info, InfoRequest, InfoResponse, ReadContentRequest, ReadContentResponse,
+};
 use ferry_engine::ErrorKind;
 use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue};
@@ -36,7 +43,9 @@ use crate::failure::Failure;
 
 pub use content::ContentStore;
 pub(crate) use content::Incoming;
+pub use posted::{Posted, PostedBuild};
 pub use sessions::{Offer, Sessions};
+pub use status::Telling;
 pub use worker::Worker;
 
 /// The services; cheap to clone.
@@ -91,11 +100,39 @@ impl BuildKit {
         match service {
             "moby.buildkit.v1.Control" => self.control(&method, call).await,
             "moby.buildkit.v1.frontend.LLBBridge" => self.gateway(&method, call).await,
+            "containerd.services.content.v1.Content" => self.content(&method, call).await,
             // What health checkers want to hear has no fields but the one.
             "grpc.health.v1.Health" if method == "Check" => {
                 call.unary(|(): ()| async { Ok(Serving { status: 1 }) }).await
             }
             other => Err(Status::new(Code::Unimplemented, format!("unknown service {other}"))),
+        }
+    }
+
+    /// Hands out what records of builds name.
+    async fn content(&self, method: &str, mut call: Call) -> Result<(), Status> {
+        let found = |digest: &str| {
+            let blob = self.history.blob(digest);
+            blob.ok_or_else(|| Status::new(Code::NotFound, format!("content {digest}: not found")))
+        };
+        match method {
+            "Info" => {
+                call.unary(|InfoRequest { digest }| async move {
+                    let size = i64::try_from(found(&digest)?.len()).unwrap_or(i64::MAX);
+                    Ok(InfoResponse { info: Some(Info { digest, size, ..Info::default() }) })
+                })
+                .await
+            }
+            "Read" => {
+                let request: ReadContentRequest = call.requests.only().await?;
+                let blob = found(&request.digest)?;
+                let start = usize::try_from(request.offset).unwrap_or_default().min(blob.len());
+                let wanted = usize::try_from(request.size).ok().filter(|size| *size > 0);
+                let end = wanted.map_or(blob.len(), |size| blob.len().min(start.saturating_add(size)));
+                let data = blob.slice(start..end);
+                call.replies.send(&ReadContentResponse { offset: request.offset, data }).await
+            }
+            other => Err(Status::unimplemented(format_args!("Content.{other}"))),
         }
     }
 

@@ -1,10 +1,8 @@
 //! From trees and plans to images.
 
-use ferry_engine::images::{Images, WrittenImage};
 use ferry_spec::image::{History, ImageConfig, RootFs};
 
 use crate::clock::{now_ns, rfc3339};
-use crate::failure::Result;
 use crate::tree::Layers;
 
 /// What an exporter says of layers that no instruction made.
@@ -85,12 +83,6 @@ fn fill_times(history: &mut [History]) {
             entry.created.clone_from(&created);
         }
     }
-}
-
-/// Writes an image without a name. Blocks.
-pub(crate) fn write(images: &Images, config: &ImageConfig, layers: &Layers) -> Result<WrittenImage> {
-    let blobs: Vec<_> = layers.0.iter().map(|layer| layer.descriptor.clone()).collect();
-    Ok(images.write_manifest(config, &blobs, Default::default())?)
 }
 
 #[cfg(test)]

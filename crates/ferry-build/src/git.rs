@@ -20,8 +20,13 @@ use crate::tree::Folder;
 /// Ways to a repository.
 const PROTOCOLS: &str = "http:https:ssh:git";
 
-/// Fetches one commit of a repository.
-pub(crate) async fn fetch(order: &GitSource, workshop: &Workshop, session: &Session, begun: &Begun) -> Result<Folder> {
+/// Fetches one commit of a repository; returns its files and which it is.
+pub(crate) async fn fetch(
+    order: &GitSource,
+    workshop: &Workshop,
+    session: &Session,
+    begun: &Begun,
+) -> Result<(Folder, String)> {
     check(order)?;
     let maker = workshop.clone();
     let owner = blocking(move || Ok(maker.context_folder()?)).await?;
@@ -41,11 +46,11 @@ pub(crate) async fn fetch(order: &GitSource, workshop: &Workshop, session: &Sess
         commit = wanted;
     }
     git.run(&["checkout", "--quiet", "--detach", commit, "--"]).await?;
-    if let Some(expected) = &order.checksum {
-        let found = git.run(&["rev-parse", "HEAD"]).await?;
-        if !found.trim().starts_with(expected.as_str()) {
-            return Err(Failure::invalid(format!("expected checksum to match {expected}, got {}", found.trim())));
-        }
+    let found = git.run(&["rev-parse", "HEAD"]).await?;
+    if let Some(expected) = &order.checksum
+        && !found.trim().starts_with(expected.as_str())
+    {
+        return Err(Failure::invalid(format!("expected checksum to match {expected}, got {}", found.trim())));
     }
     if !order.skip_submodules && folder.join(".gitmodules").exists() {
         git.run(&["submodule", "update", "--init", "--recursive", "--depth=1"]).await?;
@@ -62,6 +67,7 @@ pub(crate) async fn fetch(order: &GitSource, workshop: &Workshop, session: &Sess
         }
     })
     .await
+    .map(|folder| (folder, found.trim().to_owned()))
 }
 
 /// No files of the host, no options in disguise.

@@ -3,6 +3,7 @@
 //! A build goes through types, each made from the one before by a function: text of the Dockerfile, its instructions,
 //! a [`graph`] of operations, and what executing that graph leaves in the store.
 
+mod attest;
 mod builder;
 pub mod buildkit;
 mod cache;
@@ -15,9 +16,11 @@ mod failure;
 mod files;
 mod git;
 pub mod graph;
+mod image_form;
 mod output;
 pub mod plan;
 pub mod progress;
+mod redact;
 pub mod session;
 pub mod solve;
 mod subrequest;
@@ -27,3 +30,4 @@ pub mod usage;
 pub use builder::{BuildRequest, Builder, Building, Built, BuiltTarget};
 pub use cache::{Cache, Record};
 pub use failure::{DockerfileText, Failure, Result};
+pub use image_form::ImageForm;

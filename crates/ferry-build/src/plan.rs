@@ -21,6 +21,7 @@ pub use error::{PlanError, PlanErrorCause};
 pub use observed::{ImageAnswer, ImageNeed, LayoutNeed, Need, Observed, ResolvedImage};
 pub use outline::{Outline, OutlineArg, OutlineSecret, Target, render_targets, targets};
 pub use request::{MainContext, NoCache, Request, RequestError, Resources};
+pub(crate) use resolve::empty_image;
 
 use ferry_dockerfile::Dockerfile;
 use ferry_dockerfile::check::Checks;

@@ -64,6 +64,23 @@ impl Reporter {
         followers.senders.clear();
     }
 
+    /// Forgets the first of what programs wrote, so that no more than so many bytes of it are left.
+    pub fn keep_logs(&self, bytes: usize) {
+        let mut followers = self.followers();
+        let length = |event: &Event| match event {
+            Event::Log(piece) => piece.data.len(),
+            _ => 0,
+        };
+        let mut over = followers.told.iter().map(length).sum::<usize>().saturating_sub(bytes);
+        followers.told.retain(|event| {
+            let is_kept = over == 0 || !matches!(event, Event::Log(_));
+            if !is_kept {
+                over = over.saturating_sub(length(event));
+            }
+            is_kept
+        });
+    }
+
     /// Tells everybody.
     pub fn tell(&self, event: Event) {
         let mut followers = self.followers();

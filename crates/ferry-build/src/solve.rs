@@ -20,6 +20,7 @@ use ferry_spec::digest::Digest;
 use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use tokio::sync::OnceCell;
 
+use crate::builder::BuiltTarget;
 use crate::cache::{Cache, InUse, Record, new_id};
 use crate::clock::now_ns;
 use crate::exchange::Imports;
@@ -56,6 +57,8 @@ pub struct SolveOptions {
     pub volumes: Vec<(PathBuf, String, bool)>,
     /// Caches from elsewhere.
     pub imports: Imports,
+    /// What was built before, by the names that it is lent under.
+    pub inputs: Arc<HashMap<String, Vec<BuiltTarget>>>,
 }
 
 /// What a solve works with.
@@ -79,6 +82,8 @@ pub struct Solve {
     /// Outcomes whose files have to be here, where the cells hold some that only another cache knows of.
     present: Vec<OnceCell<Result<Vec<Tree>>>>,
     outcomes: std::sync::Mutex<HashMap<VertexId, Outcome>>,
+    /// What sources turned out to be.
+    pins: std::sync::Mutex<HashMap<VertexId, String>>,
     held: std::sync::Mutex<Vec<InUse>>,
     _hold: BuildHold,
 }
@@ -96,6 +101,7 @@ impl Solve {
             options,
             reporter,
             outcomes: std::sync::Mutex::default(),
+            pins: std::sync::Mutex::default(),
             held: std::sync::Mutex::default(),
             _hold: hold,
         })
@@ -142,7 +148,7 @@ impl Solve {
         let vertex = self.graph.vertex(id);
         let inputs = self.trees(&vertex.inputs).await?;
         let outcome = match &vertex.op {
-            Op::Source(source) => self.source(vertex, source).await,
+            Op::Source(source) => self.source(id, vertex, source).await,
             Op::Merge | Op::Diff { .. } => self.combine(&vertex.op, &inputs).await,
             Op::Exec(_) | Op::File(_) => self.cached(id, vertex, inputs).await,
         };

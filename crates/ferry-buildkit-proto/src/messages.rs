@@ -5,6 +5,7 @@
 pub mod content;
 pub mod control;
 pub mod gateway;
+pub mod llb;
 pub mod ops;
 pub mod session;
 pub mod transfer;

@@ -83,6 +83,10 @@ pub struct BuildQuery {
     pub registry_config: String,
     /// A context that the daemon fetches itself.
     pub remote: String,
+    /// What else is said of the output.
+    pub output_attributes: BTreeMap<String, String>,
+    /// Statements that are asked for, and what else is said of each.
+    pub attests: BTreeMap<String, String>,
     /// The session in which more is lent; empty for none.
     pub session: String,
     /// Caches that are taken from.
@@ -223,8 +227,10 @@ impl BuildQuery {
         for (name, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
             query = query.with(name, number.to_string());
         }
-        if !self.output.is_empty() {
-            query = query.with("outputs", serde_json::json!([{ "Type": self.output, "Attrs": {} }]).to_string());
+        if !self.output.is_empty() || !self.output_attributes.is_empty() {
+            let kind = if self.output.is_empty() { "image" } else { &self.output };
+            let outputs = serde_json::json!([{ "Type": kind, "Attrs": self.output_attributes }]);
+            query = query.with("outputs", outputs.to_string());
         }
         let json = |value: &dyn Fn() -> serde_json::Result<String>, is_empty: bool| match is_empty {
             true => String::new(),
@@ -234,6 +240,7 @@ impl BuildQuery {
             .with_text("buildargs", &json(&|| serde_json::to_string(&self.build_args), self.build_args.is_empty()))
             .with_text("labels", &json(&|| serde_json::to_string(&self.labels), self.labels.is_empty()))
             .with_text("contexts", &json(&|| serde_json::to_string(&self.contexts), self.contexts.is_empty()))
+            .with_text("attests", &json(&|| serde_json::to_string(&self.attests), self.attests.is_empty()))
             .with_text("session", &self.session)
             .with_text(
                 "cacheimports",

@@ -16,6 +16,7 @@ use super::{BuildKit, send};
 use crate::builder::Built;
 use crate::clock::now_ns;
 use crate::failure::{Failure, Result};
+use crate::image_form::ImageForm;
 use crate::progress::Begun;
 use crate::session::Lender;
 
@@ -37,27 +38,19 @@ pub(super) struct Export {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     /// Into the store, and from there to registries.
-    Image { push: bool, plain_http: bool },
+    Image { push: bool, plain_http: bool, form: Box<ImageForm> },
     /// An archive of the image.
-    Archive { form: &'static str },
+    Archive { kind: &'static str, form: Box<ImageForm> },
     /// Files.
-    Local { platform_split: bool },
+    Local { platform_split: bool, prefix: String },
     /// Files in an archive.
-    Tar,
+    Tar { prefix: String },
 }
 
 /// Attributes of images and archives that change nothing here, whatever their value: images are unpacked anyway, build information is no
-/// longer written by BuildKit either, attestations are none, and the rest goes with attributes that are refused.
-const WITHOUT_EFFECT: [&str; 8] = [
-    "unpack",
-    "danging-name-empty-only",
-    "buildinfo",
-    "buildinfo-attrs",
-    "oci-artifact",
-    "compression-level",
-    "context",
-    "attestation-prefix",
-];
+/// longer written by BuildKit either, and statements about images are no files whose names could have a prefix.
+const WITHOUT_EFFECT: [&str; 6] =
+    ["unpack", "danging-name-empty-only", "buildinfo", "buildinfo-attrs", "context", "attestation-prefix"];
 
 impl Export {
     /// Reads what a client asks for.
@@ -74,22 +67,32 @@ impl Export {
         let kind = match exporter.kind.as_str() {
             "image" | "moby" => {
                 check_image_attributes(attrs)?;
-                Kind::Image { push: flag(attrs, "push")?, plain_http: flag(attrs, "registry.insecure")? }
+                Kind::Image {
+                    push: flag(attrs, "push")?,
+                    plain_http: flag(attrs, "registry.insecure")?,
+                    form: Box::new(ImageForm::read(attrs)?),
+                }
             }
             form @ ("docker" | "oci") => {
                 check_image_attributes(attrs)?;
                 if attrs.get("tar").is_some_and(|tar| is_false(tar)) {
                     return Err(Failure::not_implemented(format!("output of type {form} into a directory")));
                 }
-                Kind::Archive { form: if form == "oci" { "oci" } else { "docker" } }
+                Kind::Archive {
+                    kind: if form == "oci" { "oci" } else { "docker" },
+                    form: Box::new(ImageForm::read(attrs)?),
+                }
             }
             "local" => {
                 if attrs.get("mode").is_some_and(|mode| mode == "delete") {
                     return Err(Failure::not_implemented("output of type local with mode=delete"));
                 }
-                Kind::Local { platform_split: !attrs.get("platform-split").is_some_and(|split| is_false(split)) }
+                Kind::Local {
+                    platform_split: !attrs.get("platform-split").is_some_and(|split| is_false(split)),
+                    prefix: prefix(attrs),
+                }
             }
-            "tar" => Kind::Tar,
+            "tar" => Kind::Tar { prefix: prefix(attrs) },
             other => return Err(Failure::invalid(format!("exporter {other:?} could not be found"))),
         };
         Ok(Self { id, kind, names: all })
@@ -99,9 +102,9 @@ impl Export {
     fn title(&self) -> String {
         match &self.kind {
             Kind::Image { .. } => "exporting to image".to_owned(),
-            Kind::Archive { form } => format!("exporting to {form} image format"),
+            Kind::Archive { kind, .. } => format!("exporting to {kind} image format"),
             Kind::Local { .. } => "exporting to client directory".to_owned(),
-            Kind::Tar => "exporting to client tarball".to_owned(),
+            Kind::Tar { .. } => "exporting to client tarball".to_owned(),
         }
     }
 }
@@ -109,12 +112,11 @@ impl Export {
 fn check_image_attributes(attrs: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in attrs {
         let is_fine = match name.as_str() {
-            "name" | "push" | "registry.insecure" | "prefer-image-digest" | "tar" | "oci-mediatypes" | "dest" => {
-                // Images are written in the form of OCI alone.
-                name != "oci-mediatypes" || !is_false(value)
-            }
-            "compression" => value == "gzip",
-            "push-by-digest" | "rewrite-timestamp" | "force-compression" | "name-canonical" => is_false(value),
+            "name" | "push" | "registry.insecure" | "prefer-image-digest" | "tar" | "dest" => true,
+            // The configuration of what a client defined itself is read with the result.
+            name if name.starts_with("containerimage.config") => true,
+            name if ImageForm::reads(name) => true,
+            "push-by-digest" | "rewrite-timestamp" | "name-canonical" => is_false(value),
             "store" => !is_false(value),
             "dangling-name-prefix" | "source-date-epoch" => value.is_empty(),
             name => WITHOUT_EFFECT.contains(&name),
@@ -124,6 +126,11 @@ fn check_image_attributes(attrs: &BTreeMap<String, String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What goes before the names of statements among files.
+fn prefix(attrs: &BTreeMap<String, String>) -> String {
+    attrs.get("attestation-prefix").cloned().unwrap_or_default()
 }
 
 fn is_false(value: &str) -> bool {
@@ -155,15 +162,16 @@ impl BuildKit {
 
     async fn export_as(&self, job: &Job, built: &mut Built, export: &Export, begun: &Begun) -> Result<Told> {
         match &export.kind {
-            Kind::Image { push, plain_http } => {
-                self.builder.export_image(built, &export.names, begun).await?;
+            Kind::Image { push, plain_http, form } => {
+                self.builder.export_image(built, &export.names, form, begun).await?;
                 if *push {
                     self.push(job, export, *plain_http, begun).await?;
                 }
                 Ok(told_of_image(built, &export.names))
             }
-            Kind::Archive { .. } => self.archive(job, built, export, begun).await,
-            Kind::Local { platform_split } => {
+            Kind::Archive { form, .. } => self.archive(job, built, export, form, begun).await,
+            Kind::Local { platform_split, prefix } => {
+                let built = self.builder.with_statements(built.clone(), prefix).await?;
                 let single = built.targets.len() == 1 && !built.is_index;
                 if !platform_split && built.targets.len() > 1 {
                     return Err(Failure::not_implemented("files of several platforms in one directory"));
@@ -180,7 +188,8 @@ impl BuildKit {
                 begun.status("copying files", amount(sent), 0, started, true);
                 Ok(Told::new())
             }
-            Kind::Tar => {
+            Kind::Tar { prefix } => {
+                let built = self.builder.with_statements(built.clone(), prefix).await?;
                 let session = self.sessions.find(&job.session).await?;
                 let (made, mut making) = mpsc::channel::<Vec<u8>>(QUEUE);
                 let (sender, pieces) = mpsc::channel(QUEUE);
@@ -193,7 +202,7 @@ impl BuildKit {
                     drop(sender);
                 };
                 let started = now_ns();
-                let writing = self.builder.write_tar(built, made);
+                let writing = self.builder.write_tar(&built, made);
                 let sending = send::bytes(&session, export.id, pieces);
                 let (written, (), sent) = tokio::join!(writing, carrying, sending);
                 let sent = sent?;
@@ -205,8 +214,16 @@ impl BuildKit {
     }
 
     /// Sends an archive of the image, which the store keeps no longer than that.
-    async fn archive(&self, job: &Job, built: &mut Built, export: &Export, begun: &Begun) -> Result<Told> {
-        self.builder.write_image(built, begun).await?;
+    async fn archive(
+        &self,
+        job: &Job,
+        built: &mut Built,
+        export: &Export,
+        form: &ImageForm,
+        begun: &Begun,
+    ) -> Result<Told> {
+        let attest = built.attest.beside_files();
+        self.builder.write_image(built, &export.names, form, attest, begun).await?;
         let Some(target) = built.image.clone() else { return Err(Failure::internal("an image that was not written")) };
         let session = self.sessions.find(&job.session).await?;
         let images = &self.builder.ground().engine.images;
@@ -270,7 +287,7 @@ fn told_of_image(built: &Built, names: &[Reference]) -> Told {
         let descriptor = serde_json::to_vec(image).unwrap_or_default();
         told.insert("containerimage.descriptor".to_owned(), STANDARD.encode(descriptor));
     }
-    if let Some(config) = built.config_digest.as_ref().filter(|_| built.targets.len() == 1 && !built.is_index) {
+    if let Some(config) = built.config_digest.as_ref().filter(|_| !built.has_index) {
         told.insert("containerimage.config.digest".to_owned(), config.to_string());
     }
     if !names.is_empty() {
@@ -293,22 +310,14 @@ mod tests {
     fn exports_are_read_and_what_is_not_built_is_refused() {
         let image = read("moby", &[("name", "a,b:1,a:latest"), ("push", "true"), ("unpack", "false")]).unwrap();
         assert_eq!(image.names.iter().map(ToString::to_string).collect::<Vec<_>>().len(), 2);
-        assert_eq!(image.kind, Kind::Image { push: true, plain_http: false });
+        assert!(matches!(image.kind, Kind::Image { push: true, plain_http: false, .. }));
         assert_eq!(read("local", &[]).unwrap().title(), "exporting to client directory");
         assert_eq!(read("oci", &[("tar", "true")]).unwrap().title(), "exporting to oci image format");
         for (kind, attrs, text) in [
             ("x", &[][..], "exporter \"x\" could not be found"),
             ("image", &[("push", "maybe")], "non-bool value \"maybe\" specified for push"),
-            (
-                "image",
-                &[("compression", "zstd")],
-                "not implemented: attribute compression=zstd of an image that is exported",
-            ),
-            (
-                "image",
-                &[("annotation.a", "b")],
-                "not implemented: attribute annotation.a=b of an image that is exported",
-            ),
+            ("image", &[("compression", "estargz")], "not implemented: compression=estargz of layers"),
+            ("image", &[("annotation-x.a", "b")], "unrecognized annotation type annotation-x"),
             ("image", &[("store", "false")], "not implemented: attribute store=false of an image that is exported"),
             (
                 "image",

@@ -17,11 +17,12 @@ use crate::progress::{Event, Warning};
 const BUILD_ID: &str = "buildkit-controlapi-buildid";
 
 /// What the gateway can do.
-const GATEWAY: [&str; 10] = [
+const GATEWAY: [&str; 11] = [
     "solve.base",
     "return",
     "returnmap",
     "proto.refarray",
+    "reference.output",
     "frontend.inputs",
     "frontend.caps",
     "gateway.solve.metadata",
@@ -31,7 +32,68 @@ const GATEWAY: [&str; 10] = [
 ];
 
 /// What builds can do that clients ask about.
-const BUILDS: [&str; 4] = ["platform", "exporter.multiple", "exporter.sourcedateepoch", "gc.freespacefilter"];
+const BUILDS: [&str; 60] = [
+    "source.image",
+    "source.image.resolvemode",
+    "source.local",
+    "source.local.unique",
+    "source.local.sessionid",
+    "source.local.includepatterns",
+    "source.local.followpaths",
+    "source.local.excludepatterns",
+    "source.local.sharedkeyhint",
+    "source.local.differ",
+    "source.git",
+    "source.git.keepgitdir",
+    "source.git.fullurl",
+    "source.git.httpauth",
+    "source.git.knownsshhosts",
+    "source.git.mountsshsock",
+    "source.git.subdir",
+    "source.git.checksum",
+    "source.git.skipsubmodules",
+    "source.http",
+    "source.http.checksum",
+    "source.http.perm",
+    "soruce.http.uidgid",
+    "exec.meta.base",
+    "exec.meta.cgroup.parent",
+    "exec.meta.network",
+    "exec.meta.proxyenv",
+    "exec.meta.security",
+    "exec.meta.setsdefaultpath",
+    "exec.meta.ulimit",
+    "exec.mount.bind",
+    "exec.mount.bind.readwrite-nooutput",
+    "exec.mount.cache",
+    "exec.mount.cache.sharing",
+    "exec.mount.selector",
+    "exec.mount.tmpfs",
+    "exec.mount.tmpfs.size",
+    "exec.mount.secret",
+    "exec.mount.ssh",
+    "exec.mount.cache.content",
+    "exec.secretenv",
+    "exec.validexitcode",
+    "file.base",
+    "file.rm.wildcard",
+    "file.copy.includeexcludepatterns",
+    "file.copy.requiredpaths",
+    "file.copy.alwaysreplaceexistingdestpaths",
+    "file.copy.modestring",
+    "file.symlink.create",
+    "constraints",
+    "platform",
+    "meta.ignorecache",
+    "meta.description",
+    "mergeop",
+    "diffop",
+    "exporter.image.annotations",
+    "exporter.image.attestations",
+    "exporter.multiple",
+    "exporter.sourcedateepoch",
+    "gc.freespacefilter",
+];
 
 impl BuildKit {
     pub(super) async fn gateway(&self, method: &str, call: Call) -> Result<(), Status> {
@@ -72,6 +134,12 @@ impl BuildKit {
     async fn gateway_solve(&self, job: &Arc<Job>, request: SolveRequest) -> Result<SolveResponse, Status> {
         let mut options = request.frontend_opt;
         super::solve::import_caches(&mut options, &request.cache_imports);
+        if let Some(definition) = request.definition.filter(|definition| !definition.def.is_empty()) {
+            if !request.frontend.is_empty() {
+                return Err(Status::failed("cannot solve with both Definition and Frontend specified"));
+            }
+            return Ok(SolveResponse { result: Some(self.run_definition(job, definition, &options).await?) });
+        }
         let solved = self.run_frontend(job, &request.frontend, options, &request.frontend_inputs);
         Ok(SolveResponse { result: Some(solved.await?) })
     }

@@ -1,17 +1,22 @@
-//! Builds that there were, as `ListenBuildHistory` tells them. They are remembered while the daemon runs, the newest of them.
+//! Builds that there were, as `ListenBuildHistory` tells them. They are remembered while the daemon runs, the newest of them, with what was
+//! told of their steps and how what they built came about.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use ferry_buildkit_proto::grpc::{Call, Code, Status};
 use ferry_buildkit_proto::messages::Timestamp;
 use ferry_buildkit_proto::messages::control::{
-    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, SolveRequest, SolveResponse,
-    UpdateBuildHistoryRequest, UpdateBuildHistoryResponse,
+    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, BuildResultInfo, Descriptor,
+    SolveRequest, SolveResponse, UpdateBuildHistoryRequest, UpdateBuildHistoryResponse,
 };
+use ferry_spec::digest::Digest;
 use tokio::sync::broadcast;
 
 use super::jobs::Job;
+use crate::attest;
+use crate::builder::Built;
 use crate::clock::now_ns;
 use crate::progress::Event;
 
@@ -20,12 +25,19 @@ const REMEMBERED: usize = 50;
 /// Events that a listener may be behind.
 const QUEUE: usize = 64;
 
+/// A build, and what its record names.
+struct Remembered {
+    record: BuildHistoryRecord,
+    job: Arc<Job>,
+    blobs: HashMap<String, Bytes>,
+}
+
 /// All that are remembered; cheap to clone.
 #[derive(Clone)]
 pub(super) struct History(Arc<Inner>);
 
 struct Inner {
-    records: Mutex<VecDeque<BuildHistoryRecord>>,
+    records: Mutex<VecDeque<Remembered>>,
     events: broadcast::Sender<BuildHistoryEvent>,
 }
 
@@ -47,8 +59,8 @@ impl History {
             generation: 1,
             ..BuildHistoryRecord::default()
         };
-        self.put(record.clone(), BuildHistoryEventType::Started);
-        Writing { history: self.clone(), job, record, is_over: false }
+        self.put(record.clone(), Arc::clone(&job), HashMap::new(), BuildHistoryEventType::Started);
+        Writing { history: self.clone(), job, record, blobs: HashMap::new(), is_over: false }
     }
 
     pub(super) async fn listen(&self, mut call: Call) -> Result<(), Status> {
@@ -58,7 +70,8 @@ impl History {
         let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         let known: Vec<BuildHistoryRecord> = {
             let records = self.records();
-            let wanted = records.iter().filter(|record| fits(record) && !(request.active_only && is_over(record)));
+            let all = records.iter().map(|one| &one.record);
+            let wanted = all.filter(|record| fits(record) && !(request.active_only && is_over(record)));
             wanted.take(limit).cloned().collect()
         };
         for record in known {
@@ -79,26 +92,41 @@ impl History {
 
     pub(super) fn update(&self, request: UpdateBuildHistoryRequest) -> Result<UpdateBuildHistoryResponse, Status> {
         let mut records = self.records();
-        let found = records.iter().position(|record| record.reference == request.reference);
+        let found = records.iter().position(|one| one.record.reference == request.reference);
         let unknown = || Status::new(Code::NotFound, format!("no build record found for ref {}", request.reference));
         if request.delete {
-            if let Some(record) = found.and_then(|at| records.remove(at)) {
-                self.tell(record, BuildHistoryEventType::Deleted);
-            }
+            let removed = found.and_then(|at| records.remove(at)).ok_or_else(unknown)?;
+            self.tell(removed.record, BuildHistoryEventType::Deleted);
         } else if !request.finalize {
-            let record = found.and_then(|at| records.get_mut(at)).ok_or_else(unknown)?;
+            let record = &mut found.and_then(|at| records.get_mut(at)).ok_or_else(unknown)?.record;
             record.pinned = request.pinned;
             record.generation += 1;
         }
         Ok(UpdateBuildHistoryResponse {})
     }
 
-    fn put(&self, record: BuildHistoryRecord, kind: BuildHistoryEventType) {
+    /// The build of a reference, however long ago it ended.
+    pub(super) fn job(&self, reference: &str) -> Option<Arc<Job>> {
+        self.records().iter().find(|one| one.record.reference == reference).map(|one| Arc::clone(&one.job))
+    }
+
+    /// Something that a record names.
+    pub(super) fn blob(&self, digest: &str) -> Option<Bytes> {
+        self.records().iter().find_map(|one| one.blobs.get(digest).cloned())
+    }
+
+    fn put(
+        &self,
+        record: BuildHistoryRecord,
+        job: Arc<Job>,
+        blobs: HashMap<String, Bytes>,
+        kind: BuildHistoryEventType,
+    ) {
         let mut records = self.records();
-        records.retain(|known| known.reference != record.reference);
-        records.push_front(record.clone());
+        records.retain(|known| known.record.reference != record.reference);
+        records.push_front(Remembered { record: record.clone(), job, blobs });
         while records.len() > REMEMBERED
-            && let Some(last) = records.iter().rposition(|record| !record.pinned && is_over(record))
+            && let Some(last) = records.iter().rposition(|one| !one.record.pinned && is_over(&one.record))
         {
             records.remove(last);
         }
@@ -111,7 +139,7 @@ impl History {
         let _ = self.0.events.send(BuildHistoryEvent { kind: kind.into(), record: Some(record) });
     }
 
-    fn records(&self) -> std::sync::MutexGuard<'_, VecDeque<BuildHistoryRecord>> {
+    fn records(&self) -> std::sync::MutexGuard<'_, VecDeque<Remembered>> {
         self.0.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -132,10 +160,37 @@ pub(super) struct Writing {
     history: History,
     job: Arc<Job>,
     record: BuildHistoryRecord,
+    blobs: HashMap<String, Bytes>,
     is_over: bool,
 }
 
 impl Writing {
+    /// Notes how what was built came about.
+    pub(super) fn take_origin(&mut self, built: &Built) {
+        let is_single = built.targets.len() == 1 && !built.is_index;
+        let image = built.image.as_ref();
+        for (platform, predicate) in built.provenance() {
+            let bytes = Bytes::from(serde_json::to_vec(&predicate.body).unwrap_or_default());
+            let attestation = Descriptor {
+                media_type: attest::STATEMENT_TYPE.to_owned(),
+                digest: Digest::sha256(&bytes).to_string(),
+                size: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
+                annotations: BTreeMap::from([(attest::PREDICATE.to_owned(), predicate.kind.to_owned())]),
+            };
+            self.blobs.insert(attestation.digest.clone(), bytes);
+            let results = image.map(|image| {
+                let size = i64::try_from(image.size).unwrap_or(i64::MAX);
+                let (media_type, digest) = (image.media_type.clone(), image.digest.to_string());
+                (0, Descriptor { media_type, digest, size, annotations: BTreeMap::new() })
+            });
+            let info = BuildResultInfo { attestations: vec![attestation], results: results.into_iter().collect() };
+            match is_single {
+                true => self.record.result = Some(info),
+                false => drop(self.record.results.insert(platform, info)),
+            }
+        }
+    }
+
     /// The build has ended.
     pub(super) fn end(mut self, outcome: Result<&SolveResponse, &Status>) {
         match outcome {
@@ -167,7 +222,8 @@ impl Writing {
         record.num_total_steps = count(steps.len());
         record.num_cached_steps = count(steps.values().filter(|(cached, _)| *cached).count());
         record.num_completed_steps = count(steps.values().filter(|(_, done)| *done).count());
-        self.history.put(record.clone(), BuildHistoryEventType::Complete);
+        let blobs = std::mem::take(&mut self.blobs);
+        self.history.put(record.clone(), Arc::clone(&self.job), blobs, BuildHistoryEventType::Complete);
     }
 }
 

@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// Time for which a build that has ended can still be asked how it went: a client may ask late.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
+/// Bytes of output that are kept of a build that has ended.
+const LOGS_KEPT: usize = 1 << 20;
+
 /// All builds; cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Jobs(Arc<Inner>);
@@ -48,6 +51,11 @@ impl Job {
         let name = format!("{:032x}", rand::random::<u128>());
         self.results().insert(name.clone(), built);
         name
+    }
+
+    /// Everything that was built, by its names.
+    pub(super) fn kept(&self) -> Vec<(String, Built)> {
+        self.results().iter().map(|(name, built)| (name.clone(), built.clone())).collect()
     }
 
     /// What was built, by its name.
@@ -122,6 +130,12 @@ impl Jobs {
         found.map_err(|_| Status::new(Code::NotFound, format!("no such job {reference}")))
     }
 
+    /// What builds that go on have built, by its names.
+    pub(super) fn kept(&self) -> HashMap<String, Built> {
+        let all: Vec<Arc<Job>> = self.all().values().cloned().collect();
+        all.iter().flat_map(|job| job.kept()).collect()
+    }
+
     fn all(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Job>>> {
         self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,6 +160,7 @@ impl Drop for Running {
         // What was built is kept by names and by the cache from here on.
         self.job.results().clear();
         self.job.reporter.finish();
+        self.job.reporter.keep_logs(LOGS_KEPT);
         let (jobs, job) = (self.jobs.clone(), Arc::clone(&self.job));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return jobs.forget(&job) };
         runtime.spawn(async move {

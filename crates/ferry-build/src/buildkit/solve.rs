@@ -1,28 +1,37 @@
 //! `Control.Solve`: a build from its beginning to what is exported of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ferry_buildkit_proto::grpc::{Code, Status};
 use ferry_buildkit_proto::messages::control::{CacheOptionsEntry, Exporter, SolveRequest, SolveResponse};
-use ferry_buildkit_proto::messages::gateway::SolveResult;
-use ferry_buildkit_proto::messages::ops::Definition;
+use ferry_buildkit_proto::messages::gateway::{Ref, SolveResult};
+use ferry_buildkit_proto::messages::llb;
+use ferry_buildkit_proto::messages::ops::{Definition, OpMetadata};
+use ferry_spec::digest::Digest;
+use ferry_spec::image::ImageConfig;
+use prost::Message as _;
 
 use super::export::Export;
 use super::jobs::{Job, Returned};
 use super::lender::Client;
-use super::{BuildKit, status_of};
-use crate::builder::{BuildRequest, Built};
+use super::source::RESULT;
+use super::{BuildKit, definition, status_of};
+use crate::builder::{BuildRequest, Built, BuiltTarget};
 use crate::exchange::{CacheOrder, ExportOrder};
 use crate::failure::Failure;
+use crate::graph::{Op, Source};
 use crate::plan::MainContext;
 use crate::session::Session;
 use crate::solve::SolveOptions;
+use crate::tree::Tree;
 
 /// The frontend that is built in.
 const DOCKERFILE: &str = "dockerfile.v0";
 /// The frontend that runs others out of images.
 const GATEWAY: &str = "gateway.v0";
+/// What results say of their image's configuration.
+const CONFIG: &str = "containerimage.config";
 /// What images hold the Dockerfile frontend that is built in.
 const OWN_IMAGES: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
 /// What the Dockerfile frontend can do that a client may insist on.
@@ -35,21 +44,34 @@ const CAPABILITIES: [&str; 4] = [
 
 impl BuildKit {
     pub(super) async fn solve(&self, request: SolveRequest) -> Result<SolveResponse, Status> {
-        refuse_unbuilt(&request).map_err(|failure| status_of(&failure))?;
-        let exporters = exporters(&request);
-        let exports = exporters.iter().enumerate().map(|(id, exporter)| Export::read(id, exporter));
-        let exports = exports.collect::<Result<Vec<_>, _>>().map_err(|failure| status_of(&failure))?;
-        let caches = cache_exports(&request).map_err(|failure| status_of(&failure))?;
         let options = SolveOptions {
             allow_host_network: request.entitlements.iter().any(|right| right == "network.host"),
             allow_devices: request.entitlements.iter().any(|right| right == "device"),
             allow_insecure: request.entitlements.iter().any(|right| right == "security.insecure"),
             ..SolveOptions::default()
         };
+        self.solve_with(request, options).await
+    }
+
+    /// As [`Self::solve`], with what somebody else says may be done, and lends.
+    pub(super) async fn solve_with(
+        &self,
+        request: SolveRequest,
+        options: SolveOptions,
+    ) -> Result<SolveResponse, Status> {
+        refuse_unbuilt(&request).map_err(|failure| status_of(&failure))?;
+        let exporters = exporters(&request);
+        let exports = exporters.iter().enumerate().map(|(id, exporter)| Export::read(id, exporter));
+        let exports = exports.collect::<Result<Vec<_>, _>>().map_err(|failure| status_of(&failure))?;
+        let caches = cache_exports(&request).map_err(|failure| status_of(&failure))?;
         let (running, returned) = self.jobs.begin(&request.reference, &request.session, options)?;
-        let record = (!request.internal).then(|| self.history.begin(&request, Arc::clone(&running.job)));
+        let mut record = (!request.internal).then(|| self.history.begin(&request, Arc::clone(&running.job)));
         let outcome = self.solve_to_end(&running.job, &request, exports, caches, returned).await;
         drop(running);
+        if let (Some(record), Ok((_, Some(built)))) = (&mut record, &outcome) {
+            record.take_origin(built);
+        }
+        let outcome = outcome.map(|(response, _)| response);
         if let Some(record) = record {
             record.end(outcome.as_ref());
         }
@@ -63,8 +85,15 @@ impl BuildKit {
         exports: Vec<Export>,
         caches: Vec<ExportOrder>,
         returned: tokio::sync::oneshot::Receiver<Returned>,
-    ) -> Result<SolveResponse, Status> {
+    ) -> Result<(SolveResponse, Option<Built>), Status> {
         let result = match request.frontend.as_str() {
+            "" if request.definition.as_ref().is_some_and(|definition| !definition.def.is_empty()) => {
+                let mut options = BTreeMap::new();
+                if let Some(cache) = &request.cache {
+                    import_caches(&mut options, &cache.imports);
+                }
+                Some(self.run_definition(job, request.definition.clone().unwrap_or_default(), &options).await?)
+            }
             // The client drives the build itself.
             "" => returned.await.unwrap_or_else(|_| Err(Status::new(Code::Cancelled, "context canceled")))?,
             frontend => {
@@ -76,7 +105,7 @@ impl BuildKit {
                 Some(solved.await?)
             }
         };
-        let Some(result) = result else { return Ok(SolveResponse::default()) };
+        let Some(result) = result else { return Ok((SolveResponse::default(), None)) };
         let mut response = BTreeMap::new();
         for (name, value) in &result.metadata {
             if name.starts_with("frontend.") {
@@ -84,9 +113,11 @@ impl BuildKit {
             }
         }
         if exports.is_empty() && caches.is_empty() {
-            return Ok(SolveResponse { exporter_response: response });
+            // Nothing is built when something else was asked for.
+            let built = result_of(job, &result).ok();
+            return Ok((SolveResponse { exporter_response: response }, built));
         }
-        let mut built = named_result(job, &result)?;
+        let mut built = self.named_result(job, &result, request)?;
         built.has_inline_cache = caches.iter().any(ExportOrder::is_inline);
         for export in exports {
             let told = self.export(job, &mut built, export).await.map_err(|failure| status_of(&failure))?;
@@ -100,7 +131,7 @@ impl BuildKit {
                 response.insert("cache.manifest".to_owned(), text);
             }
         }
-        Ok(SolveResponse { exporter_response: response })
+        Ok((SolveResponse { exporter_response: response }, Some(built)))
     }
 
     /// Builds what a frontend makes of its options.
@@ -111,33 +142,129 @@ impl BuildKit {
         mut options: BTreeMap<String, String>,
         inputs: &BTreeMap<String, Definition>,
     ) -> Result<SolveResult, Status> {
-        check_frontend(frontend, &options, inputs)?;
+        check_frontend(frontend, &options)?;
         let remote = take_remote(&mut options);
         let prefix = "local-sessionid:";
         let of_folders =
             options.iter().filter_map(|(key, id)| Some((key.strip_prefix(prefix)?.to_owned(), id.clone())));
         let of_folders = of_folders.filter(|(_, id)| !id.is_empty());
-        let client = Client {
-            sessions: self.sessions.clone(),
-            session: job.session.clone(),
-            of_folders: of_folders.collect(),
-            workshop: self.builder.ground().engine.workshop.clone(),
+        let client = Client { of_folders: of_folders.collect(), ..self.client(&job.session) };
+        let inputs = self.load_inputs(job, inputs).await?;
+        let session = match job.session.as_str() {
+            "" => job.options.session.clone(),
+            _ => job.options.session.clone().or(Session::of(Arc::new(client))),
         };
-        let solve = SolveOptions { session: Session::of(Arc::new(client)), ..job.options.clone() };
+        let solve = SolveOptions { session, inputs: Arc::new(inputs), ..job.options.clone() };
         let id = job.reference.clone();
         let request = BuildRequest { id, options, solve, remote, ..BuildRequest::default() };
         let built = self.builder.build(request, &job.reporter).await.map_err(|failure| status_of(&failure))?;
         if let Some(metadata) = built.answer {
             return Ok(SolveResult { metadata, ..SolveResult::default() });
         }
+        let config = built.targets.first().and_then(|target| serde_json::to_vec(&target.config).ok());
+        let metadata = config.map(|config| (CONFIG.to_owned(), config)).into_iter().collect();
         let id = job.keep(built);
-        let reference = Some(ferry_buildkit_proto::messages::gateway::Ref { id });
-        Ok(SolveResult { reference, ..SolveResult::default() })
+        let def = Some(naming(&id));
+        Ok(SolveResult { reference: Some(Ref { id, def }), metadata, ..SolveResult::default() })
+    }
+
+    /// Builds what a client defines operation by operation.
+    pub(super) async fn run_definition(
+        &self,
+        job: &Arc<Job>,
+        definition: Definition,
+        options: &BTreeMap<String, String>,
+    ) -> Result<SolveResult, Status> {
+        let built = self.build_definition(job, &definition, options).await.map_err(|failure| status_of(&failure))?;
+        let id = job.keep(built);
+        Ok(SolveResult { reference: Some(Ref { id, def: Some(definition) }), ..SolveResult::default() })
+    }
+
+    async fn build_definition(
+        &self,
+        job: &Arc<Job>,
+        definition: &Definition,
+        options: &BTreeMap<String, String>,
+    ) -> Result<Built, Failure> {
+        let loaded = definition::load(definition)?;
+        let mut client = self.client(&job.session);
+        client.of_folders.extend(loaded.sessions);
+        let kept = self.jobs.kept();
+        let mut solve = SolveOptions { session: Session::of(Arc::new(client)), ..job.options.clone() };
+        solve.inputs = Arc::new(kept.into_iter().map(|(name, built)| (name, built.targets)).collect());
+        if let Ok(planning) = crate::plan::Request::from_options(options) {
+            let orders: Vec<CacheOrder> =
+                planning.cache_imports.into_iter().map(|(kind, attributes)| CacheOrder { kind, attributes }).collect();
+            solve.imports = crate::exchange::load(&orders, self.builder.ground(), &solve, &job.reporter).await;
+        }
+        self.builder.build_graph(loaded.graph, loaded.output, solve, &job.reporter).await
+    }
+
+    /// What the inputs of a frontend come to: what was built before as it is, and what is defined built now.
+    async fn load_inputs(
+        &self,
+        job: &Arc<Job>,
+        inputs: &BTreeMap<String, Definition>,
+    ) -> Result<HashMap<String, Vec<BuiltTarget>>, Status> {
+        let mut all = HashMap::new();
+        for (name, definition) in inputs {
+            let known = named_by(definition).and_then(|id| self.jobs.kept().remove(&id));
+            let built = match known {
+                Some(built) => built,
+                None => {
+                    let none = BTreeMap::new();
+                    self.build_definition(job, definition, &none).await.map_err(|failure| status_of(&failure))?
+                }
+            };
+            all.insert(name.clone(), built.targets);
+        }
+        Ok(all)
+    }
+
+    /// The result that a client names, with the configuration that it says it has.
+    fn named_result(&self, job: &Job, result: &SolveResult, request: &SolveRequest) -> Result<Built, Status> {
+        let mut built = result_of(job, result)?;
+        // What comes of a Dockerfile has its own.
+        if !built.story.options.is_empty() || !built.story.dockerfile.1.is_empty() {
+            return Ok(built);
+        }
+        let of_exporter = || request.exporters.iter().find_map(|exporter| exporter.attrs.get(CONFIG)).cloned();
+        let given = result.metadata.get(CONFIG).cloned().or_else(|| of_exporter().map(String::into_bytes));
+        let Some(given) = given else { return Ok(built) };
+        let config = ImageConfig::parse(&given)
+            .map_err(|error| Status::failed(format!("failed to unmarshal image config: {error}")))?;
+        for target in &mut built.targets {
+            if let Tree::Layers(layers) = target.tree.clone() {
+                let platform = config.platform();
+                *target = BuiltTarget::of_layers(layers, platform, Some(config.clone()));
+            }
+        }
+        Ok(built)
+    }
+}
+
+/// A definition that names what was built.
+fn naming(id: &str) -> Definition {
+    let source = llb::SourceOp { identifier: format!("{RESULT}://{id}"), ..llb::SourceOp::default() };
+    let source = llb::Op { op: Some(llb::Kind::Source(source)), ..llb::Op::default() }.encode_to_vec();
+    let digest = Digest::sha256(&source).to_string();
+    // Clients take a definition without metadata for none at all.
+    let metadata = BTreeMap::from([(digest.clone(), OpMetadata::default())]);
+    let end = llb::Op { inputs: vec![llb::Input { digest, index: 0 }], ..llb::Op::default() }.encode_to_vec();
+    Definition { def: vec![source, end], metadata }
+}
+
+/// What a definition names, if it does nothing else.
+fn named_by(definition: &Definition) -> Option<String> {
+    let loaded = definition::load(definition).ok()?;
+    match &loaded.graph.vertex(loaded.output?.vertex).op {
+        Op::Source(Source::Input(id)) => Some(id.clone()),
+        _ => None,
     }
 }
 
 /// The result that a client names.
-fn named_result(job: &Job, result: &SolveResult) -> Result<Built, Status> {
+fn result_of(job: &Job, result: &SolveResult) -> Result<Built, Status> {
     let of_map = result.references.as_ref().and_then(|map| map.refs.values().next());
     let reference = result.reference.as_ref().or(of_map).map(|reference| reference.id.as_str());
     let name = reference.or(result.ref_deprecated.as_deref()).unwrap_or_default();
@@ -147,11 +274,7 @@ fn named_result(job: &Job, result: &SolveResult) -> Result<Built, Status> {
     })
 }
 
-fn check_frontend(
-    frontend: &str,
-    options: &BTreeMap<String, String>,
-    inputs: &BTreeMap<String, Definition>,
-) -> Result<(), Status> {
+fn check_frontend(frontend: &str, options: &BTreeMap<String, String>) -> Result<(), Status> {
     let refused = |text: String| Err(Status::failed(text));
     match frontend {
         DOCKERFILE => {}
@@ -163,11 +286,8 @@ fn check_frontend(
                 return refused(format!("not implemented: frontends out of images ({source})"));
             }
         }
-        "" => return refused("not implemented: builds from definitions; give a Dockerfile".to_owned()),
+        "" => return refused("must specify either a frontend or a definition".to_owned()),
         other => return refused(format!("frontend {other} not found")),
-    }
-    if !inputs.is_empty() {
-        return refused("not implemented: inputs of a frontend that are definitions".to_owned());
     }
     let wanted = options.get("frontend.caps").map(String::as_str).unwrap_or_default();
     for capability in wanted.split(',').filter(|capability| !capability.is_empty()) {
@@ -176,9 +296,6 @@ fn check_frontend(
             // Clients say more about it, by this code.
             return Err(Status::new(Code::Unimplemented, format!("unsupported frontend capability {plain}")));
         }
-    }
-    if let Some(name) = options.keys().find(|key| key.starts_with("attest:")) {
-        return refused(format!("not implemented: attestations ({name})"));
     }
     Ok(())
 }
@@ -192,9 +309,6 @@ fn take_remote(options: &mut BTreeMap<String, String>) -> String {
 
 /// What a request asks for that is not built, by name.
 fn refuse_unbuilt(request: &SolveRequest) -> Result<(), Failure> {
-    if request.definition.as_ref().is_some_and(|definition| !definition.def.is_empty()) {
-        return Err(Failure::not_implemented("builds from definitions; give a Dockerfile"));
-    }
     if request.source_policy.is_some() || !request.source_policy_session.is_empty() {
         return Err(Failure::not_implemented("policies for the sources of a build"));
     }
@@ -251,16 +365,15 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused_by_name() {
         let refused = |frontend: &str, pairs: &[(&str, &str)]| {
-            check_frontend(frontend, &options(pairs), &BTreeMap::new()).err().map(|status| status.message)
+            check_frontend(frontend, &options(pairs)).err().map(|status| status.message)
         };
         assert_eq!(refused(DOCKERFILE, &[("frontend.caps", "moby.buildkit.frontend.contexts+forward")]), None);
         assert_eq!(refused(GATEWAY, &[("source", "docker/dockerfile:1.7")]), None);
         for (frontend, pairs, text) in [
-            ("", &[][..], "not implemented: builds from definitions; give a Dockerfile"),
+            ("", &[][..], "must specify either a frontend or a definition"),
             ("x", &[], "frontend x not found"),
             (GATEWAY, &[("source", "me/own:1")], "not implemented: frontends out of images (me/own:1)"),
             (DOCKERFILE, &[("frontend.caps", "x.y")], "unsupported frontend capability x.y"),
-            (DOCKERFILE, &[("attest:sbom", "")], "not implemented: attestations (attest:sbom)"),
         ] {
             assert_eq!(refused(frontend, pairs).as_deref(), Some(text));
         }

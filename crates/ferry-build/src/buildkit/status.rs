@@ -15,23 +15,46 @@ const AT_ONCE: usize = 256;
 /// Bytes of output that are told at a time.
 const LOGS_AT_ONCE: usize = 1 << 20;
 
+/// How a build goes, piece by piece.
+pub struct Telling(tokio::sync::mpsc::UnboundedReceiver<Event>);
+
+impl Telling {
+    /// The next piece, as BuildKit writes it; `None` at the end.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        self.next_status().await.map(|status| prost::Message::encode_to_vec(&status))
+    }
+
+    async fn next_status(&mut self) -> Option<StatusResponse> {
+        let event = self.0.recv().await?;
+        let mut response = StatusResponse::default();
+        let mut bytes = add(&mut response, event);
+        for _ in 0..AT_ONCE {
+            if bytes > LOGS_AT_ONCE {
+                break;
+            }
+            match self.0.try_recv() {
+                Ok(event) => bytes += add(&mut response, event),
+                Err(_) => break,
+            }
+        }
+        Some(response)
+    }
+}
+
 impl BuildKit {
+    /// Follows a build that goes on, or that is remembered.
+    pub(super) async fn follow(&self, reference: &str) -> Result<Telling, Status> {
+        let job = match self.history.job(reference) {
+            Some(job) => job,
+            None => self.jobs.find(reference).await?,
+        };
+        Ok(Telling(job.reporter.follow()))
+    }
+
     pub(super) async fn status(&self, mut call: Call) -> Result<(), Status> {
         let request: StatusRequest = call.requests.only().await?;
-        let job = self.jobs.find(&request.reference).await?;
-        let mut events = job.reporter.follow();
-        while let Some(event) = events.recv().await {
-            let mut response = StatusResponse::default();
-            let mut bytes = add(&mut response, event);
-            for _ in 0..AT_ONCE {
-                if bytes > LOGS_AT_ONCE {
-                    break;
-                }
-                match events.try_recv() {
-                    Ok(event) => bytes += add(&mut response, event),
-                    Err(_) => break,
-                }
-            }
+        let mut telling = self.follow(&request.reference).await?;
+        while let Some(response) = telling.next_status().await {
             call.replies.send(&response).await?;
         }
         Ok(())

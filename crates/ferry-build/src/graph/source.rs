@@ -16,6 +16,8 @@ pub enum Source {
     Http(HttpSource),
     /// An image in an OCI layout that the client has (`oci-layout://`).
     Layout(LayoutSource),
+    /// What was built before, by the name that it is lent under.
+    Input(String),
 }
 
 /// An image.

@@ -74,6 +74,10 @@ impl Stages<'_> {
                 let meta = VertexMeta { name: label, ..VertexMeta::default() };
                 graph.add(Op::Source(source), Vec::new(), platform, meta)?
             }
+            Origin::Input { name, platform, label } => {
+                let meta = VertexMeta { name: label, ..VertexMeta::default() };
+                graph.add(Op::Source(Source::Input(name)), Vec::new(), Some(platform), meta)?
+            }
             Origin::Local { directory, ignored, name } => {
                 let followed = context::followed(&self.list[self.list[index].paths_owner].used_paths);
                 let label = format!("[context {name}] load from client");

@@ -84,6 +84,7 @@ impl NamedContext {
             }
             "oci-layout" => self.layout(rest.trim_start_matches("//"), observed, platform),
             "local" => Ok(self.local(rest, observed)),
+            "input" => self.input(rest, request, platform),
             _ => {
                 let message = format!("unsupported context source {scheme} for {}", self.shown_name);
                 Err(PlanError::other(message))
@@ -150,6 +151,22 @@ impl NamedContext {
             label: format!("[context {}] OCI load from client", self.shown_name),
         };
         Ok(Loaded::Tree(origin, Some(Box::new(image.config.clone()))))
+    }
+
+    /// What was built before: for the platform, or the only one.
+    fn input(&self, name: &str, request: &Request, platform: Option<&Platform>) -> Result<Loaded, PlanError> {
+        let built = request.inputs.get(name).filter(|built| !built.is_empty());
+        let built = built.ok_or_else(|| PlanError::other(format!("invalid input {name} for {}", self.shown_name)))?;
+        let is_for = |one: &&(Platform, ImageConfig)| {
+            platform.is_some_and(|platform| one.0.normalized() == platform.normalized())
+        };
+        let (built_for, image) = built.iter().find(is_for).unwrap_or(&built[0]);
+        let origin = Origin::Input {
+            name: name.to_owned(),
+            platform: built_for.clone(),
+            label: format!("[context {}] {name}", self.shown_name),
+        };
+        Ok(Loaded::Tree(origin, Some(Box::new(image.clone()))))
     }
 
     fn local(&self, directory: &str, observed: &Observed) -> Loaded {

@@ -6,6 +6,7 @@ use ferry_api::container::Ulimit;
 use std::collections::BTreeMap;
 
 use ferry_dockerfile::check::{CheckOptions, CheckOptionsError};
+use ferry_spec::image::ImageConfig;
 use ferry_spec::platform::{Platform, PlatformError};
 
 use crate::graph::{ExtraHost, ImagePullMode, NetworkMode};
@@ -71,6 +72,8 @@ pub struct Request {
     pub local_sessions: BTreeMap<String, String>,
     /// Metadata of named inputs.
     pub input_metadata: BTreeMap<String, String>,
+    /// What was built before, by the names of contexts (`input:…`): platforms and configurations.
+    pub inputs: BTreeMap<String, Vec<(Platform, ImageConfig)>>,
 }
 
 /// Where COPY and ADD take files from.
@@ -197,6 +200,7 @@ impl Request {
             dockerfile_name: options.get("dockerfilekey").cloned(),
             local_sessions: with_prefix(options, "local-sessionid:"),
             input_metadata: with_prefix(options, "input-metadata:"),
+            inputs: BTreeMap::new(),
             build_args,
         })
     }

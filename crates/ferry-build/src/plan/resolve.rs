@@ -238,7 +238,7 @@ fn has_no_layers(image: &ResolvedImage) -> bool {
 }
 
 /// Returns the configuration of an image without anything.
-pub(super) fn empty_image(platform: &Platform) -> ImageConfig {
+pub(crate) fn empty_image(platform: &Platform) -> ImageConfig {
     let mut image = ImageConfig {
         architecture: platform.architecture.clone(),
         os: platform.os.clone(),

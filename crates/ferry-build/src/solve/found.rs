@@ -36,6 +36,15 @@ impl Solve {
         self.outcomes().insert(id, outcome);
     }
 
+    pub(super) fn note_pin(&self, id: VertexId, pin: String) {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).insert(id, pin);
+    }
+
+    /// What sources turned out to be: a commit, a digest.
+    pub(crate) fn pins(&self) -> HashMap<VertexId, String> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Finds what a step came to elsewhere.
     pub(super) fn find_elsewhere(&self, id: VertexId, vertex: &Vertex, keys: &[&Key]) -> Option<Vec<Tree>> {
         if vertex.meta.ignore_cache {

@@ -170,6 +170,7 @@ pub(super) fn described(op: &Op) -> String {
         Op::Source(Source::Git(git)) => format!("git://{}", git.remote),
         Op::Source(Source::Http(http)) => http.url.clone(),
         Op::Source(Source::Layout(layout)) => format!("oci-layout://{}", layout.reference),
+        Op::Source(Source::Input(name)) => format!("input:{name}"),
         Op::Exec(exec) => exec.args.join(" "),
         Op::File(file) => {
             let words: Vec<String> = file.steps.iter().map(|step| described_action(&step.action)).collect();

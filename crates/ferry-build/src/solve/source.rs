@@ -17,20 +17,24 @@ use crate::clock::now_ns;
 use crate::failure::{Doing, Failure, Result, blocking};
 use crate::files::{self, CopyOrder};
 use crate::git;
-use crate::graph::{CopyAction, HttpSource, ImagePullMode, ImageSource, LocalSource, Source, Vertex};
+use crate::graph::{CopyAction, HttpSource, ImagePullMode, ImageSource, LocalSource, Source, Vertex, VertexId};
 use crate::progress::Begun;
 use crate::tree::{BuiltLayer, Folder, Layers, Tree};
 
 impl Solve {
-    pub(super) async fn source(self: &Arc<Self>, vertex: &Vertex, source: &Source) -> Result<Vec<Tree>> {
+    pub(super) async fn source(self: &Arc<Self>, id: VertexId, vertex: &Vertex, source: &Source) -> Result<Vec<Tree>> {
         let begun = self.begin(vertex);
         let brought = match source {
             Source::Image(image) => self.image(image, vertex.platform.as_ref(), &begun).await.map(Tree::Layers),
             Source::Local(local) => self.local(local, &begun).await.map(Tree::Folder),
-            Source::Http(http) => self.http(http, &begun).await.map(Tree::Folder),
+            Source::Http(http) => self.http(id, http, &begun).await.map(Tree::Folder),
             Source::Git(order) => git::fetch(order, &self.ground.engine.workshop, &self.options.session, &begun)
                 .await
-                .map(|folder| Tree::Folder(Arc::new(folder))),
+                .map(|(folder, commit)| {
+                    self.note_pin(id, commit);
+                    Tree::Folder(Arc::new(folder))
+                }),
+            Source::Input(name) => self.input(name, vertex.platform.as_ref()),
             Source::Layout(_) => Err(Failure::not_implemented("an OCI layout of the client as a source")),
         };
         match brought {
@@ -52,11 +56,18 @@ impl Solve {
         layers_of_image(self.ground.engine.images.clone(), resolved).await
     }
 
+    /// What was built before: for the platform, or the only one.
+    fn input(&self, name: &str, platform: Option<&Platform>) -> Result<Tree> {
+        let unknown = || Failure::invalid(format!("invalid input {name}: what was built is no longer here"));
+        let targets = self.options.inputs.get(name).ok_or_else(unknown)?;
+        crate::builder::best_target(targets, platform).map(|target| target.tree.clone()).ok_or_else(unknown)
+    }
+
     async fn local(&self, local: &LocalSource, begun: &Begun) -> Result<Arc<Folder>> {
         self.options.session.files(local, begun).await
     }
 
-    async fn http(&self, http: &HttpSource, begun: &Begun) -> Result<Arc<Folder>> {
+    async fn http(&self, id: VertexId, http: &HttpSource, begun: &Begun) -> Result<Arc<Folder>> {
         let mut fetched = Fetching::begin(self, &http.url).await?;
         let workshop = self.ground.engine.workshop.clone();
         let folder = blocking(move || Ok(workshop.context_folder()?)).await?;
@@ -83,6 +94,7 @@ impl Solve {
         if let Some(expected) = http.checksum.as_ref().filter(|expected| **expected != digest) {
             return Err(Failure::invalid(format!("digest mismatch {digest}: {expected}")));
         }
+        self.note_pin(id, digest.to_string());
         let (uid, gid) = (http.uid.unwrap_or(0), http.gid.unwrap_or(0));
         std::os::unix::fs::chown(&path, Some(uid), Some(gid)).doing("cannot keep a download")?;
         let mode = fs::Permissions::from_mode(http.mode.unwrap_or(0o600) & 0o777);

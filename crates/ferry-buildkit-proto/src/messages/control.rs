@@ -294,6 +294,29 @@ pub struct BuildHistoryEvent {
     pub record: Option<BuildHistoryRecord>,
 }
 
+/// A blob, as records of builds name it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Descriptor {
+    #[prost(string, tag = "1")]
+    pub media_type: String,
+    #[prost(string, tag = "2")]
+    pub digest: String,
+    #[prost(int64, tag = "3")]
+    pub size: i64,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What a build came to, for one platform.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct BuildResultInfo {
+    #[prost(message, repeated, tag = "2")]
+    pub attestations: Vec<Descriptor>,
+    /// By the places of the exporters.
+    #[prost(btree_map = "int64, message", tag = "3")]
+    pub results: BTreeMap<i64, Descriptor>,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub struct BuildHistoryRecord {
     #[prost(string, tag = "1")]
@@ -312,6 +335,11 @@ pub struct BuildHistoryRecord {
     pub completed_at: Option<Timestamp>,
     #[prost(btree_map = "string, string", tag = "9")]
     pub exporter_response: BTreeMap<String, String>,
+    #[prost(message, optional, tag = "10")]
+    pub result: Option<BuildResultInfo>,
+    /// By platforms.
+    #[prost(btree_map = "string, message", tag = "11")]
+    pub results: BTreeMap<String, BuildResultInfo>,
     #[prost(int32, tag = "12")]
     pub generation: i32,
     #[prost(bool, tag = "14")]

@@ -21,13 +21,15 @@ pub struct SolveResult {
     pub metadata: BTreeMap<String, Vec<u8>>,
 }
 
-#[derive(Clone, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub struct Ref {
     #[prost(string, tag = "1")]
     pub id: String,
+    #[prost(message, optional, tag = "2")]
+    pub def: Option<Definition>,
 }
 
-#[derive(Clone, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub struct RefMap {
     #[prost(btree_map = "string, message", tag = "1")]
     pub refs: BTreeMap<String, Ref>,

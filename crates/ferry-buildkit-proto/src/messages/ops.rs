@@ -1,12 +1,27 @@
 //! `pb`: what definitions of builds consist of, as far as other messages speak of them.
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 
-/// A definition; only whether there is one.
-#[derive(Clone, PartialEq, Eq, Message)]
+/// A definition; see [`super::llb`] for what it holds.
+#[derive(Clone, PartialEq, Message)]
 pub struct Definition {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub def: Vec<Vec<u8>>,
+    /// By the digests of the operations.
+    #[prost(btree_map = "string, message", tag = "2")]
+    pub metadata: BTreeMap<String, OpMetadata>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct OpMetadata {
+    #[prost(bool, tag = "1")]
+    pub ignore_cache: bool,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub description: BTreeMap<String, String>,
+    #[prost(message, optional, tag = "6")]
+    pub progress_group: Option<ProgressGroup>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

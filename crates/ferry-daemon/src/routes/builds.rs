@@ -14,12 +14,14 @@ use ferry_build::classic::ClassicStream;
 use ferry_build::session::{Session, Uploaded};
 use ferry_build::solve::{Limits, SolveOptions};
 use ferry_build::usage::PruneOptions;
-use ferry_build::{BuildRequest, Building, Failure};
+use ferry_build::{BuildRequest, Building, Failure, ImageForm};
 use ferry_engine::images::{Credentials, built_name};
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+
+mod posted;
 
 use super::images::{BASE64, from_auth};
 use crate::app::App;
@@ -79,6 +81,9 @@ async fn prune(call: Call) -> Outcome {
 }
 
 async fn build(call: Call) -> Outcome {
+    if call.query.get("version") == "2" {
+        return posted::build(call).await;
+    }
     let mut order = Order::read(&call)?;
     let lent = Uploaded { secrets: std::mem::take(&mut order.secrets), ..Uploaded::default() };
     let Call { app, peer, request, .. } = call;
@@ -123,11 +128,6 @@ impl Order {
     fn read(call: &Call) -> Result<Self, ApiError> {
         match call.query.get("version") {
             "" | "1" => {}
-            "2" => {
-                return Err(ApiError::not_implemented(
-                    "`version=2` of POST /build; builds by sessions go through /grpc",
-                ));
-            }
             other => return Err(ApiError::invalid(format!("invalid version {other:?}"))),
         }
         if call.query.flag("squash") {
@@ -149,7 +149,7 @@ impl Order {
             (_, true) => Form::Quiet,
             _ => Form::Classic,
         };
-        let sends_tree = sends_tree(call.query.get("outputs"), form)?;
+        let (sends_tree, image) = output(call.query.get("outputs"), form)?;
         let solve = SolveOptions {
             allow_host_network: true,
             allow_devices: call.query.flag("allow-devices"),
@@ -166,6 +166,7 @@ impl Order {
             names,
             writes_image: !sends_tree,
             remote: call.query.get("remote").to_owned(),
+            form: image,
             cache_exports: from_json(call.query.get("cacheexports"), "cacheexports")?.unwrap_or_default(),
         };
         let secrets = secrets(call.header("x-ferry-build-secrets"))?;
@@ -174,19 +175,26 @@ impl Order {
     }
 }
 
-/// Reads `outputs`: whether the files themselves are asked for.
-fn sends_tree(text: &str, form: Form) -> Result<bool, ApiError> {
+/// Reads `outputs`: whether the files themselves are asked for, and how an image is written.
+fn output(text: &str, form: Form) -> Result<(bool, ImageForm), ApiError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Output {
         #[serde(rename = "Type")]
         kind: String,
+        #[serde(default)]
+        attrs: Option<BTreeMap<String, String>>,
     }
     let outputs: Vec<Output> = from_json::<Option<Vec<Output>>>(text, "outputs")?.flatten().unwrap_or_default();
     match outputs.as_slice() {
-        [] => Ok(false),
-        [one] if matches!(one.kind.as_str(), "image" | "moby" | "docker") => Ok(false),
-        [one] if matches!(one.kind.as_str(), "local" | "tar") && form == Form::Trace => Ok(true),
+        [] => Ok((false, ImageForm::default())),
+        [one] if matches!(one.kind.as_str(), "image" | "moby" | "docker") => {
+            let attributes = one.attrs.clone().unwrap_or_default();
+            Ok((false, ImageForm::read(&attributes)?))
+        }
+        [one] if matches!(one.kind.as_str(), "local" | "tar") && form == Form::Trace => {
+            Ok((true, ImageForm::default()))
+        }
         [one] => Err(ApiError::not_implemented(format_args!("output of type {}", one.kind))),
         _ => Err(ApiError::not_implemented("several outputs of one build")),
     }
@@ -240,6 +248,10 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
                 all.push_str(&text);
             })
             .or_insert(text);
+    }
+    let attests: Option<BTreeMap<String, String>> = from_json(query.get("attests"), "attests")?;
+    for (kind, attributes) in attests.into_iter().flatten() {
+        options.insert(format!("attest:{kind}"), attributes);
     }
     let arguments: Option<BTreeMap<String, Option<String>>> =
         from_json::<Option<BTreeMap<String, Option<String>>>>(query.get("buildargs"), "buildargs")?.flatten();
@@ -360,8 +372,12 @@ async fn tell(app: Arc<App>, building: Building, body: BodySender, form: Form, s
 }
 
 async fn send_tree(app: &App, body: &BodySender, built: &ferry_build::Built) -> Result<(), Gone> {
+    let built = match app.builder.with_statements(built.clone(), "").await {
+        Ok(built) => built,
+        Err(failure) => return send(body, &JsonMessage::failed(failure.message)).await,
+    };
     let (sender, mut pieces) = tokio::sync::mpsc::channel(4);
-    let writing = app.builder.write_tar(built, sender);
+    let writing = app.builder.write_tar(&built, sender);
     let sending = async {
         while let Some(piece) = pieces.recv().await {
             let aux = Some(serde_json::Value::String(BASE64.encode(piece)));
@@ -397,6 +413,7 @@ async fn tell_success(body: &BodySender, built: &ferry_build::Built, form: Form)
         Form::Trace => {
             let outcome = json!({
                 "CacheManifest": built.cache_manifest,
+                "Provenance": built.provenance_in_short(),
                 "ID": id,
                 "Config": built.config_digest,
                 "Descriptor": image,

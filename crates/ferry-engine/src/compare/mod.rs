@@ -4,7 +4,7 @@
 //! looks are compared, and content where the lengths agree. Times do not count: builds that do the same differ in nothing else.
 
 mod config;
-mod packages;
+pub(crate) mod packages;
 mod rpm;
 mod sqlite;
 

@@ -17,7 +17,7 @@ const APK: &[&str] = &["lib/apk/db/installed", "usr/lib/apk/db/installed"];
 const RPM: &[&str] = &["var/lib/rpm/rpmdb.sqlite", "usr/lib/sysimage/rpm/rpmdb.sqlite"];
 
 /// Kind and name to versions: some packages are installed more than once.
-type Packages = BTreeMap<(&'static str, String), BTreeSet<String>>;
+pub(crate) type Packages = BTreeMap<(&'static str, String), BTreeSet<String>>;
 
 /// Returns what is installed on one side and not on the other, or in another version. A database that cannot be read has no packages; its
 /// file is among the files.
@@ -45,7 +45,8 @@ pub(super) fn changes(
         .collect()
 }
 
-fn installed(trees: &[LayerTree], merged: &BTreeMap<Vec<u8>, Merged<'_>>) -> Packages {
+/// What is installed in a tree. A database that cannot be read has no packages.
+pub(crate) fn installed(trees: &[LayerTree], merged: &BTreeMap<Vec<u8>, Merged<'_>>) -> Packages {
     let mut packages = Packages::new();
     let mut put = |kind, name: String, version: String| {
         packages.entry((kind, name)).or_default().insert(version);

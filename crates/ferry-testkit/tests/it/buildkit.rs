@@ -6,13 +6,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ferry_buildkit_proto::grpc::Metadata;
+use ferry_buildkit_proto::messages::content::{self, ReadContentRequest, ReadContentResponse};
 use ferry_buildkit_proto::messages::control::{
     BuildHistoryEvent, BuildHistoryRequest, DiskUsageRequest, DiskUsageResponse, Exporter, InfoRequest, InfoResponse,
     ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest, SolveResponse, UsageRecord,
 };
-use ferry_testkit::{Daemon, programs};
+use ferry_buildkit_proto::messages::gateway::SolveRequest as SolveRequestOfGateway;
+use ferry_buildkit_proto::messages::llb::{
+    BuildOp, Change, ExecOp, FileAction, FileActionMkDir, FileOp, Input, Kind, Meta, Mount, Op, SourceOp,
+};
+use ferry_buildkit_proto::messages::ops::Definition;
+use ferry_testkit::image::Layer;
+use ferry_testkit::{Daemon, api, programs};
+use prost::Message as _;
 
-use self::client::{Lent, Order, build, builder};
+use self::client::{Driven, Lent, Order, build, builder, lend, options};
 use crate::until;
 
 fn tree(daemon: &Daemon, files: &[(&str, &str)]) -> PathBuf {
@@ -238,5 +246,148 @@ fn clients_of_buildkit_learn_of_worker_usage_and_history() {
         assert_eq!(pruned, usage.record.len());
         let unknown = channel.unary::<InfoResponse>("/moby.buildkit.v1.Other/X", &InfoRequest {}).await.unwrap_err();
         assert_eq!(unknown.message, "unknown service moby.buildkit.v1.Other");
+    });
+}
+
+/// A definition of operations, each on the one before; the first is a source.
+fn definition(ops: &[Kind]) -> Definition {
+    let mut definition = Definition::default();
+    let mut before: Option<String> = None;
+    for op in ops.iter().cloned().map(Some).chain([None]) {
+        let inputs = before.iter().map(|digest| Input { digest: digest.clone(), index: 0 }).collect();
+        let bytes = Op { inputs, op, ..Op::default() }.encode_to_vec();
+        before = Some(ferry_spec::Digest::sha256(&bytes).to_string());
+        definition.def.push(bytes);
+    }
+    definition
+}
+
+fn run_step(line: &str) -> Kind {
+    let root = Mount { dest: "/".to_owned(), ..Mount::default() };
+    let args = ["/bin/sh", "-c", line].map(str::to_owned).into();
+    let meta = Meta { args, cwd: "/".to_owned(), env: vec!["PATH=/bin".to_owned()], ..Meta::default() };
+    Kind::Exec(ExecOp { meta: Some(meta), mounts: vec![root], ..ExecOp::default() })
+}
+
+#[test]
+fn clients_of_buildkit_build_what_they_define_themselves() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let lent = Arc::new(lent(tree(&daemon, &FILES)));
+    let socket = daemon.socket();
+    run(async {
+        let source =
+            |identifier: &str| Kind::Source(SourceOp { identifier: identifier.to_owned(), ..SourceOp::default() });
+        let make =
+            FileActionMkDir { path: "/made".to_owned(), mode: 0o750, timestamp: -1, ..FileActionMkDir::default() };
+        let make = FileAction { input: 0, secondary_input: -1, output: 0, action: Some(Change::Mkdir(make)) };
+        let whole = definition(&[
+            source("docker-image://docker.io/library/busybox:latest"),
+            run_step("echo defined >/f"),
+            Kind::File(FileOp { actions: vec![make] }),
+        ]);
+        let attrs = &[
+            ("name", "defined"),
+            ("containerimage.config", r#"{"os":"linux","architecture":"amd64","config":{"Cmd":["cat","/f"]}}"#),
+        ];
+        let driven = Driven::begin(&socket, &lent, "defined", &[("image", attrs)], Some(whole)).await;
+        let response = driven.end(None).await.unwrap_or_else(|error| panic!("{error:?}"));
+        assert_eq!(response.exporter_response["image.name"], "docker.io/library/defined:latest");
+        assert_eq!(daemon.run(&["run", "--rm", "--network", "none", "defined"]).ok(), "defined");
+        let modes = daemon.run(&["run", "--rm", "--network", "none", "defined", "stat", "-c", "%a", "/made"]).ok();
+        assert_eq!(modes, "750");
+
+        let files = definition(&[source("local://context")]);
+        let driven = Driven::begin(&socket, &lent, "files", &[("local", &[])], Some(files)).await;
+        driven.end(None).await.unwrap();
+        let taken = std::mem::take(&mut *lent.files.lock().unwrap());
+        assert_eq!(taken["one.txt"].1, b"one\n");
+
+        let build = definition(&[Kind::Build(BuildOp::default())]);
+        let driven = Driven::begin(&socket, &lent, "nested", &[], Some(build)).await;
+        let refused = driven.end(None).await.unwrap_err();
+        assert_eq!(refused.message, "not implemented: builds inside of a definition (BuildOp)");
+
+        // One build takes what another one made, as targets of bake do.
+        let dockerfile = "dockerfile.v0".to_owned();
+        let base = Driven::begin(&socket, &lent, "base", &[], None).await;
+        let request = SolveRequestOfGateway {
+            frontend: dockerfile.clone(),
+            frontend_opt: options(&[("target", "base"), ("build-arg:WHO", "base")]),
+            ..SolveRequestOfGateway::default()
+        };
+        let made = base.solve(&request).await.unwrap();
+        let below = made.reference.clone().unwrap().def.unwrap();
+        std::fs::write(lent.folders["context"].join("upper"), "FROM below\nRUN echo upper >>/who\n").unwrap();
+        let upper = Driven::begin(&socket, &lent, "upper", &[("image", &[("name", "upper")])], None).await;
+        let request = SolveRequestOfGateway {
+            frontend: dockerfile,
+            frontend_opt: options(&[("filename", "upper"), ("context:below", "input:below")]),
+            frontend_inputs: [("below".to_owned(), below)].into(),
+            ..SolveRequestOfGateway::default()
+        };
+        let result = upper.solve(&request).await.unwrap_or_else(|error| panic!("{error:?}"));
+        upper.end(Some(result)).await.unwrap();
+        base.end(Some(made)).await.unwrap();
+        assert_eq!(daemon.run(&["run", "--rm", "--network", "none", "upper", "cat", "/who"]).ok(), "base\nupper");
+
+        // How it came about is remembered, and so is what was told.
+        let channel = builder(&socket, true).await;
+        let asked =
+            BuildHistoryRequest { early_exit: true, reference: "upper".to_owned(), ..BuildHistoryRequest::default() };
+        let (sender, mut replies) = channel.stream("/moby.buildkit.v1.Control/ListenBuildHistory", Metadata::new());
+        sender.send(&asked).await.unwrap();
+        drop(sender);
+        let record = replies.next::<BuildHistoryEvent>().await.unwrap().unwrap().record.unwrap();
+        let origin = &record.result.unwrap().attestations[0];
+        assert_eq!(origin.annotations["in-toto.io/predicate-type"], "https://slsa.dev/provenance/v1");
+        let (sender, mut replies) = channel.stream(content::READ, Metadata::new());
+        sender
+            .send(&ReadContentRequest { digest: origin.digest.clone(), ..ReadContentRequest::default() })
+            .await
+            .unwrap();
+        drop(sender);
+        let blob = replies.next::<ReadContentResponse>().await.unwrap().unwrap().data;
+        let told: serde_json::Value = serde_json::from_slice(&blob).unwrap();
+        let path = &told["buildDefinition"]["externalParameters"]["configSource"]["path"];
+        assert_eq!((path, i64::try_from(blob.len()).unwrap()), (&"upper".into(), origin.size));
+    });
+}
+
+#[test]
+fn builds_that_are_posted_take_what_a_session_lends() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let lent = Arc::new(lent(tree(&daemon, &FILES)));
+    let socket = daemon.socket();
+    run(async {
+        let serving = lend(&socket, &lent, "posted").await;
+        let post = |query: &str, body: Vec<u8>| {
+            let (path, socket) = (api::encode(&format!("/v1.41/build?version=2&{query}")), socket.clone());
+            tokio::task::spawn_blocking(move || {
+                api::send(&socket, "POST", &path, "application/x-tar", &body).unwrap().text()
+            })
+        };
+        let arguments = r#"buildargs={"WHO":"me"}"#;
+        let told =
+            post(&format!("session=posted&remote=client-session&t=posted&{arguments}"), Vec::new()).await.unwrap();
+        assert!(told.contains(r#"{"id":"moby.buildkit.trace","aux":""#), "{told}");
+        let id = daemon.inspect("posted", "{{.Id}}");
+        assert!(told.contains(&format!(r#"{{"id":"moby.image.id","aux":{{"ID":"{id}"}}}}"#)), "{told}");
+        assert_eq!(daemon.run(&["run", "--rm", "--network", "none", "posted"]).ok(), "me\none");
+        let told = post(r#"session=posted&remote=client-session&outputs=[{"Type":"local"}]&target=files"#, Vec::new());
+        assert!(!told.await.unwrap().contains("errorDetail"));
+        assert_eq!(lent.files.lock().unwrap()["sub/deep/two.txt"].1, b"two\n");
+        serving.abort();
+
+        let tar = Layer::default().file("Dockerfile", 0o644, b"FROM busybox\nRUN exit 7\n").into_tar();
+        let told = post("t=failed", tar).await.unwrap();
+        assert!(told.contains("did not complete successfully: exit code: 7"), "{told}");
+        let told = post("remote=client-session", Vec::new()).await.unwrap();
+        assert!(told.contains("a context of the client's session needs the parameter session"), "{told}");
     });
 }

@@ -3,6 +3,7 @@
 mod attach;
 mod bad_input;
 mod build;
+mod build_attestations;
 mod build_caches;
 mod build_flags;
 mod build_tables;

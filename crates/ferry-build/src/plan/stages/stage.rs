@@ -92,6 +92,8 @@ pub(in crate::plan) enum Origin {
     Image { reference: String, platform: Platform, label: Option<String> },
     /// An image in an OCI layout of the client.
     Layout { reference: String, store: String, platform: Option<Platform>, label: String },
+    /// What was built before.
+    Input { name: String, platform: Platform, label: String },
     /// A directory of the client.
     Local { directory: String, ignored: Vec<String>, name: String },
     /// A git repository.

@@ -86,6 +86,7 @@ fn source(source: &Source, name: &str) -> Value {
             attributes.insert("oci.store".into(), json!(layout.store));
             format!("oci-layout://{}", layout.reference)
         }
+        Source::Input(name) => format!("input:{name}"),
     };
     let mut value = Map::new();
     if !attributes.is_empty() {

@@ -1,6 +1,7 @@
 //! `build`, and what building keeps.
 
 mod agents;
+mod attests;
 mod caches;
 mod dockerignore;
 mod options;

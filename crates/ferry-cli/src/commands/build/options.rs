@@ -111,11 +111,18 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
         allow_insecure: parsed.all("allow").iter().any(|one| one == "security.insecure"),
         security_options: parsed.all("security-opt").to_vec(),
         explains: parsed.on("explain"),
+        attests: super::attests::attests(parsed)?,
+        output_attributes: super::attests::annotations(parsed.all("annotation"))?,
         cache_imports: super::caches::entries(parsed.all("cache-from"))?,
         cache_exports: super::caches::entries(parsed.all("cache-to"))?,
         call: call(parsed)?.to_owned(),
         ..BuildQuery::default()
     };
+    let inline = query.build_args.get("BUILDKIT_INLINE_CACHE").and_then(Option::as_deref);
+    if inline.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")) {
+        let kind = "inline".to_owned();
+        query.cache_exports.push(ferry_client::BuildCacheEntry { kind, ..Default::default() });
+    }
     for limit in parsed.all("ulimit") {
         query.ulimits.push(Ulimit::parse(limit).map_err(Failure::new)?);
     }
@@ -131,7 +138,7 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
             "ERROR: failed to build: invalid argument: can't use stdin for both build context and dockerfile",
         ));
     }
-    let (output, pushes) = output(parsed.all("output"))?;
+    let (output, pushes) = output(parsed.all("output"), &mut query.output_attributes)?;
     query.output = match output {
         Output::Image => "",
         Output::Folder(_) => "local",
@@ -155,16 +162,6 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
 
 /// What is known and not built says so.
 fn refuse_unbuilt(parsed: &Parsed) -> Result<()> {
-    for name in ["annotation", "attest"] {
-        if parsed.changed(name) {
-            return Err(Failure::not_implemented(&format!("`--{name}` of build")));
-        }
-    }
-    for name in ["provenance", "sbom"] {
-        if !matches!(parsed.text_or_empty(name), "" | "false" | "0") {
-            return Err(Failure::not_implemented(&format!("`--{name}` of build")));
-        }
-    }
     if parsed.on("squash") {
         return Err(Failure::not_implemented("`--squash` of build"));
     }
@@ -245,7 +242,7 @@ fn contexts(given: &[String]) -> Result<Contexts> {
 }
 
 /// `type=local,dest=x`, `dest`, `-`; tells also whether the image is pushed.
-fn output(given: &[String]) -> Result<(Output, bool)> {
+fn output(given: &[String], attributes: &mut BTreeMap<String, String>) -> Result<(Output, bool)> {
     let text = match given {
         [] => return Ok((Output::Image, false)),
         [one] => one.as_str(),
@@ -261,6 +258,7 @@ fn output(given: &[String]) -> Result<(Output, bool)> {
             Some(("type", value)) => kind = value,
             Some(("dest", value)) => dest = value,
             Some(("push", value)) => pushes = value == "true",
+            Some((name, value)) if is_of_image(name) => drop(attributes.insert(name.to_owned(), value.to_owned())),
             _ => return Err(Failure::not_implemented(&format!("`{field}` of build's `--output`"))),
         }
     }
@@ -273,6 +271,12 @@ fn output(given: &[String]) -> Result<(Output, bool)> {
         ("registry", "") => Ok((Output::Image, true)),
         _ => Err(Failure::not_implemented(&format!("`--output {text}` of build"))),
     }
+}
+
+/// Attributes that say how an image is written; the daemon reads them.
+fn is_of_image(name: &str) -> bool {
+    let known = ["compression", "compression-level", "force-compression", "oci-mediatypes", "oci-artifact"];
+    known.contains(&name) || name.starts_with("annotation") || name == "attestation-prefix"
 }
 
 /// `id=x[,src=path][,env=NAME][,type=file|env]`
@@ -379,7 +383,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_says_so() {
-        for line in ["--ssh default .", "-o type=oci,dest=x .", "--sbom true .", "--call outline ."] {
+        for line in ["--ssh default .", "-o type=oci,dest=x .", "--call outline ."] {
             assert!(read(line).unwrap_err().message.contains("not implemented"), "{line}");
         }
     }

@@ -345,6 +345,14 @@ async fn report(parsed: &Parsed, context: &Context, outcome: &Value, options: &B
             "containerimage.descriptor": outcome["Descriptor"],
             "containerimage.digest": id,
         });
+        if let Some(provenance) = outcome["Provenance"].as_object() {
+            let is_single = provenance.len() == 1;
+            for (platform, told) in provenance {
+                let key = "buildx.build.provenance";
+                let key = if is_single { key.to_owned() } else { format!("{key}/{platform}") };
+                metadata[key] = told.clone();
+            }
+        }
         if let Some(names) = outcome["Names"].as_array().filter(|names| !names.is_empty()) {
             let names: Vec<String> = names
                 .iter()

@@ -9,6 +9,7 @@ use ferry_buildkit_proto::grpc::{Call, Channel, Code, Metadata, Service, Status,
 use ferry_buildkit_proto::messages::BytesMessage;
 use ferry_buildkit_proto::messages::control::{Exporter, SolveRequest, SolveResponse, StatusRequest, StatusResponse};
 use ferry_buildkit_proto::messages::gateway::{self, PingRequest, PongResponse, ReturnRequest, ReturnResponse};
+use ferry_buildkit_proto::messages::ops::Definition;
 use ferry_buildkit_proto::messages::session::{GetSecretRequest, GetSecretResponse};
 use ferry_buildkit_proto::messages::transfer::{Packet, PacketType, Stat, mode};
 use futures_util::future::BoxFuture;
@@ -292,4 +293,73 @@ async fn follow(channel: &Channel, reference: &str) -> StatusResponse {
         all.warnings.extend(piece.warnings);
     }
     all
+}
+
+/// Opens a session; it ends with the task that is returned.
+pub(super) async fn lend(socket: &Path, lent: &Arc<Lent>, session: &str) -> tokio::task::JoinHandle<()> {
+    let headers: String =
+        METHODS.iter().map(|method| format!("X-Docker-Expose-Session-Grpc-Method: {method}\r\n")).collect();
+    let headers = format!("X-Docker-Expose-Session-Uuid: {session}\r\n{headers}");
+    let stream = upgraded(socket, "/session", &headers).await;
+    let lent = Arc::clone(lent);
+    tokio::spawn(async move { drop(serve(stream, lent).await) })
+}
+
+/// A build that the test drives itself.
+pub(super) struct Driven {
+    channel: Channel,
+    reference: String,
+    solving: tokio::task::JoinHandle<Result<SolveResponse, Status>>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Driven {
+    /// Begins a build; with a definition it needs no more driving.
+    pub(super) async fn begin(
+        socket: &Path,
+        lent: &Arc<Lent>,
+        reference: &str,
+        exporters: &[(&str, &[(&str, &str)])],
+        definition: Option<Definition>,
+    ) -> Self {
+        let channel = builder(socket, false).await;
+        let session = format!("session-{reference}");
+        let serving = lend(socket, lent, &session).await;
+        let exporters = exporters.iter().map(|(kind, attrs)| Exporter { kind: (*kind).to_owned(), attrs: map(attrs) });
+        let request = SolveRequest {
+            reference: reference.to_owned(),
+            session,
+            definition,
+            exporters: exporters.collect(),
+            ..SolveRequest::default()
+        };
+        let calling = channel.clone();
+        let solving =
+            tokio::spawn(
+                async move { calling.unary::<SolveResponse>("/moby.buildkit.v1.Control/Solve", &request).await },
+            );
+        Self { channel, reference: reference.to_owned(), solving, serving }
+    }
+
+    /// Solves something as a part of it.
+    pub(super) async fn solve(&self, request: &gateway::SolveRequest) -> Result<gateway::SolveResult, Status> {
+        let answer: gateway::SolveResponse = in_build(&self.channel, &self.reference, "Solve", request).await?;
+        Ok(answer.result.unwrap())
+    }
+
+    /// Names the outcome, if there is one to name, and waits for the end.
+    pub(super) async fn end(self, result: Option<gateway::SolveResult>) -> Result<SolveResponse, Status> {
+        if let Some(result) = result {
+            let returned = ReturnRequest { result: Some(result), error: None };
+            in_build::<ReturnResponse>(&self.channel, &self.reference, "Return", &returned).await?;
+        }
+        let outcome = self.solving.await.unwrap();
+        self.serving.abort();
+        outcome
+    }
+}
+
+/// Options of a frontend.
+pub(super) fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    map(pairs)
 }

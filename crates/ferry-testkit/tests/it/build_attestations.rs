@@ -1,0 +1,169 @@
+//! What is told of an image beside it: statements on its origin and its packages, annotations, the form of its layers.
+
+use std::path::PathBuf;
+
+use ferry_testkit::material::Material;
+use ferry_testkit::registry::{ADDRESS, Auth, Registry, Storage};
+use ferry_testkit::{Daemon, Sandbox, api, programs};
+use serde_json::Value;
+
+struct Place {
+    daemon: Daemon,
+    dir: PathBuf,
+    _registry: Registry,
+}
+
+impl Place {
+    fn start() -> Self {
+        let sandbox = Sandbox::new().unwrap();
+        let dir = sandbox.dir().to_owned();
+        let registry = Registry::writable(&sandbox, &Storage::new(&dir.join("pushed")), Auth::None).unwrap();
+        let daemon = Daemon::ferry(&sandbox, "a");
+        daemon.start().unwrap();
+        daemon.load(&Material::get().busybox());
+        std::fs::create_dir(dir.join("context")).unwrap();
+        let status = "Package: libc6\nStatus: install ok installed\nVersion: 2.36-9\n\n";
+        std::fs::write(dir.join("context/status"), status).unwrap();
+        let dockerfile = "FROM busybox\nARG WHO=nobody\nRUN --mount=type=secret,id=token,required=false echo $WHO >/who\n\
+            COPY status /var/lib/dpkg/status\n";
+        std::fs::write(dir.join("context/Dockerfile"), dockerfile).unwrap();
+        Self { daemon, dir, _registry: registry }
+    }
+
+    fn build(&self, flags: &[&str]) -> ferry_testkit::command::Outcome {
+        let context = self.dir.join("context").display().to_string();
+        self.daemon.run(&[&["build", "--progress", "plain"], flags, &[&context]].concat())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    fn statements(&self, image: &str) -> Vec<Value> {
+        let path = api::encode(&format!("/v1.53/images/{image}/attestations?statement=1"));
+        let answer = self.daemon.api("GET", &path, None).json();
+        answer.as_array().unwrap_or_else(|| panic!("{answer}")).clone()
+    }
+
+    /// The documents of an image as the registry has them: the index, and the manifest of the first platform.
+    fn documents(&self, image: &str) -> (Value, Value) {
+        let (name, tag) = image.strip_prefix(ADDRESS).unwrap().trim_start_matches('/').split_once(':').unwrap();
+        let fetch = |reference: &str| {
+            let accept = "-H 'Accept: application/vnd.oci.image.index.v1+json' -H 'Accept: application/vnd.oci.image.manifest.v1+json'";
+            let text =
+                self.daemon.sh(&format!("curl -s {accept} http://{ADDRESS}/v2/{name}/manifests/{reference}")).ok();
+            serde_json::from_str::<Value>(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+        };
+        let index = fetch(tag);
+        let manifest = fetch(index["manifests"][0]["digest"].as_str().unwrap());
+        (index, manifest)
+    }
+}
+
+#[test]
+fn statements_and_notes_lie_beside_an_image_wherever_it_goes() {
+    if !programs::need_root() {
+        return;
+    }
+    let place = Place::start();
+    let image = format!("{ADDRESS}/app:1");
+    let metadata = place.path("metadata.json");
+    let built = place.build(&[
+        "-t",
+        &image,
+        "--provenance",
+        "mode=max",
+        "--sbom",
+        "true",
+        "--build-arg",
+        "WHO=me",
+        "--annotation",
+        "index:of=index",
+        "--annotation",
+        "of=manifest",
+        "-o",
+        "type=image,compression=zstd,force-compression=true,push=true",
+        "--metadata-file",
+        &metadata,
+    ]);
+    assert_eq!(built.code, 0, "{built}");
+    assert!(built.err().contains("exporting attestation manifest sha256:"), "{built}");
+    let (index, manifest) = place.documents(&image);
+    assert_eq!(index["annotations"]["of"], "index");
+    assert_eq!(manifest["annotations"]["of"], "manifest");
+    for layer in manifest["layers"].as_array().unwrap() {
+        assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+    }
+    let beside = &index["manifests"][1];
+    assert_eq!(beside["annotations"]["vnd.docker.reference.type"], "attestation-manifest");
+    assert_eq!(beside["annotations"]["vnd.docker.reference.digest"], index["manifests"][0]["digest"]);
+    assert_eq!(beside["platform"]["os"], "unknown");
+    let statements = place.statements(&image);
+    let kinds: Vec<_> = statements.iter().map(|one| one["PredicateType"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["https://spdx.dev/Document", "https://slsa.dev/provenance/v1"]);
+    let package = &statements[0]["Statement"]["predicate"]["packages"][0];
+    assert_eq!((&package["name"], &package["versionInfo"]), (&"libc6".into(), &"2.36-9".into()));
+    let subject = &statements[1]["Statement"]["subject"][0];
+    assert!(subject["name"].as_str().unwrap().starts_with("pkg:docker/127.0.0.1:5000/app@1?platform="), "{subject}");
+    let origin = &statements[1]["Statement"]["predicate"]["buildDefinition"];
+    assert_eq!(origin["externalParameters"]["request"]["args"]["build-arg:WHO"], "me");
+    assert_eq!(origin["externalParameters"]["request"]["secrets"][0]["id"], "token");
+    assert!(origin["internalParameters"]["buildConfig"]["llbDefinition"].as_array().unwrap().len() > 2, "{origin}");
+    let tree = place.daemon.run(&["image", "ls", "--tree"]).ok();
+    assert!(tree.contains(&format!("{ADDRESS}/app:1")), "{tree}");
+    let told: Value = serde_json::from_slice(&std::fs::read(&metadata).unwrap()).unwrap();
+    let invocation = &told["buildx.build.provenance"]["invocation"];
+    assert_eq!(invocation["configSource"]["entryPoint"], "Dockerfile");
+    assert!(!told["buildx.build.provenance"].to_string().contains("\"me\""), "{told}");
+    assert_eq!(place.daemon.run(&["run", "--rm", "--network", "none", &image, "cat", "/who"]).ok(), "me");
+
+    // Without force the layers of the base stay as they are; Docker's own types are told apart, and carry no statements.
+    let built = place.build(&[
+        "-t",
+        &format!("{ADDRESS}/docker:1"),
+        "--push",
+        "-o",
+        "type=image,compression=uncompressed,oci-mediatypes=false",
+    ]);
+    assert_eq!(built.code, 0, "{built}");
+    let text = place
+        .daemon
+        .sh(&format!(
+            "curl -s -H 'Accept: {}' http://{ADDRESS}/v2/docker/manifests/1",
+            "application/vnd.docker.distribution.manifest.v2+json"
+        ))
+        .ok();
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    let types: Vec<_> = manifest["layers"].as_array().unwrap().iter().map(|layer| layer["mediaType"].clone()).collect();
+    assert_eq!(types[0], "application/vnd.docker.image.rootfs.diff.tar.gzip", "{text}");
+    assert_eq!(types[1], "application/vnd.docker.image.rootfs.diff.tar", "{text}");
+}
+
+#[test]
+fn statements_about_files_lie_among_them() {
+    if !programs::need_root() {
+        return;
+    }
+    let place = Place::start();
+    let out = place.path("out");
+    let built = place.build(&["--provenance", "mode=min", "--sbom", "true", "-o", &out]);
+    assert_eq!(built.code, 0, "{built}");
+    let read = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(place.dir.join("out").join(name)).unwrap()).unwrap()
+    };
+    let origin = read("provenance.json");
+    let subjects = origin["subject"].as_array().unwrap();
+    assert!(subjects.iter().any(|subject| subject["name"] == "who"), "{origin}");
+    assert_eq!(read("sbom.spdx.json")["predicate"]["spdxVersion"], "SPDX-2.3");
+    for (flags, text) in [
+        (vec!["--attest", "type=other"], "unknown attestation type \"other\""),
+        (vec!["--sbom", "generator=me/own"], "not implemented: the SBOM generator me/own"),
+        (vec!["--provenance", "mode=some"], "invalid mode \"some\""),
+        (vec!["--annotation", "index:a=b"], "index annotations not supported for single platform export"),
+        (vec!["-o", "type=image,compression=estargz"], "not implemented: compression=estargz of layers"),
+        (vec!["--sbom", "true", "-o", "type=image,oci-mediatypes=false"], "cannot export attestations with"),
+    ] {
+        let refused = place.build(&flags);
+        assert!(refused.code != 0 && refused.err().contains(text), "{flags:?}: {refused}");
+    }
+}
