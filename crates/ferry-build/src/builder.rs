@@ -23,6 +23,7 @@ use crate::attest::{self, AttestOrder, Story};
 use crate::cache::{Cache, new_id};
 use crate::classic;
 use crate::clock::now_ns;
+use crate::contexts::Contexts;
 use crate::exchange::{self, CacheOrder, ExportOrder, Step};
 use crate::export;
 use crate::failure::{DockerfileText, Failure, Result, blocking};
@@ -219,7 +220,7 @@ impl Builder {
     /// When its folder cannot be used.
     pub fn open(engine: Engine) -> Result<Self> {
         let cache = Cache::open(engine.workshop.folder(), engine.images.clone())?;
-        let ground = Ground { engine, cache, cache_mounts: CacheMounts::default() };
+        let ground = Ground { engine, cache, cache_mounts: CacheMounts::default(), contexts: Contexts::default() };
         Ok(Self { ground, running: Arc::default() })
     }
 

@@ -89,6 +89,7 @@ impl BuildKit {
             session: session.to_owned(),
             of_folders: std::collections::BTreeMap::new(),
             workshop: self.builder.ground().engine.workshop.clone(),
+            contexts: self.builder.ground().contexts.clone(),
         }
     }
 

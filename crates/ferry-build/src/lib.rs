@@ -10,6 +10,7 @@ mod cache;
 pub mod classic;
 mod clock;
 mod content;
+pub mod contexts;
 pub mod exchange;
 mod export;
 mod failure;

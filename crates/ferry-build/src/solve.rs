@@ -23,6 +23,7 @@ use tokio::sync::OnceCell;
 use crate::builder::BuiltTarget;
 use crate::cache::{Cache, InUse, Record, new_id};
 use crate::clock::now_ns;
+use crate::contexts::Contexts;
 use crate::exchange::Imports;
 use crate::failure::{Failure, Result, blocking};
 use crate::graph::{Graph, Op, Output, Vertex, VertexId};
@@ -70,6 +71,8 @@ pub struct Ground {
     pub cache: Cache,
     /// Cache mounts that are in use.
     pub cache_mounts: mounts::CacheMounts,
+    /// Directories of clients as they came last.
+    pub contexts: Contexts,
 }
 
 /// A graph that is being carried out.

@@ -78,6 +78,11 @@ impl Folder {
         Ok(Self { root, path: owner.path().to_owned(), digest: OnceLock::new(), owner: Arc::new(owner) })
     }
 
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
     /// A directory of it; links are followed inside.
     ///
     /// # Errors

@@ -49,6 +49,7 @@ struct Kept {
 enum Place {
     Record(String),
     Mount(PathBuf),
+    Context(String),
 }
 
 impl Builder {
@@ -117,6 +118,10 @@ impl Builder {
                     }
                     pruned.bytes += u64::try_from(one.shown.size).unwrap_or_default();
                 }
+                Place::Context(id) => {
+                    self.ground().contexts.remove(id);
+                    pruned.bytes += u64::try_from(one.shown.size).unwrap_or_default();
+                }
             }
             total -= one.shown.size;
             pruned.records.push(one.shown);
@@ -166,6 +171,25 @@ impl Builder {
                 used_ns: record.used_ns,
                 is_private: record.private,
                 place: Place::Mount(folder),
+            });
+        }
+        for (context, in_use) in self.ground().contexts.list() {
+            kept.push(Kept {
+                shown: BuildCache {
+                    id: context.id.clone(),
+                    parents: Vec::new(),
+                    kind: "source.local".to_owned(),
+                    description: format!("local source for {}", context.name),
+                    in_use,
+                    shared: false,
+                    size: i64::try_from(workshop.folder_bytes(&context.path())).unwrap_or(i64::MAX),
+                    created_at: rfc3339(context.created_ns),
+                    last_used_at: Some(rfc3339(context.used_ns)),
+                    usage_count: context.uses,
+                },
+                used_ns: context.used_ns,
+                is_private: true,
+                place: Place::Context(context.id),
             });
         }
         Ok(kept)

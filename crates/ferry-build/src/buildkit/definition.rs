@@ -288,7 +288,14 @@ fn changes(file: &llb::FileOp, inputs: usize) -> Result<FileOp> {
             action: change(action)?,
         })
     });
-    Ok(FileOp { steps: steps.collect::<Result<_>>()? })
+    let steps: Vec<FileStep> = steps.collect::<Result<_>>()?;
+    for (at, step) in steps.iter().enumerate() {
+        let is_later = |input: &ActionInput| matches!(input, ActionInput::Step(other) if *other >= at);
+        if [step.input, step.source].iter().flatten().any(is_later) {
+            return Err(Failure::invalid(format!("failed to load LLB: invalid input index of file action {at}")));
+        }
+    }
+    Ok(FileOp { steps })
 }
 
 fn change(action: &WireAction) -> Result<FileAction> {
@@ -428,6 +435,6 @@ mod tests {
         assert_eq!(refused(&[build]), "not implemented: builds inside of a definition (BuildOp)");
         let mut wrong = mkdir(&unknown, "/a");
         wrong.inputs.clear();
-        assert!(refused(&[wrong]).contains("operation names input"), "steps of no tree");
+        assert_eq!(refused(&[wrong]), "failed to load LLB: invalid input index of file action 0");
     }
 }

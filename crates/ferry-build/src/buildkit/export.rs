@@ -11,14 +11,17 @@ use ferry_spec::reference::Reference;
 use tokio::sync::mpsc;
 
 use super::jobs::Job;
-use super::lender::Client;
 use super::{BuildKit, send};
 use crate::builder::Built;
 use crate::clock::now_ns;
-use crate::failure::{Failure, Result};
+use crate::exchange::write_blob;
+use crate::failure::{Failure, Result, blocking};
 use crate::image_form::ImageForm;
 use crate::progress::Begun;
 use crate::session::Lender;
+
+/// How clients call the directory that an image is put into.
+const LAYOUT: &str = "export";
 
 /// Pieces that wait for a slow client.
 const QUEUE: usize = 4;
@@ -40,7 +43,7 @@ enum Kind {
     /// Into the store, and from there to registries.
     Image { push: bool, plain_http: bool, form: Box<ImageForm> },
     /// An archive of the image.
-    Archive { kind: &'static str, form: Box<ImageForm> },
+    Archive { kind: &'static str, form: Box<ImageForm>, is_tar: bool },
     /// Files.
     Local { platform_split: bool, prefix: String },
     /// Files in an archive.
@@ -75,12 +78,10 @@ impl Export {
             }
             form @ ("docker" | "oci") => {
                 check_image_attributes(attrs)?;
-                if attrs.get("tar").is_some_and(|tar| is_false(tar)) {
-                    return Err(Failure::not_implemented(format!("output of type {form} into a directory")));
-                }
                 Kind::Archive {
                     kind: if form == "oci" { "oci" } else { "docker" },
                     form: Box::new(ImageForm::read(attrs)?),
+                    is_tar: attrs.get("tar").is_none_or(|_| flag(attrs, "tar").unwrap_or(true)),
                 }
             }
             "local" => {
@@ -169,7 +170,8 @@ impl BuildKit {
                 }
                 Ok(told_of_image(built, &export.names))
             }
-            Kind::Archive { form, .. } => self.archive(job, built, export, form, begun).await,
+            Kind::Archive { form, is_tar: true, .. } => self.archive(job, built, export, form, begun).await,
+            Kind::Archive { form, .. } => self.layout(job, built, export, form, begun).await,
             Kind::Local { platform_split, prefix } => {
                 let built = self.builder.with_statements(built.clone(), prefix).await?;
                 let single = built.targets.len() == 1 && !built.is_index;
@@ -234,17 +236,37 @@ impl BuildKit {
         Ok(told_of_image(built, &export.names))
     }
 
+    /// Puts the image into a directory of the client's, which the store keeps no longer than that.
+    async fn layout(
+        &self,
+        job: &Job,
+        built: &mut Built,
+        export: &Export,
+        form: &ImageForm,
+        begun: &Begun,
+    ) -> Result<Told> {
+        let attest = built.attest.beside_files();
+        self.builder.write_image(built, &export.names, form, attest, begun).await?;
+        let Some(target) = built.image.clone() else { return Err(Failure::internal("an image that was not written")) };
+        let store = self.lent(&job.session).content(LAYOUT).await?;
+        let store = store.ok_or_else(|| Failure::invalid("the client offers no directory for the image"))?;
+        let images = self.builder.ground().engine.images.clone();
+        let looking = images.clone();
+        let blobs = blocking(move || Ok(looking.blobs_of(&target)?)).await?;
+        let started = now_ns();
+        for blob in &blobs {
+            write_blob(&store, &images, blob).await?;
+        }
+        begun.status("copying files", amount(blobs.iter().map(|blob| blob.size).sum()), 0, started, true);
+        Ok(told_of_image(built, &export.names))
+    }
+
     async fn push(&self, job: &Job, export: &Export, plain_http: bool, begun: &Begun) -> Result<()> {
         if export.names.is_empty() {
             return Err(Failure::invalid("tag is needed when pushing to registry"));
         }
         let engine = &self.builder.ground().engine;
-        let client = Client {
-            sessions: self.sessions.clone(),
-            session: job.session.clone(),
-            of_folders: BTreeMap::new(),
-            workshop: engine.workshop.clone(),
-        };
+        let client = self.client(&job.session);
         for name in &export.names {
             let started = now_ns();
             let title = format!("pushing manifest for {name}");
@@ -324,7 +346,6 @@ mod tests {
                 &[("source-date-epoch", "1")],
                 "not implemented: attribute source-date-epoch=1 of an image that is exported",
             ),
-            ("oci", &[("tar", "false")], "not implemented: output of type oci into a directory"),
             ("image", &[("name", "a@sha256:x")], "invalid tag \"a@sha256:x\""),
         ] {
             assert_eq!(read(kind, attrs).unwrap_err().message.split(": invalid ref").next(), Some(text));

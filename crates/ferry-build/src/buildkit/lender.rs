@@ -18,8 +18,9 @@ use super::content::ContentStore;
 use super::files::header;
 use super::receive;
 use super::sessions::{ClientSession, Sessions};
+use crate::contexts::Contexts;
 use crate::failure::{Doing, Failure, Result};
-use crate::graph::LocalSource;
+use crate::graph::{LocalDiffer, LocalSource};
 use crate::progress::Begun;
 use crate::session::{Lender, Pieces};
 use crate::tree::Folder;
@@ -43,6 +44,8 @@ pub(super) struct Client {
     /// Sessions of single directories, by their names.
     pub(super) of_folders: BTreeMap<String, String>,
     pub(super) workshop: Workshop,
+    /// Directories as they came last.
+    pub(super) contexts: Contexts,
 }
 
 impl Client {
@@ -79,13 +82,26 @@ async fn from_client(mut into: tokio::net::unix::OwnedWriteHalf, mut replies: Re
     Ok(())
 }
 
+/// What a directory is known by for later transfers; `None` for single files, and where the client does not tell it from others.
+fn kept_under(shared_key: &str, source: &LocalSource) -> Option<String> {
+    let is_kept =
+        !shared_key.is_empty() && source.include_patterns.is_empty() && source.differ == LocalDiffer::Metadata;
+    is_kept.then(|| format!("{shared_key}/{}/{}", source.name, source.shared_key_hint))
+}
+
 impl Lender for Client {
     fn files<'a>(&'a self, source: &'a LocalSource, begun: &'a Begun) -> BoxFuture<'a, Result<Option<Arc<Folder>>>> {
         Box::pin(async move {
             let id = self.of_folders.get(&source.name).unwrap_or(&self.session);
             let session = self.sessions.find(id).await?;
-            let folder = receive::folder(&session, source, &self.workshop, begun).await?;
-            Ok(Some(Arc::new(folder)))
+            let key = kept_under(&session.shared_key, source);
+            let before = key.as_ref().and_then(|key| self.contexts.last(key));
+            let folder = receive::folder(&session, source, &self.workshop, before, begun).await?;
+            let folder = Arc::new(folder);
+            if let Some(key) = key {
+                self.contexts.keep(&key, &source.name, &folder);
+            }
+            Ok(Some(folder))
         })
     }
 

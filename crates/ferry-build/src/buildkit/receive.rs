@@ -1,12 +1,14 @@
 //! Files that come from a client: those that a build asks for, into a folder of its own.
 //!
 //! The client tells all entries in order, the folder is made of them with empty files, and the content of files is asked for, a few at a
-//! time. What a client sends is hostile: names lead nowhere but into the folder.
+//! time. What a client sends is hostile: names lead nowhere but into the folder. A file that looks as it did in the transfer before is taken
+//! from there.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use ferry_buildkit_proto::grpc::{Metadata, Sender};
 use ferry_buildkit_proto::messages::transfer::{Packet, PacketType, Stat, mode};
@@ -38,6 +40,7 @@ pub(super) async fn folder(
     session: &ClientSession,
     source: &LocalSource,
     workshop: &Workshop,
+    before: Option<Arc<Folder>>,
     begun: &Begun,
 ) -> Result<Folder> {
     if !session.offers(DIFF_COPY) {
@@ -49,7 +52,7 @@ pub(super) async fn folder(
     let (packets, arriving) = mpsc::channel::<Packet>(QUEUE);
     let writing = tokio::task::spawn_blocking(move || {
         let folder = Folder::open(owner)?;
-        Receiver::new(folder.as_fd(), sender).run(arriving)?;
+        Receiver::new(folder.as_fd(), sender, before).run(arriving)?;
         Ok(folder)
     });
     let (label, started) = (format!("transferring {}:", source.name), now_ns());
@@ -118,10 +121,12 @@ struct Receiver<'a> {
     wanted: VecDeque<Wanted>,
     open: HashMap<u32, Open>,
     told_all: bool,
+    /// The directory as it came before.
+    before: Option<Arc<Folder>>,
 }
 
 impl<'a> Receiver<'a> {
-    fn new(root: BorrowedFd<'a>, sender: Sender) -> Self {
+    fn new(root: BorrowedFd<'a>, sender: Sender, before: Option<Arc<Folder>>) -> Self {
         let rules = Rules { owner: Owner::AsGiven, replaces_kinds: true, label: "/".to_owned() };
         Self {
             root,
@@ -131,6 +136,7 @@ impl<'a> Receiver<'a> {
             wanted: VecDeque::new(),
             open: HashMap::new(),
             told_all: false,
+            before,
         }
     }
 
@@ -208,6 +214,10 @@ impl<'a> Receiver<'a> {
                 self.maker.node(&path, FileType::CharacterDevice, device, &looks)?;
             }
             0 if !stat.linkname.is_empty() => self.maker.hard_link(&path, stat.linkname.as_bytes())?,
+            0 if let Some(mut file) = self.unchanged(&path, &looks, stat.size) => {
+                let copied = |new: &mut File| std::io::copy(&mut file, new).map(drop).doing("cannot write a file");
+                self.maker.file::<Failure>(&path, &looks, copied)?;
+            }
             0 => {
                 self.maker.file::<Failure>(&path, &looks, |_| Ok(()))?;
                 if stat.size != 0 {
@@ -218,6 +228,20 @@ impl<'a> Receiver<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The file as it came before, if it looks the same.
+    fn unchanged(&self, path: &[u8], looks: &Looks, size: i64) -> Option<File> {
+        let before = self.before.as_ref().filter(|_| size > 0 && looks.xattrs.is_empty())?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let opened = ferry_sys::path::resolve_in_root(before.as_ref().as_fd(), path, flags, Mode::empty()).ok()?;
+        let stat = rustix::fs::fstat(&opened).ok()?;
+        let is_same = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_size == size
+            && stat.st_mode & 0o7777 == looks.mode & 0o7777
+            && (stat.st_uid, stat.st_gid) == (looks.uid, looks.gid)
+            && (stat.st_mtime, i64::from(looks.mtime.1)) == (looks.mtime.0, stat.st_mtime_nsec as i64);
+        is_same.then(|| File::from(opened))
     }
 
     /// Asks for the content of as many files as may come at a time.

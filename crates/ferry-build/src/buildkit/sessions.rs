@@ -36,6 +36,8 @@ pub struct Offer {
     pub id: String,
     /// What can be called, as `/package.Service/Method`.
     pub methods: Vec<String>,
+    /// Tells the client's directories from those of others; empty when nothing does.
+    pub shared_key: String,
 }
 
 impl Offer {
@@ -49,6 +51,7 @@ impl Offer {
         Self {
             id: texts("x-docker-expose-session-uuid").into_iter().next().unwrap_or_default(),
             methods: texts("x-docker-expose-session-grpc-method"),
+            shared_key: texts("x-docker-expose-session-sharedkey").into_iter().next().unwrap_or_default(),
         }
     }
 }
@@ -58,6 +61,7 @@ impl Offer {
 pub(super) struct ClientSession {
     pub(super) channel: Channel,
     methods: Arc<HashSet<String>>,
+    pub(super) shared_key: Arc<str>,
 }
 
 impl ClientSession {
@@ -80,7 +84,8 @@ impl Sessions {
         let methods = Arc::new(offer.methods.iter().map(|method| method.to_lowercase()).collect());
         let serial = self.0.count.fetch_add(1, Ordering::Relaxed);
         let entry = Entry { sessions: self.clone(), id: offer.id, serial };
-        self.open().insert(entry.id.clone(), (serial, ClientSession { channel, methods }));
+        let session = ClientSession { channel, methods, shared_key: offer.shared_key.into() };
+        self.open().insert(entry.id.clone(), (serial, session));
         self.0.opened.notify_waiters();
         carried.await;
         drop(entry);

@@ -8,7 +8,9 @@ use ferry_spec::digest::Digest;
 use ferry_spec::reference::Reference;
 use serde_json::json;
 
-use super::format::{self, CONFIG_TYPE, CREATED_AT, Config, Found, Layer, Places, Step, UNCOMPRESSED};
+use super::format::{
+    self, CONFIG_TYPE, CREATED_AT, Config, Found, Layer, LayerAnnotations, Places, Step, UNCOMPRESSED,
+};
 use super::import::reference;
 use super::place::Place;
 use super::{CacheOrder, Compression, boolean, mounts};
@@ -210,8 +212,8 @@ struct Gathered<'a> {
     images: &'a Images,
     kept: HashSet<Digest>,
     layers: Vec<(Layer, Descriptor)>,
-    /// By the layer and the one below it.
-    at: HashMap<(Digest, i64), usize>,
+    /// By the layer, the one below it, and when it was made.
+    at: HashMap<(Digest, i64, Option<i64>), usize>,
 }
 
 impl Places for Gathered<'_> {
@@ -222,10 +224,11 @@ impl Places for Gathered<'_> {
         // What is not kept as a blob (base images, where that is so configured) cannot travel.
         let blobs: Vec<Descriptor> = layers.0.iter().map(|layer| self.blob(layer)).collect::<Option<_>>()?;
         let mut parent = -1;
-        for blob in blobs {
-            let key = (blob.digest.clone(), parent);
+        for (blob, layer) in blobs.into_iter().zip(layers.0.iter()) {
+            let key = (blob.digest.clone(), parent, layer.created_ns);
             let at = *self.at.entry(key).or_insert_with(|| {
-                self.layers.push((Layer { blob: blob.digest.clone(), parent }, blob));
+                let annotations = layer.created_ns.map(LayerAnnotations::made);
+                self.layers.push((Layer { blob: blob.digest.clone(), parent, annotations }, blob));
                 self.layers.len() - 1
             });
             parent = i64::try_from(at).unwrap_or_default();

@@ -56,6 +56,22 @@ pub(super) struct Layer {
     /// The layer below; -1 is none.
     #[serde(default)]
     pub(super) parent: i64,
+    /// What else is known of it here. Layers of the same bytes may have been made at different times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) annotations: Option<LayerAnnotations>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct LayerAnnotations {
+    #[serde(rename = "createdAt", default)]
+    created_at: String,
+}
+
+impl LayerAnnotations {
+    /// Of a layer that was made at a time, in Unix nanoseconds.
+    pub(super) fn made(created_ns: i64) -> Self {
+        Self { created_at: rfc3339(created_ns) }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -213,11 +229,16 @@ impl Known {
                 .find_map(|result| Some((with_all_below(config, result.layer)?, result.created_at.as_str())));
             let listed = || {
                 let chain = record.chains.first()?;
-                let blobs = chain.layers.iter().map(|layer| Some(config.layers.get(*layer)?.blob.clone()));
+                let blobs = chain.layers.iter().map(|layer| config.layers.get(*layer));
                 Some((blobs.collect::<Option<Vec<_>>>()?, chain.created_at.as_str()))
             };
             let found = travelling.or_else(listed).and_then(|(digests, created_at)| {
-                let layers = digests.iter().map(|digest| built_layer(blobs.get(digest)?));
+                let layers = digests.iter().map(|layer| {
+                    let mut built = built_layer(blobs.get(&layer.blob)?)?;
+                    let created = layer.annotations.as_ref().map(|known| time_ns(&known.created_at));
+                    built.created_ns = created.filter(|time| *time != 0).or(built.created_ns);
+                    Some(built)
+                });
                 Some((layers.collect::<Option<Vec<_>>>()?, time_ns(created_at)))
             });
             let promised = || {
@@ -247,20 +268,20 @@ impl Known {
     }
 }
 
-/// The blobs of a layer and of all below it, lowest first; `None` where they go round in circles.
-fn with_all_below(config: &Config, layer: usize) -> Option<Vec<Digest>> {
-    let mut digests = Vec::new();
+/// A layer and all below it, lowest first; `None` where they go round in circles.
+fn with_all_below(config: &Config, layer: usize) -> Option<Vec<&Layer>> {
+    let mut layers = Vec::new();
     let mut next = i64::try_from(layer).ok()?;
     while next >= 0 {
         let layer = config.layers.get(usize::try_from(next).ok()?)?;
-        digests.push(layer.blob.clone());
-        if digests.len() > config.layers.len() {
+        layers.push(layer);
+        if layers.len() > config.layers.len() {
             return None;
         }
         next = layer.parent;
     }
-    digests.reverse();
-    Some(digests)
+    layers.reverse();
+    Some(layers)
 }
 
 fn built_layer(descriptor: &Descriptor) -> Option<BuiltLayer> {
@@ -321,8 +342,12 @@ mod tests {
         ];
         let records = records(&steps, &mut Listed(vec![base.clone(), own.clone()]));
         let layers = vec![
-            Layer { blob: base.descriptor.digest.clone(), parent: -1 },
-            Layer { blob: own.descriptor.digest.clone(), parent: 0 },
+            Layer { blob: base.descriptor.digest.clone(), parent: -1, annotations: None },
+            Layer {
+                blob: own.descriptor.digest.clone(),
+                parent: 0,
+                annotations: Some(LayerAnnotations::made(1_700_000_000_000_000_000)),
+            },
         ];
         let text = serde_json::to_string(&Config { layers, records }).unwrap();
         assert!(text.contains(r#""inputs":[[{"link":0}],[{"link":1},{"link":2}]]"#), "{text}");

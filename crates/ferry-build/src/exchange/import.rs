@@ -200,7 +200,11 @@ impl Import {
         let mut config = Config { records, layers: Vec::new() };
         let mut layers = Vec::new();
         for (at, (layer, diff_id)) in manifest.layers.iter().zip(&image.rootfs.diff_ids).enumerate() {
-            config.layers.push(Layer { blob: layer.digest.clone(), parent: i64::try_from(at).unwrap_or_default() - 1 });
+            config.layers.push(Layer {
+                blob: layer.digest.clone(),
+                parent: i64::try_from(at).unwrap_or_default() - 1,
+                annotations: None,
+            });
             let mut layer = layer.clone();
             layer.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.0.to_string());
             if let Some(created) = times.next().flatten() {

@@ -144,7 +144,8 @@ fn one_piece(bytes: Bytes) -> tokio::sync::mpsc::Receiver<Bytes> {
     receiver
 }
 
-async fn write_blob(store: &ContentStore, images: &Images, blob: &Descriptor) -> Result<()> {
+/// Writes a blob of the store into one of the client's.
+pub(crate) async fn write_blob(store: &ContentStore, images: &Images, blob: &Descriptor) -> Result<()> {
     let (sender, pieces) = tokio::sync::mpsc::channel(4);
     let (images, digest) = (images.clone(), blob.digest.clone());
     let reading = blocking(move || {

@@ -57,6 +57,24 @@ impl Images {
         self.inner.store.compress_layer(tar).map(|layer| layer.descriptor).context("cannot store content")
     }
 
+    /// Everything that an image consists of and that is here, itself last. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn blobs_of(&self, target: &Descriptor) -> Result<Vec<Descriptor>> {
+        let store = &self.inner.store;
+        let mut digests: Vec<Digest> = store.reachable(target).blobs.into_iter().collect();
+        digests.retain(|digest| *digest != target.digest && store.has_blob(digest));
+        digests.sort();
+        let mut blobs = Vec::new();
+        for digest in digests {
+            let size = store.blob_size(&digest).context("cannot look at content")?;
+            blobs.push(Descriptor::new("", digest, size));
+        }
+        blobs.push(target.clone());
+        Ok(blobs)
+    }
+
     /// Tells whether a blob is here.
     #[must_use]
     pub fn has_content(&self, digest: &Digest) -> bool {

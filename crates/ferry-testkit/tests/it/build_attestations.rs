@@ -123,7 +123,7 @@ fn statements_and_notes_lie_beside_an_image_wherever_it_goes() {
         &format!("{ADDRESS}/docker:1"),
         "--push",
         "-o",
-        "type=image,compression=uncompressed,oci-mediatypes=false",
+        "type=image,compression=zstd,oci-mediatypes=false",
     ]);
     assert_eq!(built.code, 0, "{built}");
     let text = place
@@ -135,8 +135,8 @@ fn statements_and_notes_lie_beside_an_image_wherever_it_goes() {
         .ok();
     let manifest: Value = serde_json::from_str(&text).unwrap();
     let types: Vec<_> = manifest["layers"].as_array().unwrap().iter().map(|layer| layer["mediaType"].clone()).collect();
-    assert_eq!(types[0], "application/vnd.docker.image.rootfs.diff.tar.gzip", "{text}");
-    assert_eq!(types[1], "application/vnd.docker.image.rootfs.diff.tar", "{text}");
+    assert_eq!(types[0], "application/vnd.docker.image.rootfs.diff.tar", "{text}");
+    assert_eq!(types[1], "application/vnd.docker.image.rootfs.diff.tar.zstd", "{text}");
 }
 
 #[test]

@@ -384,6 +384,30 @@ fn builds_that_are_posted_take_what_a_session_lends() {
         assert_eq!(lent.files.lock().unwrap()["sub/deep/two.txt"].1, b"two\n");
         serving.abort();
 
+        // What has not changed does not travel again.
+        let lent = Arc::new(Lent { folders: lent.folders.clone(), shared_key: "mine".to_owned(), ..Lent::default() });
+        let serving = lend(&socket, &lent, "again").await;
+        let asked = || std::mem::take(&mut *lent.asked.lock().unwrap());
+        let of_context = |asked: Vec<String>| -> Vec<String> {
+            asked.into_iter().filter(|path| path.starts_with("context:") && !path.contains(".dockerignore")).collect()
+        };
+        for (text, files) in
+            [("one\n", vec!["context:one.txt", "context:sub/deep/two.txt"]), ("changed\n", vec!["context:one.txt"])]
+        {
+            std::fs::write(lent.folders["context"].join("one.txt"), text).unwrap();
+            let dockerfile = "FROM busybox\nCOPY one.txt sub /\n";
+            std::fs::write(lent.folders["context"].join("again"), dockerfile).unwrap();
+            let told = post("session=again&remote=client-session&t=again&dockerfile=again", Vec::new()).await.unwrap();
+            assert!(told.contains("moby.image.id"), "{told}");
+            assert_eq!(of_context(asked()), files);
+        }
+        assert_eq!(daemon.run(&["run", "--rm", "--network", "none", "again", "cat", "/one.txt"]).ok(), "changed");
+        let kept = daemon.run(&["builder", "du", "--verbose"]).ok();
+        assert!(kept.contains("local source for context"), "{kept}");
+        let _ = daemon.run(&["builder", "prune", "-af"]).ok();
+        assert_eq!(std::fs::read_dir(daemon.data_root().join("build/contexts")).unwrap().count(), 0);
+        serving.abort();
+
         let tar = Layer::default().file("Dockerfile", 0o644, b"FROM busybox\nRUN exit 7\n").into_tar();
         let told = post("t=failed", tar).await.unwrap();
         assert!(told.contains("did not complete successfully: exit code: 7"), "{told}");

@@ -12,6 +12,7 @@ use ferry_buildkit_proto::messages::gateway::{self, PingRequest, PongResponse, R
 use ferry_buildkit_proto::messages::ops::Definition;
 use ferry_buildkit_proto::messages::session::{GetSecretRequest, GetSecretResponse};
 use ferry_buildkit_proto::messages::transfer::{Packet, PacketType, Stat, mode};
+use ferry_testkit::strip::Strip;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -29,6 +30,8 @@ pub(crate) struct Lent {
     pub(crate) folders: BTreeMap<String, PathBuf>,
     /// Secrets by id.
     pub(crate) secrets: BTreeMap<String, Vec<u8>>,
+    /// Tells its directories from those of others.
+    pub(crate) shared_key: String,
     /// Files that were asked for, as `directory:path`.
     pub(crate) asked: Mutex<Vec<String>>,
     /// Files that came back, by path.
@@ -166,6 +169,7 @@ fn walk(folder: &Path, below: &str) -> Vec<(String, bool)> {
 
 /// Turns a connection of the API into another.
 async fn upgraded(socket: &Path, path: &str, headers: &str) -> UnixStream {
+    assert!(!Strip::asked().is_some_and(|strip| strip.is_endpoint("POST", path)), "{path} was taken away");
     let mut stream = UnixStream::connect(socket).await.unwrap();
     let head = format!("POST {path} HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n{headers}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -299,7 +303,10 @@ async fn follow(channel: &Channel, reference: &str) -> StatusResponse {
 pub(super) async fn lend(socket: &Path, lent: &Arc<Lent>, session: &str) -> tokio::task::JoinHandle<()> {
     let headers: String =
         METHODS.iter().map(|method| format!("X-Docker-Expose-Session-Grpc-Method: {method}\r\n")).collect();
-    let headers = format!("X-Docker-Expose-Session-Uuid: {session}\r\n{headers}");
+    let headers = format!(
+        "X-Docker-Expose-Session-Uuid: {session}\r\nX-Docker-Expose-Session-Sharedkey: {}\r\n{headers}",
+        lent.shared_key
+    );
     let stream = upgraded(socket, "/session", &headers).await;
     let lent = Arc::clone(lent);
     tokio::spawn(async move { drop(serve(stream, lent).await) })
