@@ -273,6 +273,7 @@ mod tests {
             "context/",
             "context/a/",
             "context/a/keep",
+            "context/big/",
             "context/big/keep/",
             "context/big/keep/y",
             "context/top",
