@@ -142,10 +142,15 @@ fn ipv6_subnet(config: &BridgeConfig, earlier: Option<&NetworkRecord>) -> Result
             if let Some(range) = range.filter(|range| !bip.trunc().contains(range)) {
                 return Err(Error::invalid(format!("invalid fixed-cidr-v6 {range}: it is not within {}", bip.trunc())));
             }
-            subnet.range = range.map(|range| IpNet::V6(range.trunc())).filter(|range| *range != subnet.net);
+            subnet.range = range.map(|range| IpNet::V6(range.trunc()));
             subnet
         }
-        (None, Some(fixed)) => SubnetRecord::plain(IpNet::V6(fixed.trunc())),
+        (None, Some(fixed)) => {
+            let mut subnet = SubnetRecord::plain(IpNet::V6(fixed.trunc()));
+            // As Docker shows it.
+            subnet.range = Some(subnet.net);
+            subnet
+        }
         (None, None) => match kept() {
             Some(kept) => SubnetRecord::plain(kept.net),
             None => subnets::chosen_v6(rand::random()),
@@ -159,7 +164,8 @@ fn ipv6_subnet(config: &BridgeConfig, earlier: Option<&NetworkRecord>) -> Result
 fn lead_out(subnet: &mut SubnetRecord, name: &str, gateway: Option<IpAddr>) -> Result<()> {
     let Some(gateway) = gateway else { return Ok(()) };
     if !subnet.net.contains(&gateway) {
-        return Err(Error::invalid(format!("invalid default gateway {gateway}: it is not within {}", subnet.net)));
+        let text = format!("auxiliary address: ({name}:{gateway}) must belong to the master pool: {}", subnet.net);
+        return Err(Error::invalid(text));
     }
     subnet.route = Some(gateway);
     subnet.auxiliary.insert(name.to_owned(), gateway);

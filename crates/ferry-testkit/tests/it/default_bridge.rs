@@ -49,7 +49,7 @@ fn it_has_ipv6_where_that_is_switched_on() {
     ]);
     let rules = daemon.sandbox().sh("nft list ruleset").ok();
     assert!(rules.contains("meta mark & 0x000000f0 == 0x00000010 accept"), "{rules}");
-    assert_eq!(bridge(&daemon), "true 172.29.5.0/24||172.29.5.1 fd00:77::/64||fd00:77::1");
+    assert_eq!(bridge(&daemon), "true 172.29.5.0/24||172.29.5.1 fd00:77::/64|fd00:77::/64|fd00:77::1");
     sleeper(&daemon, "box");
     let shown = "{{with .NetworkSettings.Networks.bridge}}{{.GlobalIPv6Address}}/{{.GlobalIPv6PrefixLen}} {{.IPv6Gateway}} {{.Gateway}}{{end}}";
     assert_eq!(daemon.inspect("box", shown), "fd00:77::2/64 fd00:77::1 172.29.5.254");
@@ -111,7 +111,7 @@ fn an_address_that_does_not_fit_keeps_the_daemon_from_starting() {
         (
             "a",
             &["--bip", "172.29.5.1/24", "--default-gateway", "10.0.0.1"][..],
-            "invalid default gateway 10.0.0.1: it is not within 172.29.5.0/24",
+            "auxiliary address: (DefaultGatewayIPv4:10.0.0.1) must belong to the master pool: 172.29.5.0/24",
         ),
         (
             "b",
