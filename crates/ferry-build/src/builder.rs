@@ -19,7 +19,7 @@ use ferry_spec::reference::Reference;
 use ferry_store::Origins;
 use futures_util::future::try_join_all;
 
-use crate::attest::{self, AttestOrder, Story};
+use crate::attest::{self, AttestOrder, Mode, ProvenanceOrder, Story};
 use crate::cache::{Cache, new_id};
 use crate::classic;
 use crate::clock::now_ns;
@@ -147,9 +147,10 @@ impl Built {
 }
 
 impl Built {
-    /// How each platform's target came about, as far as that may be told: by the platform.
+    /// How each platform's target came about, by the platform: as much as was asked for, or else without what might be a secret.
     pub(crate) fn provenance(&self) -> Vec<(String, attest::Predicate)> {
-        let order = self.attest.provenance.clone().unwrap_or_default();
+        let little = || ProvenanceOrder { mode: Mode::Min, ..ProvenanceOrder::default() };
+        let order = self.attest.provenance.clone().unwrap_or_else(little);
         let targets = self.targets.iter().enumerate();
         targets
             .map(|(at, target)| {

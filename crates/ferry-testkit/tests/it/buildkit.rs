@@ -324,7 +324,11 @@ fn clients_of_buildkit_build_what_they_define_themselves() {
         let upper = Driven::begin(&socket, &lent, "upper", &[("image", &[("name", "upper")])], None).await;
         let request = SolveRequestOfGateway {
             frontend: dockerfile,
-            frontend_opt: options(&[("filename", "upper"), ("context:below", "input:below")]),
+            frontend_opt: options(&[
+                ("filename", "upper"),
+                ("context:below", "input:below"),
+                ("build-arg:WORD", "hidden"),
+            ]),
             frontend_inputs: [("below".to_owned(), below)].into(),
             ..SolveRequestOfGateway::default()
         };
@@ -351,6 +355,7 @@ fn clients_of_buildkit_build_what_they_define_themselves() {
         drop(sender);
         let blob = replies.next::<ReadContentResponse>().await.unwrap().unwrap().data;
         let told: serde_json::Value = serde_json::from_slice(&blob).unwrap();
+        assert!(!told.to_string().contains("hidden"), "values of arguments are not told unasked: {told}");
         let path = &told["buildDefinition"]["externalParameters"]["configSource"]["path"];
         assert_eq!((path, i64::try_from(blob.len()).unwrap()), (&"upper".into(), origin.size));
     });
