@@ -27,6 +27,19 @@ struct Asked {
     config_from: String,
 }
 
+/// Subnets that are another network's as soon as it is made; nobody's any more when that has come to its end, one way or the other.
+struct Chosen<'a> {
+    networks: &'a Networks,
+    nets: Vec<IpNet>,
+}
+
+impl Drop for Chosen<'_> {
+    fn drop(&mut self) {
+        let mut all = self.networks.inner.chosen.lock().expect("no panic while held");
+        all.retain(|net| !self.nets.contains(net));
+    }
+}
+
 impl Networks {
     /// Makes a network.
     ///
@@ -43,11 +56,13 @@ impl Networks {
 
     fn create_now(&self, request: CreateRequest) -> Result<CreateResponse> {
         validate_name(&request.name)?;
-        let _making = self.inner.making.lock().expect("no panic while held");
+        let _making = self.making(is_remote(&request));
+        let mut chosen = Chosen { networks: self, nets: Vec::new() };
         if self.table().values().any(|network| network.record.name == request.name) {
             return Err(Error::conflict(format!("network with name {} already exists", request.name)));
         }
-        let mut record = if request.config_only { config_record(&request)? } else { self.network_record(&request)? };
+        let mut record =
+            if request.config_only { config_record(&request)? } else { self.network_record(&request, &mut chosen)? };
         if let Err(error) = self.make_links(&mut record) {
             self.release_pools(&record);
             return Err(error);
@@ -58,13 +73,32 @@ impl Networks {
             self.release_pools(&record);
             return Err(error).context(format!("cannot write the record of network {}", record.name));
         }
+        if let Err(error) = self.insert(&record) {
+            self.unmake_links(&record);
+            self.release_pools(&record);
+            self.inner
+                .syncer
+                .remove(&record::path(&self.inner.folder, &record.id))
+                .context("cannot take a record back")?;
+            return Err(error);
+        }
         self.hold_plugins_of(&record);
         let response = CreateResponse { id: record.id.clone(), warning: String::new() };
         let attributes =
             [("name".to_owned(), record.name.clone()), ("type".to_owned(), record.driver_name().to_owned())];
-        self.table().insert(record.id.clone(), record.into_network()?);
         self.inner.events.publish("network", "create", &response.id, attributes.into_iter().collect());
         Ok(response)
+    }
+
+    /// Publishes a network, unless one of that name was made meanwhile by who need not wait for this one.
+    fn insert(&self, record: &NetworkRecord) -> Result<()> {
+        let network = record.clone().into_network()?;
+        let mut table = self.table();
+        if table.values().any(|other| other.record.name == record.name) {
+            return Err(Error::conflict(format!("network with name {} already exists", record.name)));
+        }
+        table.insert(record.id.clone(), network);
+        Ok(())
     }
 
     /// Has the kernel make what the network needs of its own.
@@ -174,7 +208,7 @@ impl Networks {
         owner.map_or_else(|| "of somebody else".to_owned(), |network| network.record.id.clone())
     }
 
-    fn network_record(&self, request: &CreateRequest) -> Result<NetworkRecord> {
+    fn network_record(&self, request: &CreateRequest, chosen: &mut Chosen<'_>) -> Result<NetworkRecord> {
         let (driver, plugin) = self.driver(request)?;
         let asked = self.asked(request)?;
         let ipv4 = match asked.ipv4 {
@@ -198,7 +232,7 @@ impl Networks {
         let plain = NetworkRecord::plain(&request.name, driver);
         let (mut subnets, plugin_pools) = match asked.ipam.driver.as_str() {
             "" | "default" | "null" => {
-                (self.complete(given, wants_ipv4 && !is_null, wants_ipv6 && !is_null)?, BTreeMap::new())
+                (self.complete(given, wants_ipv4 && !is_null, wants_ipv6 && !is_null, chosen)?, BTreeMap::new())
             }
             _ => self.request_pools(&asked.ipam, given, wants_ipv4, wants_ipv6)?,
         };
@@ -311,9 +345,13 @@ impl Networks {
         mut subnets: Vec<SubnetRecord>,
         wants_ipv4: bool,
         wants_ipv6: bool,
+        chosen: &mut Chosen<'_>,
     ) -> Result<Vec<SubnetRecord>> {
-        let taken: Vec<IpNet> =
+        // Held until all are chosen: nobody else comes to the same.
+        let mut others = self.inner.chosen.lock().expect("no panic while held");
+        let mut taken: Vec<IpNet> =
             self.table().values().flat_map(|network| network.record.nets().collect::<Vec<_>>()).collect();
+        taken.extend_from_slice(&others);
         if subnets.iter().any(|asked| taken.iter().any(|other| subnets::overlap(other, &asked.net))) {
             return Err(subnets::overlaps());
         }
@@ -334,6 +372,8 @@ impl Networks {
                 None => subnets::chosen_v6(rand::random()),
             });
         }
+        chosen.nets.extend(subnets.iter().map(|subnet| subnet.net));
+        others.extend_from_slice(&chosen.nets);
         Ok(subnets)
     }
 
@@ -431,6 +471,13 @@ fn validate_name(name: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Whether a plugin has a part in it.
+fn is_remote(request: &CreateRequest) -> bool {
+    let ipam = request.ipam.as_ref().map_or("", |ipam| ipam.driver.as_str());
+    let is_own = matches!(request.driver.as_str(), "" | "bridge" | "macvlan" | "ipvlan" | "host" | "null" | "overlay");
+    !is_own || !matches!(ipam, "" | "default" | "null")
 }
 
 /// The driver that is built in; `None` for the name of a plugin.

@@ -56,6 +56,10 @@ struct Inner {
     syncer: Syncer,
     events: Events,
     making: Mutex<()>,
+    /// The same for networks that plugins have a part in, so that one that hangs keeps nobody else waiting.
+    making_remote: Mutex<()>,
+    /// Subnets of networks that are being made.
+    chosen: Mutex<Vec<IpNet>>,
     table: Mutex<BTreeMap<String, Network>>,
 }
 
@@ -109,11 +113,19 @@ impl Networks {
             syncer: syncer.clone(),
             events,
             making: Mutex::new(()),
+            making_remote: Mutex::new(()),
+            chosen: Mutex::default(),
             table: Mutex::new(table),
         };
         let networks = Self { inner: Arc::new(inner) };
         networks.hold_plugins();
         Ok(networks)
+    }
+
+    /// Held by whoever makes or removes a network; plugins have a part in the one kind or not.
+    fn making(&self, is_remote: bool) -> MutexGuard<'_, ()> {
+        let making = if is_remote { &self.inner.making_remote } else { &self.inner.making };
+        making.lock().expect("no panic while held")
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<String, Network>> {

@@ -225,6 +225,11 @@ impl NetworkRecord {
         ipam.map(|ipam| ipam.driver.as_str())
     }
 
+    /// Whether plugins have a part in it.
+    pub(super) fn is_remote(&self) -> bool {
+        self.driver == Driver::Plugin || !self.plugin_pools.is_empty()
+    }
+
     /// Every subnet.
     pub(super) fn nets(&self) -> impl Iterator<Item = IpNet> {
         self.subnets.iter().map(|subnet| subnet.net)

@@ -19,8 +19,9 @@ impl Networks {
     pub async fn remove(&self, reference: &str) -> Result<()> {
         let (networks, reference) = (self.clone(), reference.to_owned());
         blocking(move || {
-            let _making = networks.inner.making.lock().expect("no panic while held");
             let id = networks.id_of(&reference)?;
+            let is_remote = networks.table().get(&id).is_some_and(|network| network.record.is_remote());
+            let _making = networks.making(is_remote);
             networks.remove_now(&id)
         })
         .await
@@ -115,8 +116,7 @@ impl Networks {
         let until = until(filters)?;
         let (networks, filters) = (self.clone(), filters.clone());
         blocking(move || {
-            let _making = networks.inner.making.lock().expect("no panic while held");
-            let unused: Vec<(String, String)> = networks
+            let unused: Vec<(String, String, bool)> = networks
                 .table()
                 .values()
                 .filter(|network| {
@@ -128,10 +128,11 @@ impl Networks {
                         && filters.matches_labels("label", &record.labels)
                         && crate::filter::no_labels(&filters, "label!", &record.labels)
                 })
-                .map(|network| (network.record.id.clone(), network.record.name.clone()))
+                .map(|network| (network.record.id.clone(), network.record.name.clone(), network.record.is_remote()))
                 .collect();
             let mut deleted = Vec::new();
-            for (id, name) in unused {
+            for (id, name, is_remote) in unused {
+                let _making = networks.making(is_remote);
                 match networks.remove_now(&id) {
                     Ok(()) => deleted.push(name),
                     Err(error) => tracing::warn!(network = %name, error = %error.text(), "network not pruned"),

@@ -406,6 +406,19 @@ fn networks_and_addresses_of_a_plugin_are_used_like_others() {
     assert_eq!((ended("DeleteNetwork"), plugin.calls("IpamDriver.ReleasePool").len()), (1, 1));
     assert!(!links().contains(": pb"), "{}", links());
 
+    // One that hangs keeps nobody waiting but who wants it.
+    plugin.hang("NetworkDriver.CreateNetwork");
+    let hanging = daemon.spawn(&["network", "create", "-d", "wires", "slow"]);
+    let asked = plugin.calls("NetworkDriver.CreateNetwork").len();
+    until("the plugin to be asked", || plugin.calls("NetworkDriver.CreateNetwork").len() >= asked.max(2));
+    let begun = Instant::now();
+    let _ = daemon.run(&["network", "create", "quick"]).ok();
+    let _ = daemon.run(&["network", "rm", "quick"]).ok();
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    plugin.relent();
+    assert_eq!(hanging.finish(PATIENCE).unwrap().code, 0);
+    let _ = daemon.run(&["network", "rm", "slow"]).ok();
+
     let refused = daemon.run(&["network", "create", "-d", "wires", "-o", "refuse=yes", "x"]);
     assert!(refused.fails_with(1).contains("remote: refused by option"), "{refused}");
     for options in [["-d", "nobody"], ["--ipam-driver", "nobody"]] {
