@@ -92,6 +92,12 @@ pub struct Solve {
 }
 
 impl Solve {
+    /// Folders of the host that steps have, as parts of their keys.
+    fn volumes(&self) -> Vec<String> {
+        let each = self.options.volumes.iter();
+        each.map(|(path, target, read_only)| format!("{}:{target}:{read_only}", path.display())).collect()
+    }
+
     /// Prepares a graph to be carried out; `hold` keeps what is made until somebody else does.
     #[must_use]
     pub fn new(graph: Graph, ground: Ground, options: SolveOptions, reporter: Reporter, hold: BuildHold) -> Arc<Self> {
@@ -175,7 +181,7 @@ impl Solve {
 
     /// Finds the outcome of a step, or makes it.
     async fn cached(self: &Arc<Self>, id: VertexId, vertex: &Vertex, inputs: Vec<Tree>) -> Result<Vec<Tree>> {
-        if let Some(quick) = key::quick(vertex, &inputs)? {
+        if let Some(quick) = key::quick(vertex, &inputs, &self.volumes())? {
             if let Some(found) = self.find(id, vertex, &quick) {
                 return Ok(found);
             }
@@ -197,7 +203,7 @@ impl Solve {
         elsewhere: bool,
     ) -> Result<Vec<Tree>> {
         let mut keys = Vec::new();
-        if let Some(quick) = key::quick(vertex, inputs)? {
+        if let Some(quick) = key::quick(vertex, inputs, &self.volumes())? {
             if let Some(found) = self.find(id, vertex, &quick) {
                 return Ok(found);
             }
@@ -252,7 +258,10 @@ impl Solve {
 
     async fn thorough_key(&self, vertex: &Vertex, inputs: &[Tree]) -> Result<Key> {
         let (vertex, inputs, workshop) = (vertex.clone(), inputs.to_vec(), self.ground.engine.workshop.clone());
-        blocking(move || key::thorough(&vertex, &inputs, &workshop)).await
+        {
+            let volumes = self.volumes();
+            blocking(move || key::thorough(&vertex, &inputs, &volumes, &workshop)).await
+        }
     }
 
     fn find(&self, id: VertexId, vertex: &Vertex, key: &Key) -> Option<Vec<Tree>> {

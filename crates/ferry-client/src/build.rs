@@ -75,6 +75,8 @@ pub struct BuildQuery {
     pub output: String,
     /// Each step tells why it was not found in the cache.
     pub explains: bool,
+    /// Folders of the host for every step: `HOST:PATH[:ro]`.
+    pub volumes: Vec<String>,
     /// What is asked in place of a build: `check`, `outline`, `targets`; empty for a build.
     pub call: String,
     /// Secrets by id.
@@ -212,6 +214,9 @@ impl BuildQuery {
             .with_text("call", &self.call);
         for name in &self.names {
             query = query.with("t", name.clone());
+        }
+        for volume in &self.volumes {
+            query = query.with("volume", volume.clone());
         }
         for host in &self.extra_hosts {
             query = query.with("extrahosts", host.clone());

@@ -16,6 +16,7 @@ pub mod reference;
 pub mod runtime;
 pub mod signal;
 pub mod tar;
+pub mod yaml;
 
 pub use descriptor::{Descriptor, media_type};
 pub use digest::{ChainId, DiffId, Digest, DigestError};

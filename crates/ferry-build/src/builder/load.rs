@@ -85,6 +85,35 @@ impl Builder {
         .await
     }
 
+    /// Tells before a build begins what is wrong with its Dockerfile, in the words of the builder before BuildKit.
+    ///
+    /// # Errors
+    /// Internal when it is not there; InvalidArgument when it cannot be read or has no such target.
+    pub async fn check_dockerfile(&self, request: &BuildRequest) -> Result<()> {
+        let planning = Request::from_options(&request.options).map_err(|error| Failure::invalid(error.to_string()))?;
+        if Request::frontend(&request.options, "").is_some() || planning.dockerfile_name.is_some() {
+            return Ok(());
+        }
+        let name = planning.filename.clone();
+        let begun = Reporter::new().internal("check the Dockerfile");
+        let Ok((text, _)) = self.read_dockerfile(request, &planning, &name, &begun).await else {
+            return Err(Failure::internal(format!("Cannot locate specified Dockerfile: {name}")));
+        };
+        if text.is_empty() {
+            return Err(Failure::invalid(format!("the Dockerfile ({name}) cannot be empty")));
+        }
+        let parsed = ferry_dockerfile::Dockerfile::parse(&text, &mut ferry_dockerfile::check::Checks::default());
+        let file = parsed.map_err(|error| Failure::invalid(error.to_string()))?;
+        let target = planning.target.as_str();
+        let is_there = target.is_empty()
+            || file.stage(target).is_some()
+            || target.parse::<usize>().is_ok_and(|number| number < file.stages.len());
+        match is_there {
+            true => Ok(()),
+            false => Err(Failure::invalid(format!("target stage {target:?} could not be found"))),
+        }
+    }
+
     /// Reads the Dockerfile, and the ignore file that goes with it.
     pub(super) async fn load_dockerfile(
         &self,

@@ -54,12 +54,13 @@ impl Key {
 }
 
 /// The key by what the inputs are made of; `None` when that is not known without work.
-pub(super) fn quick(vertex: &Vertex, inputs: &[Tree]) -> Result<Option<Key>> {
+pub(super) fn quick(vertex: &Vertex, inputs: &[Tree], volumes: &[String]) -> Result<Option<Key>> {
     if !inputs.iter().all(Tree::has_quick_identity) {
         return Ok(None);
     }
     let mut parts = vec![("quick".to_owned(), String::new())];
     parts.extend(operation(vertex));
+    parts.extend(of_volumes(vertex, volumes));
     for (at, input) in inputs.iter().enumerate() {
         parts.push((format!("input {at}"), input.identity()?));
     }
@@ -67,8 +68,9 @@ pub(super) fn quick(vertex: &Vertex, inputs: &[Tree]) -> Result<Option<Key>> {
 }
 
 /// The key by what the step looks at. Blocks.
-pub(super) fn thorough(vertex: &Vertex, inputs: &[Tree], workshop: &Workshop) -> Result<Key> {
+pub(super) fn thorough(vertex: &Vertex, inputs: &[Tree], volumes: &[String], workshop: &Workshop) -> Result<Key> {
     let mut parts = operation(vertex);
+    parts.extend(of_volumes(vertex, volumes));
     match &vertex.op {
         Op::Exec(exec) => of_exec(exec, inputs, workshop, &mut parts)?,
         Op::File(file) => of_file(file, inputs, workshop, &mut parts)?,
@@ -79,6 +81,14 @@ pub(super) fn thorough(vertex: &Vertex, inputs: &[Tree], workshop: &Workshop) ->
         }
     }
     Ok(Key::of(parts))
+}
+
+/// Folders of the host, by their names: what is in them is the user's business.
+fn of_volumes(vertex: &Vertex, volumes: &[String]) -> Vec<(String, String)> {
+    match &vertex.op {
+        Op::Exec(_) => volumes.iter().map(|volume| ("volume".to_owned(), volume.clone())).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn of_exec(exec: &Exec, inputs: &[Tree], workshop: &Workshop, parts: &mut Vec<(String, String)>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What each command does, one file per command.
 
+mod bake;
 mod build;
 mod container;
 mod contexts;
@@ -59,6 +60,7 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "context update" => contexts::update::run(parsed, context),
         "context use" => contexts::make_current::run(parsed, context),
         "debug" => container::debug::run(parsed, context).await,
+        "buildx bake" => bake::run(parsed, context).await,
         "builder du" => build::usage::run(parsed, context).await,
         "builder prune" => build::prune::run(parsed, context).await,
         "image build" => build::run(parsed, context).await,

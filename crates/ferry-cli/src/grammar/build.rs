@@ -115,6 +115,61 @@ pub(crate) static IMAGE_BUILD: Command = Command {
         flag("target", '\0', Text, "string", "Set the target build stage to build"),
         flag("ulimit", '\0', List, "ulimit", "Ulimit options (default [])"),
         own("explain", Bool, "", "Say for each step why it was not cached"),
+        super::Flag {
+            short: 'v',
+            ..own("volume", List, "list", "Bind mount a folder of the host into steps (HOST:PATH[:ro])")
+        },
+    ],
+};
+
+/// `buildx bake`
+pub(crate) static BAKE: Command = Command {
+    path: "buildx bake",
+    paths: &["buildx bake", "buildx f", "bake"],
+    tail: "[OPTIONS] [TARGET...]",
+    short: "Build from a file",
+    long: "",
+    args: Args::Any,
+    options_first: false,
+    flags: &[
+        flag("allow", '\0', List, "stringArray", "Allow build to access specified resources"),
+        flag("builder", '\0', Text, "string", "Override the configured builder instance"),
+        flag(
+            "call",
+            '\0',
+            Text,
+            "string",
+            "Set method for evaluating build (\"check\", \"outline\", \"targets\") (default \"build\")",
+        ),
+        flag("check", '\0', Bool, "", "Shorthand for \"--call=check\""),
+        flag("file", 'f', List, "stringArray", "Build definition file"),
+        flag("list", '\0', Text, "string", "List targets or variables"),
+        hidden("list-targets", Bool, ""),
+        hidden("list-variables", Bool, ""),
+        flag("load", '\0', Bool, "", "Shorthand for \"--set=*.output=type=docker\". Conditional."),
+        flag("metadata-file", '\0', Text, "string", "Write build result metadata to a file"),
+        flag("no-cache", '\0', Bool, "", "Do not use cache when building the image"),
+        flag(
+            "policy",
+            '\0',
+            List,
+            "stringArray",
+            "Additional policy configuration (format: \"filename=path[,filename=path][,reset=true|false][,strict=true|false]\")",
+        ),
+        flag("print", '\0', Bool, "", "Print the options without building"),
+        flag(
+            "progress",
+            '\0',
+            Text,
+            "string",
+            "Set type of progress output (\"auto\", \"none\", \"plain\", \"quiet\", \"rawjson\", \"tty\"). Use plain to show container output (default \"auto\")",
+        ),
+        flag("provenance", '\0', Text, "string", "Shorthand for \"--set=*.attest=type=provenance\""),
+        flag("pull", '\0', Bool, "", "Always attempt to pull all referenced images"),
+        flag("push", '\0', Bool, "", "Shorthand for \"--set=*.output=type=registry\". Conditional."),
+        flag("sbom", '\0', Text, "string", "Shorthand for \"--set=*.attest=type=sbom\""),
+        flag("set", '\0', List, "stringArray", "Override target value (e.g., \"targetpattern.key=value\")"),
+        flag("var", '\0', List, "stringArray", "Set a variable value (e.g., \"name=value\")"),
     ],
 };
 
@@ -154,4 +209,4 @@ pub(crate) static BUILDER_DU: Command = Command {
 };
 
 /// Everything in this file.
-pub(super) static ALL: &[&Command] = &[&IMAGE_BUILD, &BUILDER_PRUNE, &BUILDER_DU];
+pub(super) static ALL: &[&Command] = &[&IMAGE_BUILD, &BAKE, &BUILDER_PRUNE, &BUILDER_DU];

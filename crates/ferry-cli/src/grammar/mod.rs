@@ -19,7 +19,6 @@ mod root;
 mod system;
 mod volume;
 
-#[cfg(test)]
 pub(crate) use build::IMAGE_BUILD;
 #[cfg(test)]
 pub(crate) use container::{CONTAINER_EXEC, CONTAINER_STOP, CONTAINER_UPDATE};

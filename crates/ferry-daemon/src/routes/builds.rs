@@ -91,6 +91,9 @@ async fn build(call: Call) -> Outcome {
         true => receive_context(&app.builder, request.into_body(), lent, order.split).await?,
         false => Session::of(Arc::new(lent)),
     };
+    if order.form != Form::Trace && order.build.remote.is_empty() {
+        app.builder.check_dockerfile(&order.build).await?;
+    }
     if !order.session.is_empty() {
         let lent = std::mem::take(&mut order.build.solve.session);
         order.build.solve.session = lent.or(app.buildkit.lent(&order.session));
@@ -139,6 +142,9 @@ impl Order {
         }
         let mut names = Vec::new();
         for text in call.query.all("t").filter(|text| !text.is_empty()) {
+            // Docker's daemon tells a name that cannot be one as a failure of its own.
+            ferry_spec::Reference::parse_with_default_tag(text)
+                .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
             let name = built_name(text)?;
             if !names.contains(&name) {
                 names.push(name);
@@ -156,6 +162,7 @@ impl Order {
             allow_insecure: call.query.flag("allow-insecure"),
             limits: limits(call)?,
             explains: call.query.flag("explain"),
+            volumes: call.query.all("volume").map(volume).collect::<Result<_, _>>()?,
             credentials: credentials(call.header("x-registry-config")),
             ..SolveOptions::default()
         };
@@ -173,6 +180,26 @@ impl Order {
         let session = call.query.get("session").to_owned();
         Ok(Self { build, form, secrets, session, split: call.query.flag("directories"), sends_tree })
     }
+}
+
+/// Reads `HOST:PATH[:ro]`.
+fn volume(text: &str) -> Result<(std::path::PathBuf, String, bool), ApiError> {
+    let wrong = |reason: &str| ApiError::invalid(format!("invalid volume {text:?} of a build: {reason}"));
+    let mut parts = text.split(':');
+    let (host, target, mode) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    let target = target.ok_or_else(|| wrong("it is HOST:PATH[:ro]"))?;
+    if !host.starts_with('/') || !target.starts_with('/') || parts.next().is_some() {
+        return Err(wrong("both paths are absolute"));
+    }
+    let read_only = match mode {
+        None | Some("rw") => false,
+        Some("ro") => true,
+        Some(_) => return Err(wrong("the mode is ro or rw")),
+    };
+    if !std::path::Path::new(host).exists() {
+        return Err(wrong(&format!("{host} does not exist")));
+    }
+    Ok((host.into(), ferry_spec::path::clean_rooted(target), read_only))
 }
 
 /// Reads `outputs`: whether the files themselves are asked for, and how an image is written.
@@ -254,7 +281,7 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
         options.insert(format!("attest:{kind}"), attributes);
     }
     let arguments: Option<BTreeMap<String, Option<String>>> =
-        from_json::<Option<BTreeMap<String, Option<String>>>>(query.get("buildargs"), "buildargs")?.flatten();
+        from_json::<Option<BTreeMap<String, Option<String>>>>(query.get("buildargs"), "build args")?.flatten();
     for (name, value) in arguments.into_iter().flatten() {
         // Without a value it is as good as not given.
         if let Some(value) = value {
@@ -277,7 +304,8 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
 /// What is asked of the host for every step.
 fn limits(call: &Call) -> Result<Limits, ApiError> {
     let query = &call.query;
-    let number = |name: &str| query.integer(name).map(Option::unwrap_or_default);
+    // What is no number is none, as Docker takes it.
+    let number = |name: &str| -> Result<i64, ApiError> { Ok(query.integer(name).ok().flatten().unwrap_or_default()) };
     let mut host = HostConfig {
         memory: number("memory")?,
         memory_swap: number("memswap")?,

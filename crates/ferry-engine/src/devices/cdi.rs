@@ -9,7 +9,6 @@ use ferry_spec::runtime::Spec;
 use serde::Deserialize;
 
 use super::edits::ContainerEdits;
-use super::yaml;
 
 /// Files larger than this are not read.
 const LARGEST: u64 = 4 << 20;
@@ -121,8 +120,11 @@ fn read_document(path: &Path) -> Result<Document, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     // JSON is YAML, but numbers and strings are told apart better by a parser of its own.
     let is_json = path.extension().is_some_and(|extension| extension == "json");
-    let value =
-        if is_json { serde_json::from_str(&text).map_err(|error| error.to_string()) } else { yaml::parse(&text) };
+    let value = if is_json {
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    } else {
+        ferry_spec::yaml::parse(&text)
+    };
     let value = value.map_err(|error| format!("failed to parse CDI Spec {path:?}: {error}"))?;
     let document: Document =
         serde_json::from_value(value).map_err(|error| format!("failed to parse CDI Spec {path:?}: {error}"))?;

@@ -4,7 +4,6 @@
 
 mod cdi;
 mod edits;
-mod yaml;
 
 use std::path::PathBuf;
 

@@ -2,6 +2,7 @@
 
 mod attach;
 mod bad_input;
+mod bake;
 mod build;
 mod build_attestations;
 mod build_caches;

@@ -14,4 +14,4 @@ mod store;
 mod terminal;
 pub(super) mod usage;
 
-pub(super) use run::run;
+pub(super) use run::{run, run_with};

@@ -116,6 +116,7 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
         cache_imports: super::caches::entries(parsed.all("cache-from"))?,
         cache_exports: super::caches::entries(parsed.all("cache-to"))?,
         call: call(parsed)?.to_owned(),
+        volumes: parsed.all("volume").to_vec(),
         ..BuildQuery::default()
     };
     let inline = query.build_args.get("BUILDKIT_INLINE_CACHE").and_then(Option::as_deref);

@@ -33,6 +33,11 @@ const FRAME: Duration = Duration::from_millis(100);
 
 /// Runs `build`.
 pub(in crate::commands) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
+    run_with(parsed, context, None).await
+}
+
+/// Runs `build`, with a Dockerfile that is given as text where `--file -` asks for one.
+pub(in crate::commands) async fn run_with(parsed: &Parsed, context: &Context, inline: Option<&str>) -> Result<u8> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let mut options = to_options(parsed, &variable)?;
     for name in &options.query.names {
@@ -41,7 +46,7 @@ pub(in crate::commands) async fn run(parsed: &Parsed, context: &Context) -> Resu
     }
     options.query.secrets = secrets(&options.secrets)?;
     options.query.registry_config = registry_config(context);
-    let parts = parts(&mut options)?;
+    let parts = parts(&mut options, inline)?;
     let client = context.client().await?;
     let caches = Caches::open(&mut options.query, context)?;
     let session = caches.lend(client, &mut options.query, &options.agents).await?;
@@ -72,7 +77,7 @@ fn failed(error: ferry_client::Error) -> Failure {
 }
 
 /// What travels: the context, the Dockerfile, further directories.
-fn parts(options: &mut BuildOptions) -> Result<Vec<Part>> {
+fn parts(options: &mut BuildOptions, inline: Option<&str>) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     for (name, path) in &options.folders {
         let path = PathBuf::from(path);
@@ -81,7 +86,7 @@ fn parts(options: &mut BuildOptions) -> Result<Vec<Part>> {
         parts.push(Part::Folder { name: name.clone(), path, ignored });
     }
     match options.source.clone() {
-        Source::Folder(folder) => folder_parts(Path::new(&folder), options, &mut parts)?,
+        Source::Folder(folder) => folder_parts(Path::new(&folder), options, &mut parts, inline)?,
         Source::Remote(address) => {
             options.query.remote = address;
             if let Some(file) = &options.file {
@@ -107,12 +112,15 @@ fn check_folder(path: &Path) -> Result<()> {
     }
 }
 
-fn folder_parts(folder: &Path, options: &mut BuildOptions, parts: &mut Vec<Part>) -> Result<()> {
+fn folder_parts(folder: &Path, options: &mut BuildOptions, parts: &mut Vec<Part>, inline: Option<&str>) -> Result<()> {
     check_folder(folder)?;
     let file = match options.file.as_deref() {
         Some("-") => {
             let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes)?;
+            match inline {
+                Some(text) => bytes.extend_from_slice(text.as_bytes()),
+                None => drop(std::io::stdin().lock().read_to_end(&mut bytes)?),
+            }
             parts.push(Part::Bytes { path: "dockerfile/Dockerfile".to_owned(), bytes });
             None
         }

@@ -12,7 +12,7 @@ const MAX_VALUES: usize = 100_000;
 ///
 /// # Errors
 /// Where the text is no YAML, is more than one document, or grows without bound.
-pub(super) fn parse(text: &str) -> Result<Value, String> {
+pub fn parse(text: &str) -> Result<Value, String> {
     let mut reader = Reader { parser: Parser::new_from_str(text), anchors: Vec::new(), values: 0 };
     let mut document = None;
     loop {

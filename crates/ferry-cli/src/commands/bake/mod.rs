@@ -1,0 +1,14 @@
+//! `bake`: builds what bake files and Compose files describe.
+
+mod compose;
+mod config;
+mod evaluate;
+mod file;
+mod functions;
+mod order;
+mod run;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub(super) use run::run;

@@ -1,0 +1,123 @@
+//! From a target to the command line of its build. Pure.
+
+use serde_json::Value;
+
+use super::target::Target;
+
+/// What holds for every target of a run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Common {
+    pub(super) progress: String,
+    pub(super) call: String,
+    pub(super) pushes: bool,
+    pub(super) metadata: Option<String>,
+    /// A further name of the image.
+    pub(super) tag: Option<String>,
+    pub(super) allowed: Vec<String>,
+}
+
+/// The words of `build` for a target. `linked` says under which image another target of this run is to be had.
+pub(super) fn words(target: &Target, common: &Common, linked: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut add = |flag: &str, value: &str| words.push(format!("--{flag}={value}"));
+    let one = |key: &str| target.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let many = |key: &str| target.get(key).and_then(Value::as_array).into_iter().flatten();
+    let named = |key: &str| target.get(key).and_then(Value::as_object).into_iter().flatten();
+    let context = one("context").unwrap_or(".").to_owned();
+    let context = context
+        .strip_prefix("cwd://")
+        .map_or(context.clone(), |path| if path.is_empty() { ".".to_owned() } else { path.to_owned() });
+    match (one("dockerfile-inline"), one("dockerfile")) {
+        (Some(_), _) => add("file", "-"),
+        (None, Some(file)) => add("file", &in_context(&context, file)),
+        (None, None) => {}
+    }
+    for (name, value) in named("args") {
+        add("build-arg", &format!("{name}={}", value.as_str().unwrap_or_default()));
+    }
+    for (name, value) in named("labels") {
+        add("label", &format!("{name}={}", value.as_str().unwrap_or_default()));
+    }
+    for (name, value) in named("extra-hosts") {
+        add("add-host", &format!("{name}={}", value.as_str().unwrap_or_default()));
+    }
+    for (name, value) in named("contexts") {
+        let value = value.as_str().unwrap_or_default();
+        let value = match value.strip_prefix("target:") {
+            Some(other) => linked(other).map_or_else(|| value.to_owned(), |image| format!("docker-image://{image}")),
+            None => value.strip_prefix("cwd://").unwrap_or(value).to_owned(),
+        };
+        add("build-context", &format!("{name}={value}"));
+    }
+    for (key, flag) in [
+        ("tags", "tag"),
+        ("platforms", "platform"),
+        ("no-cache-filter", "no-cache-filter"),
+        ("ulimits", "ulimit"),
+        ("annotations", "annotation"),
+    ] {
+        many(key).filter_map(Value::as_str).for_each(|value| add(flag, value));
+    }
+    for (key, flag) in
+        [("cache-from", "cache-from"), ("cache-to", "cache-to"), ("secret", "secret"), ("attest", "attest")]
+    {
+        many(key).for_each(|value| add(flag, &fields(value)));
+    }
+    for agent in many("ssh") {
+        let id = agent["id"].as_str().unwrap_or("default");
+        match agent["paths"].as_str() {
+            Some(paths) => add("ssh", &format!("{id}={paths}")),
+            None => add("ssh", id),
+        }
+    }
+    // What only other targets use goes nowhere.
+    many("output").filter(|output| output["type"] != "cacheonly").for_each(|value| add("output", &fields(value)));
+    for (key, flag) in [("target", "target"), ("network", "network"), ("shm-size", "shm-size")] {
+        if let Some(value) = one(key) {
+            add(flag, value);
+        }
+    }
+    for key in ["pull", "no-cache"] {
+        if target.get(key) == Some(&Value::Bool(true)) {
+            add(key, "true");
+        }
+    }
+    let rights = many("entitlements").filter_map(Value::as_str).chain(common.allowed.iter().map(String::as_str));
+    rights.for_each(|right| add("allow", right));
+    let call = if common.call.is_empty() { one("call").unwrap_or_default() } else { &common.call };
+    if !matches!(call, "" | "build") {
+        add("call", call);
+    }
+    if common.pushes {
+        add("push", "true");
+    }
+    for (flag, path) in [("metadata-file", &common.metadata), ("tag", &common.tag)] {
+        if let Some(path) = path {
+            add(flag, path);
+        }
+    }
+    if !common.progress.is_empty() {
+        add("progress", &common.progress);
+    }
+    words.push(context);
+    words
+}
+
+/// A Dockerfile is in the context, unless it is said otherwise.
+fn in_context(context: &str, file: &str) -> String {
+    let is_remote = context.contains("://") || context.starts_with("git@");
+    match file.strip_prefix("cwd://") {
+        Some(here) => here.to_owned(),
+        None if is_remote || file.starts_with('/') || context == "-" => file.to_owned(),
+        None => format!("{}/{file}", context.trim_end_matches('/')),
+    }
+}
+
+/// An entry as it is written on the command line, its type first.
+fn fields(entry: &Value) -> String {
+    let all = entry.as_object().into_iter().flatten();
+    let mut words: Vec<String> =
+        all.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    words.sort_by_key(|word| !word.starts_with("type="));
+    words.join(",")
+}

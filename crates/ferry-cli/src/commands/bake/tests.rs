@@ -1,0 +1,154 @@
+use serde_json::Value;
+
+use super::run::{Chosen, choose, configure, define, printed};
+
+fn chosen(
+    files: &[(&str, &str)],
+    asked: &[&str],
+    set: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Chosen, String> {
+    let files: Vec<(String, String)> =
+        files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    let variable =
+        |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    let definitions = define(&files, &variable)?;
+    let config = configure(&files, &definitions, &variable)?;
+    definitions.validate()?;
+    let words = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+    choose(&config, &words(asked), &words(set), &variable)
+}
+
+fn json(chosen: &Chosen) -> Value {
+    serde_json::from_str(&printed(chosen).unwrap()).unwrap()
+}
+
+const FILE: &str = r#"
+variable "TAG" { default = "latest" }
+variable "DEBUG" { default = false }
+variable "PLATFORMS" { default = ["linux/amd64"] }
+function "tagged" {
+  params = [name]
+  variadic_params = more
+  result = [for t in concat([TAG], more): "reg.example.com/${name}:${t}"]
+}
+prefix = "my"
+group "default" { targets = ["app", "matrix"] }
+target "common" {
+  args = { GO = "1.22", DEBUG = DEBUG ? "1" : "0" }
+  labels = { "a.b" = "${prefix}-label" }
+  platforms = PLATFORMS
+  cache-from = ["type=registry,ref=cache", "other/cache"]
+}
+target "app" {
+  inherits = ["common"]
+  context = "./app"
+  tags = tagged("app", "extra")
+  args = { GO = "1.23" }
+  contexts = { base = "target:base" }
+  secret = ["id=token,src=./token"]
+}
+target "base" {
+  dockerfile-inline = <<EOT
+FROM busybox
+RUN echo $${HOME}
+EOT
+}
+target "matrix" {
+  name = "m-${item.name}-${replace(version, ".", "-")}"
+  matrix = {
+    item = [{ name = "one", port = 1 }, { name = "two", port = 2 }]
+    version = ["1.0", "2.0"]
+  }
+  args = { PORT = item.port, VERSION = version }
+  target = item.name
+}
+"#;
+
+#[test]
+fn files_become_targets() {
+    let chosen = chosen(&[("docker-bake.hcl", FILE)], &[], &[], &[("TAG", "v1"), ("DEBUG", "true")]).unwrap();
+    let all = json(&chosen);
+    let app = &all["target"]["app"];
+    assert_eq!(app["tags"], serde_json::json!(["reg.example.com/app:v1", "reg.example.com/app:extra"]));
+    assert_eq!(app["args"], serde_json::json!({"DEBUG": "1", "GO": "1.23"}));
+    assert_eq!(app["labels"]["a.b"], "my-label");
+    assert_eq!(app["context"], "./app");
+    assert_eq!(app["dockerfile"], "Dockerfile");
+    let caches = serde_json::json!([{"ref": "cache", "type": "registry"}, {"ref": "other/cache", "type": "registry"}]);
+    assert_eq!(app["cache-from"], caches);
+    assert_eq!(app["secret"], serde_json::json!([{"id": "token", "src": "./token"}]));
+    assert_eq!(all["target"]["base"]["output"], serde_json::json!([{"type": "cacheonly"}]));
+    assert_eq!(all["target"]["base"]["dockerfile-inline"], "FROM busybox\nRUN echo $${HOME}\n");
+    assert_eq!(all["target"]["m-two-1-0"]["args"], serde_json::json!({"PORT": "2", "VERSION": "1.0"}));
+    assert_eq!(all["target"]["m-two-1-0"]["target"], "two");
+    let members = serde_json::json!(["m-one-1-0", "m-one-2-0", "m-two-1-0", "m-two-2-0"]);
+    assert_eq!(all["group"]["matrix"]["targets"], members);
+    assert_eq!(all["group"]["default"]["targets"], serde_json::json!(["app", "matrix"]));
+}
+
+#[test]
+fn the_command_line_has_the_last_word() {
+    let set =
+        ["app.args.GO=2", "*.platform=linux/arm64", "m-*.tags=t", "app.tags+=more", "app.output=type=local,dest=out"];
+    let chosen = chosen(&[("docker-bake.hcl", FILE)], &["app", "m-one-*"], &set, &[]).unwrap();
+    let all = json(&chosen);
+    assert_eq!(all["target"]["app"]["args"]["GO"], "2");
+    assert_eq!(all["target"]["app"]["platforms"], serde_json::json!(["linux/arm64"]));
+    let tags = serde_json::json!(["reg.example.com/app:latest", "reg.example.com/app:extra", "more"]);
+    assert_eq!(all["target"]["app"]["tags"], tags);
+    assert_eq!(all["target"]["app"]["output"], serde_json::json!([{"dest": "out", "type": "local"}]));
+    assert_eq!(all["target"]["m-one-1-0"]["tags"], serde_json::json!(["t"]));
+    assert_eq!(all["group"]["default"]["targets"], serde_json::json!(["app", "m-one-1-0", "m-one-2-0"]));
+}
+
+#[test]
+fn json_and_compose_files_are_read() {
+    let bake = r#"{"variable": {"V": {"default": "1"}}, "group": {"default": {"targets": ["web"]}},
+        "target": {"web": {"tags": ["web:${V}"], "no-cache": true}}}"#;
+    let compose = "services:\n  web:\n    image: web:compose\n    build:\n      context: ./web\n      args:\n        - A=${A:-none}\n      \
+        x-bake:\n        platforms: linux/amd64\n  db:\n    image: db\n  my.job:\n    build: ./job\n";
+    let files = [("compose.yaml", compose), ("docker-bake.json", bake)];
+    let all = json(&chosen(&files, &[], &[], &[("A", "")]).unwrap());
+    assert_eq!(all["target"]["web"]["tags"], serde_json::json!(["web:1"]));
+    assert_eq!(all["target"]["web"]["context"], "./web");
+    assert_eq!(all["target"]["web"]["args"], serde_json::json!({"A": "none"}));
+    assert_eq!(all["target"]["web"]["platforms"], serde_json::json!(["linux/amd64"]));
+    assert_eq!(all["target"]["web"]["no-cache"], true);
+    assert_eq!(all["target"]["my_job"]["context"], "./job");
+    assert!(all["target"]["db"].is_null());
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (text, asked, set, expected) in [
+        ("target \"a\" {}", "b", "", "failed to find target b"),
+        ("target \"a\" { tags = [NONE] }", "a", "", "Unknown variable; There is no variable named \"NONE\"."),
+        (
+            "target \"a\" { nope = 1 }",
+            "a",
+            "",
+            "Unsupported argument; An argument named \"nope\" is not expected here.",
+        ),
+        ("target \"a\" { tags = [nope()] }", "a", "", "Call to unknown function; There is no function named \"nope\"."),
+        ("target \"a\" {}", "a", "b.tags=x", "could not find any target matching 'b'"),
+        ("target \"a\" {}", "a", "a.nope=x", "unknown key: nope"),
+        ("target \"a\" { contexts = { x = \"target:a\" } }", "a", "", "target a cannot link to itself"),
+        (
+            "variable \"A\" { default = B }\nvariable \"B\" { default = A }\ntarget \"a\" { tags = [A] }",
+            "a",
+            "",
+            "Variable cycle not allowed; \"A\" refers to itself",
+        ),
+        (
+            "variable \"A\" {\n default = \"x\"\n validation {\n condition = A != \"x\"\n error_message = \"no x\"\n }\n}\ntarget \"a\" {}",
+            "a",
+            "",
+            "Validation failed; no x",
+        ),
+    ] {
+        let set: Vec<&str> = if set.is_empty() { Vec::new() } else { vec![set] };
+        let error = chosen(&[("docker-bake.hcl", text)], &[asked], &set, &[]).unwrap_err();
+        assert_eq!(error, expected, "{text}");
+    }
+}
