@@ -84,9 +84,10 @@ fn what_a_container_may_not_reach_is_refused_counted_and_changed_while_it_runs()
     let reaches = || {
         std::thread::scope(|scope| {
             let listener =
-                scope.spawn(|| daemon.sandbox().sh("busybox timeout 5 busybox nc -l -p 7071 </dev/null").code);
-            let line =
-                format!("for i in 1 2 3 4 5; do nc -w 1 {gateway} 7071 </dev/null && exit 0; sleep 0.2; done; exit 1");
+                scope.spawn(|| daemon.sandbox().sh("busybox timeout 20 busybox nc -l -p 7071 </dev/null").code);
+            let listens = "grep -q ':1B9F .* 0A ' /proc/net/tcp /proc/net/tcp6";
+            until("the listener", || daemon.sandbox().sh(listens).code == 0);
+            let line = format!("nc -w 5 {gateway} 7071 </dev/null");
             let reached = daemon.run(&["exec", "held", "sh", "-c", &line]).code == 0;
             if !reached {
                 // Lets the listener go.
