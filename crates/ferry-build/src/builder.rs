@@ -2,41 +2,43 @@
 //!
 //! A build is one task. Whoever started it may leave: dropping a [`Building`] ends the build, its steps and its transfers.
 
+mod built;
 mod load;
+mod planning;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ferry_dockerfile::check::{Checks, Warning as Check};
-use ferry_engine::images::BuildHold;
 use ferry_engine::{Engine, ErrorKind};
 use ferry_spec::descriptor::Descriptor;
-use ferry_spec::digest::Digest;
 use ferry_spec::image::ImageConfig;
 use ferry_spec::platform::Platform;
 use ferry_spec::reference::Reference;
 use ferry_store::Origins;
-use futures_util::future::try_join_all;
 
-use crate::attest::{self, AttestOrder, Mode, ProvenanceOrder, Story};
+use crate::attest::{AttestOrder, Story};
 use crate::cache::{Cache, new_id};
 use crate::classic;
 use crate::clock::now_ns;
 use crate::contexts::Contexts;
-use crate::exchange::{self, CacheOrder, ExportOrder, Step};
+use crate::exchange::{self, CacheOrder, ExportOrder};
 use crate::export;
 use crate::failure::{DockerfileText, Failure, Result, blocking};
 use crate::files;
-use crate::graph::{Graph, LineRange, LocalDiffer, LocalSource, Output};
+use crate::graph::{Graph, LocalDiffer, LocalSource, Output};
 use crate::image_form::{self, ImageForm};
-use crate::plan::{self, Input, Need, Observed, Plan, Planned, Request, ResolvedImage};
-use crate::progress::{Begun, Event, Reporter, Warning};
+use crate::plan::{self, Request};
+use crate::progress::{Begun, Event, Reporter};
 use crate::session::{Session, Uploaded};
 use crate::solve::mounts::CacheMounts;
-use crate::solve::{Ground, Solve, SolveOptions, resolve_image};
+use crate::solve::{Ground, Solve, SolveOptions};
 use crate::subrequest;
 use crate::tree::{Folder, Layers, Tree};
+
+pub(crate) use built::best_target;
+pub use built::{Built, BuiltTarget};
+use planning::Work;
 
 /// The longest Dockerfile that is read, in bytes.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
@@ -67,119 +69,6 @@ pub struct BuildRequest {
     pub cache_exports: Vec<CacheOrder>,
     /// How the image is written.
     pub form: ImageForm,
-}
-
-/// What came of a build.
-#[derive(Debug, Clone)]
-pub struct Built {
-    /// The image, when one was written: an index or a manifest.
-    pub image: Option<Descriptor>,
-    /// The configuration's digest of its only, or first, platform.
-    pub config_digest: Option<Digest>,
-    /// Each platform's tree and configuration.
-    pub targets: Vec<BuiltTarget>,
-    /// When nothing but a check was asked for: how many warnings there are, and their text.
-    pub checked: Option<(usize, String)>,
-    /// When something else than a build was asked for: what BuildKit's frontend answers, by name.
-    pub answer: Option<BTreeMap<String, Vec<u8>>>,
-    /// The image is an index, even of one platform.
-    pub is_index: bool,
-    /// The image that was written is an index.
-    pub has_index: bool,
-    /// Names it was given.
-    pub names: Vec<Reference>,
-    /// By which the client knows this build; empty when it gave it none.
-    pub reference: String,
-    /// Warnings of the checks.
-    pub warnings: Vec<Check>,
-    /// `--build-arg` that no ARG takes.
-    pub unused_args: Vec<String>,
-    /// The steps, for caches elsewhere.
-    pub(crate) steps: Arc<Vec<Step>>,
-    /// The cache mounts that they use.
-    pub(crate) cache_mounts: Arc<Vec<String>>,
-    /// The image carries the keys of its layers.
-    pub(crate) has_inline_cache: bool,
-    /// The statements that are asked for.
-    pub(crate) attest: AttestOrder,
-    /// What there is to tell.
-    pub(crate) story: Arc<Story>,
-    /// The manifest of the cache that was given to elsewhere.
-    pub cache_manifest: Option<Descriptor>,
-    /// Keeps it all until it is dropped.
-    pub hold: Arc<BuildHold>,
-}
-
-/// What was built for one platform.
-#[derive(Debug, Clone)]
-pub struct BuiltTarget {
-    /// Which.
-    pub platform: Platform,
-    /// The files.
-    pub tree: Tree,
-    /// The image's configuration.
-    pub config: ImageConfig,
-}
-
-impl Built {
-    fn of_nothing(hold: BuildHold) -> Self {
-        Self {
-            image: None,
-            config_digest: None,
-            targets: Vec::new(),
-            names: Vec::new(),
-            reference: String::new(),
-            checked: None,
-            answer: None,
-            is_index: false,
-            has_index: false,
-            warnings: Vec::new(),
-            unused_args: Vec::new(),
-            steps: Arc::default(),
-            cache_mounts: Arc::default(),
-            has_inline_cache: false,
-            cache_manifest: None,
-            attest: AttestOrder::default(),
-            story: Arc::default(),
-            hold: Arc::new(hold),
-        }
-    }
-}
-
-impl Built {
-    /// How each platform's target came about, by the platform: as much as was asked for, or else without what might be a secret.
-    pub(crate) fn provenance(&self) -> Vec<(String, attest::Predicate)> {
-        let little = || ProvenanceOrder { mode: Mode::Min, ..ProvenanceOrder::default() };
-        let order = self.attest.provenance.clone().unwrap_or_else(little);
-        let targets = self.targets.iter().enumerate();
-        targets
-            .map(|(at, target)| {
-                let predicate = attest::provenance_of(&order, &self.story, at, &target.platform);
-                (target.platform.to_string(), predicate)
-            })
-            .collect()
-    }
-
-    /// The same in short, for a file of metadata: in the older version, and without what only the builder knows.
-    #[must_use]
-    pub fn provenance_in_short(&self) -> serde_json::Map<String, serde_json::Value> {
-        let targets = self.targets.iter().enumerate();
-        targets
-            .map(|(at, target)| {
-                let body = attest::in_short(&self.story, at, &target.platform);
-                (target.platform.to_string(), body)
-            })
-            .collect()
-    }
-}
-
-impl BuiltTarget {
-    /// A target whose configuration somebody else gives, or nobody.
-    pub(crate) fn of_layers(layers: Layers, platform: Platform, config: Option<ImageConfig>) -> Self {
-        let image = config.unwrap_or_else(|| plan::empty_image(&platform));
-        let config = export::complete(image, &layers, None, None);
-        Self { platform, tree: Tree::Layers(layers), config }
-    }
 }
 
 /// A build that goes on.
@@ -497,126 +386,6 @@ impl Builder {
     }
 }
 
-/// One build's planning.
-struct Work<'a> {
-    builder: &'a Builder,
-    request: &'a BuildRequest,
-    planning: &'a Request,
-    source: &'a str,
-    reporter: &'a Reporter,
-}
-
-impl Work<'_> {
-    /// Plans every platform onto one graph.
-    async fn plan_all(&mut self, graph: &mut Graph) -> Result<(Vec<(Option<Platform>, Plan)>, Vec<Check>)> {
-        let mut observed = Observed::new();
-        let platforms: Vec<Option<Platform>> = match self.planning.platforms.as_slice() {
-            [] => vec![None],
-            some => some.iter().cloned().map(Some).collect(),
-        };
-        let mut checks =
-            plan::checks(self.source, self.planning).map_err(|error| Failure::invalid(error.to_string()))?;
-        let mut plans = Vec::new();
-        for platform in platforms {
-            let plan = self.plan_one(platform.as_ref(), &mut observed, graph, &mut checks).await?;
-            plans.push((platform, plan));
-        }
-        let warnings = checks.into_warnings();
-        self.tell(&warnings);
-        Ok((plans, warnings))
-    }
-
-    async fn plan_one(
-        &self,
-        platform: Option<&Platform>,
-        observed: &mut Observed,
-        graph: &mut Graph,
-        checks: &mut Checks,
-    ) -> Result<Plan> {
-        loop {
-            let input = Input { source: self.source, request: self.planning, platform, observed };
-            let planned = plan::plan(input, graph, checks).map_err(|error| self.plan_failure(error))?;
-            let needs = match planned {
-                Planned::Ready(plan) => return Ok(*plan),
-                Planned::Needs(needs) => needs,
-            };
-            for answer in try_join_all(needs.into_iter().map(|need| self.answer(need))).await? {
-                answer(observed);
-            }
-        }
-    }
-
-    /// Words a failure of planning, with the lines that it speaks of.
-    fn plan_failure(&self, error: plan::PlanError) -> Failure {
-        let number = |line: u32| usize::try_from(line).unwrap_or_default();
-        let range =
-            |lines: &ferry_dockerfile::Lines| LineRange { first: number(lines.first), last: number(lines.last) };
-        let location = error.places.iter().map(range).collect();
-        let excerpt = error.excerpts(&self.planning.filename, self.source).into();
-        let dockerfile = Some(dockerfile_text(&self.planning.filename, self.source));
-        Failure { excerpt, location, dockerfile, ..plan_failed(error) }
-    }
-
-    /// Finds out what a plan needs to know.
-    async fn answer(&self, need: Need) -> Result<Box<dyn FnOnce(&mut Observed) + Send>> {
-        match need {
-            Need::Image(need) => {
-                if need.layout.is_some() {
-                    return Err(Failure::not_implemented("an OCI layout of the client as a source"));
-                }
-                let begun = self.reporter.internal(need.label.clone());
-                let engine = &self.builder.ground.engine;
-                let platform = need.platform.as_ref();
-                let found =
-                    resolve_image(engine, &self.request.solve, &need.reference, platform, need.pull, Some(&begun))
-                        .await;
-                let answer = match found {
-                    Ok(found) => {
-                        begun.done();
-                        let reference = need.reference.clone();
-                        Ok(ResolvedImage { reference, digest: Some(found.id), config: found.config })
-                    }
-                    Err(failure) => {
-                        begun.failed(failure.message.clone());
-                        Err(failure.message)
-                    }
-                };
-                Ok(Box::new(move |observed| observed.add_image(need, answer)))
-            }
-            Need::IgnoreFile(name) => {
-                let begun = self.reporter.internal(format!("[context {name}] load .dockerignore"));
-                let source = local(&name, vec![".dockerignore".to_owned()]);
-                let folder = self.request.solve.session.files(&source, &begun).await?;
-                let text =
-                    blocking(move || files::read_file(folder.as_ref().as_fd(), ".dockerignore", DOCKERFILE_LIMIT))
-                        .await?;
-                begun.done();
-                let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
-                Ok(Box::new(move |observed| observed.add_ignore_file(name, text)))
-            }
-            Need::Time { source, .. } => {
-                let text = "not implemented: the time of a remote source".to_owned();
-                Ok(Box::new(move |observed| observed.add_time(*source, Err(text))))
-            }
-        }
-    }
-
-    fn tell(&self, warnings: &[Check]) {
-        let vertex = Digest::sha256(self.source.as_bytes());
-        for warning in warnings {
-            self.reporter.tell(Event::Warning(Warning {
-                vertex: vertex.clone(),
-                short: warning.short(),
-                detail: vec![warning.rule.description.to_owned()],
-                url: warning.rule.url.to_owned(),
-                file: self.planning.filename.clone(),
-                lines: vec![(warning.lines.first, warning.lines.last)],
-                source: self.source.as_bytes().to_vec(),
-            }));
-        }
-    }
-}
-
 /// The platforms and configurations of what was built before.
 fn inputs_of(request: &BuildRequest) -> BTreeMap<String, Vec<(Platform, ImageConfig)>> {
     let all = request.solve.inputs.iter().map(|(name, targets)| {
@@ -624,13 +393,6 @@ fn inputs_of(request: &BuildRequest) -> BTreeMap<String, Vec<(Platform, ImageCon
         (name.clone(), targets.collect())
     });
     all.collect()
-}
-
-/// What was built for a platform, or the only thing that was built.
-pub(crate) fn best_target<'a>(targets: &'a [BuiltTarget], platform: Option<&Platform>) -> Option<&'a BuiltTarget> {
-    let is_for =
-        |target: &&BuiltTarget| platform.is_some_and(|platform| target.platform.normalized() == platform.normalized());
-    targets.iter().find(is_for).or_else(|| targets.first())
 }
 
 /// What a scan looks at besides the image.

@@ -27,9 +27,9 @@ struct Line {
 }
 
 /// Groups of commands that are not about containers; a flag's command is named `group-verb` there.
-const OTHER_GROUPS: [&str; 13] = [
-    "build", "builder", "context", "docker", "image", "login", "manifest", "network", "plugin", "search", "system",
-    "version", "volume",
+const OTHER_GROUPS: [&str; 14] = [
+    "bake", "build", "builder", "context", "docker", "image", "login", "manifest", "network", "plugin", "search",
+    "system", "version", "volume",
 ];
 
 /// The flags of commands of containers.
