@@ -64,12 +64,12 @@ impl Containers {
             return Err(error);
         }
         if let Err(error) = self.restrict_live(container, &before, &after).await {
-            self.update_whatever(container, |record| restore(record, &before));
+            self.take_back(container, &before, &after).await;
             return Err(error);
         }
         let live = live_limits(&request.resources, &after.host_config, block_io);
         if let Err(error) = self.set_limits(container, live).await {
-            self.update_whatever(container, |record| restore(record, &before));
+            self.take_back(container, &before, &after).await;
             return Err(cannot(ErrorKind::Internal, &error.to_string()));
         }
         self.publish(&after, "update", &[]);
@@ -95,6 +95,16 @@ impl Containers {
 
     fn put_record(&self, container: &Container, after: &Record) -> Result<()> {
         self.update(container, |record| restore(record, after))
+    }
+
+    /// Undoes the part of an update that was done before it failed, in the record and in the network.
+    async fn take_back(&self, container: &Arc<Container>, before: &Record, after: &Record) {
+        self.update_whatever(container, |record| restore(record, before));
+        let shaped = self.shape_live(after, before).await;
+        let restricted = self.restrict_live(container, after, before).await;
+        for error in [shaped, restricted].into_iter().filter_map(Result::err) {
+            tracing::warn!(container = %before.id, %error, "limits of traffic are not what the record says");
+        }
     }
 
     /// Traffic is limited by the network, not by the shim.
