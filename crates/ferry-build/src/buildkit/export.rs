@@ -84,6 +84,11 @@ impl Export {
                     is_tar: attrs.get("tar").is_none_or(|_| flag(attrs, "tar").unwrap_or(true)),
                 }
             }
+            files @ ("local" | "tar") if attrs.get("source-date-epoch").is_some_and(|value| !value.is_empty()) => {
+                return Err(Failure::not_implemented(format!(
+                    "attribute source-date-epoch of an output of type {files}"
+                )));
+            }
             "local" => {
                 if attrs.get("mode").is_some_and(|mode| mode == "delete") {
                     return Err(Failure::not_implemented("output of type local with mode=delete"));
@@ -345,6 +350,11 @@ mod tests {
                 "image",
                 &[("source-date-epoch", "1")],
                 "not implemented: attribute source-date-epoch=1 of an image that is exported",
+            ),
+            (
+                "tar",
+                &[("source-date-epoch", "1")],
+                "not implemented: attribute source-date-epoch of an output of type tar",
             ),
             ("image", &[("name", "a@sha256:x")], "invalid tag \"a@sha256:x\""),
         ] {
