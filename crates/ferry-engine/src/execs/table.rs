@@ -94,11 +94,14 @@ impl ExecTable {
         Ok(())
     }
 
+    /// The shim has started it; the news of its end may have been quicker.
     pub(crate) fn running(&self, id: &str, pid: u32) {
-        if let Some(entry) = self.rows().by_id.get_mut(id)
-            && entry.state == ExecState::Starting
-        {
-            entry.state = ExecState::Running { pid };
+        if let Some(entry) = self.rows().by_id.get_mut(id) {
+            match &mut entry.state {
+                ExecState::Starting => entry.state = ExecState::Running { pid },
+                ExecState::Ended { pid: known, .. } if *known == 0 => *known = pid,
+                _ => {}
+            }
         }
     }
 
@@ -145,6 +148,28 @@ impl Rows {
         let oldest = self.by_id.values().filter(ended).min_by_key(|entry| entry.age).map(|entry| entry.id.clone());
         if let Some(oldest) = oldest {
             self.by_id.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_of_an_exec_is_known_though_its_end_is_heard_before_its_start() {
+        let table = ExecTable::default();
+        for heard_first in ["start", "end"] {
+            table.insert(ExecEntry::new(heard_first, "box", CreateRequest::default()));
+            table.begin(heard_first).unwrap();
+            if heard_first == "start" {
+                table.running(heard_first, 7);
+                table.end(heard_first, 3);
+            } else {
+                table.end(heard_first, 3);
+                table.running(heard_first, 7);
+            }
+            assert_eq!(table.get(heard_first).unwrap().state, ExecState::Ended { code: 3, pid: 7 }, "{heard_first}");
         }
     }
 }
