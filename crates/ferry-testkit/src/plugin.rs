@@ -134,6 +134,11 @@ impl Plugin {
         word.clone_into(&mut self.state().refused);
     }
 
+    /// Has a volume no longer.
+    pub fn lose(&self, volume: &str) {
+        self.state().volumes.remove(volume);
+    }
+
     /// Says what its volumes' scope is.
     pub fn set_scope(&self, scope: &str) {
         scope.clone_into(&mut self.state().scope);

@@ -30,12 +30,18 @@ pub(super) struct NameLocks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>)
 
 impl NameLocks {
     async fn hold(&self, name: &str) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.0.lock().expect("no panic while held");
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            Arc::clone(locks.entry(name.to_owned()).or_default())
-        };
-        lock.lock_owned().await
+        self.lock_of(name).lock_owned().await
+    }
+
+    /// Holds the name unless somebody does already.
+    fn try_hold(&self, name: &str) -> Option<OwnedMutexGuard<()>> {
+        self.lock_of(name).try_lock_owned().ok()
+    }
+
+    fn lock_of(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock().expect("no panic while held");
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(name.to_owned()).or_default())
     }
 }
 
@@ -168,6 +174,30 @@ impl Volumes {
         Ok(())
     }
 
+    /// A plugin told what it has: volumes of it that were read from disk and are not among them are forgotten, as Docker does at its start. A
+    /// daemon that was killed while it removed them had not come to the record. What somebody uses or is busy with stays.
+    async fn confirm(&self, plugin: &Plugin, told: &[PluginVolume]) {
+        let unconfirmed: Vec<String> = {
+            let table = self.table();
+            let of_plugin = table.values().filter(|entry| entry.unconfirmed && entry.record.driver == plugin.name);
+            of_plugin.map(|entry| entry.record.name.clone()).collect()
+        };
+        for name in unconfirmed {
+            let Some(_held) = self.inner.names.try_hold(&name) else { continue };
+            let lost = !self.is_used(&name)
+                && told.iter().all(|volume| volume.name != name)
+                && matches!(plugin.volume(&name, Patience::QUICK).await, Ok(None));
+            if !lost {
+                self.table().entry(name).and_modify(|entry| entry.unconfirmed = false);
+                continue;
+            }
+            match self.purge(&name) {
+                Ok(()) => tracing::info!(volume = %name, "volume forgotten: its plugin no longer has it"),
+                Err(error) => tracing::warn!(volume = %name, error = %error.text(), "lost volume not forgotten"),
+            }
+        }
+    }
+
     pub(super) async fn inspect_foreign(&self, name: &str) -> Result<Volume> {
         let Some(record) = self.known(name) else {
             return self.probe(name).await?.ok_or_else(|| no_such_volume(name));
@@ -229,6 +259,9 @@ impl Volumes {
             .map(|plugin| async move { (plugin, plugin.volume_scope().await, plugin.volumes(Patience::QUICK).await) });
         let (mut volumes, mut warnings) = (Vec::new(), Vec::new());
         for (plugin, scope, told) in futures_util::future::join_all(asked).await {
+            if let Ok(told) = &told {
+                self.confirm(plugin, told).await;
+            }
             let told = told.unwrap_or_else(|error| {
                 warnings.push(format!("list {}: {}", plugin.name, error.text()));
                 let own = records.values().filter(|record| record.driver == plugin.name);

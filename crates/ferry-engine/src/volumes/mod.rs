@@ -58,11 +58,17 @@ struct Entry {
     users: BTreeSet<String>,
     /// Who has it mounted, where something has to be.
     mounted_by: mounting::MountedBy,
+    /// Read from disk, and its plugin has not been heard since.
+    unconfirmed: bool,
 }
 
 impl Entry {
     fn new(record: VolumeRecord) -> Self {
-        Self { record, users: BTreeSet::new(), mounted_by: mounting::MountedBy::default() }
+        Self { record, users: BTreeSet::new(), mounted_by: mounting::MountedBy::default(), unconfirmed: false }
+    }
+
+    fn read(record: VolumeRecord) -> Self {
+        Self { unconfirmed: !record.is_local(), ..Self::new(record) }
     }
 }
 
@@ -112,7 +118,7 @@ impl Volumes {
                     if !record.is_local() {
                         plugins.acquire(&record.driver, &foreign::user_of(&record.name));
                     }
-                    table.insert(record.name.clone(), Entry::new(record));
+                    table.insert(record.name.clone(), Entry::read(record));
                 }
                 Ok(None) => discard_unfinished(&path),
                 Err(error) => tracing::error!(volume = %path.display(), %error, "volume record set aside"),

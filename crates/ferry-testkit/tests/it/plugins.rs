@@ -51,10 +51,13 @@ fn volumes_of_a_plugin_are_made_used_and_removed() {
     assert!(taken.fails_with(1).contains(text), "{taken}");
     let refused = daemon.run(&["volume", "create", "-d", "sample", "-o", "refuse=yes", "other"]);
     assert!(refused.fails_with(1).contains("create other: refused by option"), "{refused}");
-    // A daemon that was killed knows them again.
+    // A daemon that was killed knows them again, but for one that it was about to forget: its plugin has removed it already.
+    let _ = daemon.run(&["volume", "create", "-d", "sample", "going"]).ok();
     daemon.kill().unwrap();
+    plugin.lose("going");
     daemon.start().unwrap();
     assert_eq!(daemon.run(&["volume", "ls", "-q"]).ok(), "kept\nnew");
+    assert!(!daemon.data_root().join("volumes/going").exists());
     let _ = daemon.run(&["rm", "user"]).ok();
     let _ = daemon.run(&["volume", "rm", "new", "kept"]).ok();
     assert_eq!(daemon.run(&["volume", "ls", "-q"]).ok(), "");
