@@ -6,3 +6,5 @@
 
 pub mod grpc;
 pub mod messages;
+
+pub use prost::Message;

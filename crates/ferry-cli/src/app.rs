@@ -38,8 +38,9 @@ fn program_name(argument: &str) -> &'static str {
 }
 
 fn run(program: &'static str, words: &[String]) -> Result<u8> {
-    let global =
+    let mut global =
         flags::parse(GLOBAL, true, words, options::checks::check).map_err(|error| root_error(program, &error))?;
+    global.args = grammar::options_last(&global.args);
     let (config, warning) = Config::load(global.text("config"));
     let printer = crate::output::Printer::default();
     if let Some(warning) = warning {
@@ -71,7 +72,7 @@ fn run(program: &'static str, words: &[String]) -> Result<u8> {
     }
     match grammar::find(&global.args) {
         Found::Command(command, path, eaten) => run_command(&context, command, path, &global.args[eaten..]),
-        Found::Group(group) => run_group(&context, group, &global.args[1..]),
+        Found::Group(group) => run_group(&context, group, &global.args[group.name.split(' ').count()..]),
         Found::NotBuilt(path) => Err(Failure::not_implemented(&format!("the command `{program} {path}`"))),
         Found::Unknown(path) => Err(unknown_command(program, &path)),
     }
@@ -183,14 +184,15 @@ fn near_flag(error: &FlagError) -> String {
 }
 
 fn unknown_command(program: &str, path: &str) -> Failure {
-    let (group, word) = path.split_once(' ').map_or(("", path), |(group, word)| (group, word));
+    let (group, word) = path.rsplit_once(' ').map_or(("", path), |(group, word)| (group, word));
     let near = if group.is_empty() {
         let words = grammar::all().flat_map(|command| command.paths).copied().filter(|path| !path.contains(' '));
         grammar::nearest(word, words.chain(grammar::GROUPS.iter().map(|group| group.name)))
     } else {
-        let words = grammar::in_group(group);
-        let words = words.iter().flat_map(|command| command.paths).filter_map(|path| path.split_once(' '));
-        grammar::nearest(word, words.map(|(_, word)| word))
+        let words = grammar::all().flat_map(|command| command.paths).copied();
+        let words =
+            words.chain(grammar::GROUPS.iter().map(|group| group.name)).filter_map(|path| path.rsplit_once(' '));
+        grammar::nearest(word, words.filter(|(known, _)| *known == group).map(|(_, word)| word))
     };
     let hint = near.map(|near| format!("\n\nDid you mean '{near}'?")).unwrap_or_default();
     let usage = if group.is_empty() {

@@ -1,6 +1,6 @@
 //! Lays out help texts as Docker's client does.
 
-use crate::grammar::{self, COMMON, Command, Flag, GLOBAL, GROUPS, Group, OWN, TOP_LEVEL};
+use crate::grammar::{self, BEFORE_BUILDX, COMMON, Command, Flag, GLOBAL, GROUPS, Group, OWN, TOP_LEVEL};
 
 /// Columns where there is no terminal.
 const DEFAULT_WIDTH: usize = 80;
@@ -44,20 +44,31 @@ pub(crate) fn usage_line(program: &str, command: &Command, path: &str) -> String
 
 /// The help of a group.
 pub(crate) fn group(program: &str, group: &Group) -> String {
-    let commands = grammar::in_group(group.name);
-    let rows = commands
+    let words = grammar::in_group(group.name);
+    let path = |word: &str| format!("{} {word}", group.name);
+    let rows = words
         .iter()
-        .filter(|command| program != "docker" || !OWN.contains(&command.path))
+        .filter(|(word, _)| program != "docker" || !OWN.contains(&path(word).as_str()))
         // Docker's client shows it where there is a swarm.
-        .filter(|command| command.path != "volume update")
-        .map(|command| (command.path.split_once(' ').map_or(command.path, |(_, word)| word), command.short));
+        .filter(|(word, _)| path(word) != "volume update")
+        .copied();
     format!(
-        "Usage:  {program} {name} COMMAND\n\n{}\n\nCommands:\n{}\nRun '{program} {name} COMMAND --help' for more information on a \
+        "Usage:  {program} {name} COMMAND\n\n{}\n{}\nCommands:\n{}\nRun '{program} {name} COMMAND --help' for more information on a \
          command.\n",
         grammar::group_text(group).replace("{program}", program),
+        options_of(group),
         listing(rows),
         name = group.name
     )
+}
+
+/// The options that a group takes itself.
+fn options_of(group: &Group) -> String {
+    if group.name.split(' ').next() != Some("buildx") {
+        return String::new();
+    }
+    let flags: Vec<&Flag> = BEFORE_BUILDX.iter().collect();
+    format!("\nOptions:\n{}", flag_table(&flags, width(), &|usage| usage.to_owned()))
 }
 
 /// The help of the program.
@@ -77,7 +88,8 @@ pub(crate) fn root(program: &str, config_folder: &str) -> String {
         top_level.extend(OWN.iter().filter(|path| !path.contains(' ')));
         top_level.sort_unstable();
     }
-    let groups = listing(GROUPS.iter().map(|group| (group.name, group.short)));
+    let groups = GROUPS.iter().filter(|group| !group.name.contains(' '));
+    let groups = listing(groups.map(|group| (group.name, group.short)));
     let flags =
         flag_table(&GLOBAL.iter().collect::<Vec<_>>(), width(), &|usage| usage.replace("{config}", config_folder));
     format!(

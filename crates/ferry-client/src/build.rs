@@ -97,6 +97,8 @@ pub struct BuildQuery {
     pub cache_exports: Vec<BuildCacheEntry>,
     /// A whole context as an archive, in place of directories.
     pub archive: Option<Vec<u8>>,
+    /// What the user calls the context; told of the build when it is remembered.
+    pub called: String,
 }
 
 /// A cache elsewhere.
@@ -158,9 +160,7 @@ impl Client {
     /// # Errors
     /// When the daemon does not take it.
     pub async fn build_session(&self, id: &str, methods: &[&str]) -> Result<Hijacked> {
-        let mut headers = HeaderMap::new();
-        headers.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(http::header::UPGRADE, HeaderValue::from_static("h2c"));
+        let mut headers = taken_over();
         if let Ok(id) = HeaderValue::from_str(id) {
             headers.insert("x-docker-expose-session-uuid", id);
         }
@@ -168,6 +168,15 @@ impl Client {
             headers.append("x-docker-expose-session-grpc-method", method);
         }
         let (_, response) = self.send(Method::POST, "/session", &Query::new(), headers, Payload::empty()).await?;
+        Hijacked::take(response).await
+    }
+
+    /// API: `POST /grpc`: makes a connection one of BuildKit's own protocol, on which the builder is called.
+    ///
+    /// # Errors
+    /// When the daemon does not take it.
+    pub async fn build_control(&self) -> Result<Hijacked> {
+        let (_, response) = self.send(Method::POST, "/grpc", &Query::new(), taken_over(), Payload::empty()).await?;
         Hijacked::take(response).await
     }
 
@@ -191,6 +200,14 @@ impl Client {
     }
 }
 
+/// What a request says whose connection becomes another.
+fn taken_over() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(http::header::UPGRADE, HeaderValue::from_static("h2c"));
+    headers
+}
+
 impl BuildQuery {
     fn to_query(&self) -> Query {
         let mut query = Query::new()
@@ -208,6 +225,7 @@ impl BuildQuery {
             .with_text("cpusetcpus", &self.cpuset_cpus)
             .with_text("cpusetmems", &self.cpuset_mems)
             .with_text("remote", &self.remote)
+            .with_text("called", &self.called)
             .with_flag("allow-insecure", self.allow_insecure)
             .with_flag("allow-devices", self.allow_devices)
             .with_flag("explain", self.explains)

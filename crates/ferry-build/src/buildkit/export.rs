@@ -307,7 +307,7 @@ fn amount(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-fn told_of_image(built: &Built, names: &[Reference]) -> Told {
+pub(super) fn told_of_image(built: &Built, names: &[Reference]) -> Told {
     let mut told = Told::new();
     if let Some(image) = &built.image {
         told.insert("containerimage.digest".to_owned(), image.digest.to_string());

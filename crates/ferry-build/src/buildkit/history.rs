@@ -14,11 +14,10 @@ use ferry_buildkit_proto::messages::control::{
 use ferry_spec::digest::Digest;
 use tokio::sync::broadcast;
 
-use super::jobs::Job;
 use crate::attest;
 use crate::builder::Built;
 use crate::clock::now_ns;
-use crate::progress::Event;
+use crate::progress::{Event, Reporter};
 
 /// Builds that are remembered, besides pinned ones.
 const REMEMBERED: usize = 50;
@@ -28,7 +27,7 @@ const QUEUE: usize = 64;
 /// A build, and what its record names.
 struct Remembered {
     record: BuildHistoryRecord,
-    job: Arc<Job>,
+    reporter: Reporter,
     blobs: HashMap<String, Bytes>,
 }
 
@@ -49,7 +48,7 @@ impl Default for History {
 
 impl History {
     /// A build begins; it is noted as broken off when what is returned is dropped without an end.
-    pub(super) fn begin(&self, request: &SolveRequest, job: Arc<Job>) -> Writing {
+    pub(super) fn begin(&self, request: &SolveRequest, reporter: &Reporter) -> Writing {
         let record = BuildHistoryRecord {
             reference: request.reference.clone(),
             frontend: request.frontend.clone(),
@@ -59,8 +58,8 @@ impl History {
             generation: 1,
             ..BuildHistoryRecord::default()
         };
-        self.put(record.clone(), Arc::clone(&job), HashMap::new(), BuildHistoryEventType::Started);
-        Writing { history: self.clone(), job, record, blobs: HashMap::new(), is_over: false }
+        self.put(record.clone(), reporter.clone(), HashMap::new(), BuildHistoryEventType::Started);
+        Writing { history: self.clone(), reporter: reporter.clone(), record, blobs: HashMap::new(), is_over: false }
     }
 
     pub(super) async fn listen(&self, mut call: Call) -> Result<(), Status> {
@@ -105,9 +104,9 @@ impl History {
         Ok(UpdateBuildHistoryResponse {})
     }
 
-    /// The build of a reference, however long ago it ended.
-    pub(super) fn job(&self, reference: &str) -> Option<Arc<Job>> {
-        self.records().iter().find(|one| one.record.reference == reference).map(|one| Arc::clone(&one.job))
+    /// What was told of the build of a reference, however long ago it ended.
+    pub(super) fn reporter(&self, reference: &str) -> Option<Reporter> {
+        self.records().iter().find(|one| one.record.reference == reference).map(|one| one.reporter.clone())
     }
 
     /// Something that a record names.
@@ -118,13 +117,13 @@ impl History {
     fn put(
         &self,
         record: BuildHistoryRecord,
-        job: Arc<Job>,
+        reporter: Reporter,
         blobs: HashMap<String, Bytes>,
         kind: BuildHistoryEventType,
     ) {
         let mut records = self.records();
         records.retain(|known| known.record.reference != record.reference);
-        records.push_front(Remembered { record: record.clone(), job, blobs });
+        records.push_front(Remembered { record: record.clone(), reporter, blobs });
         while records.len() > REMEMBERED
             && let Some(last) = records.iter().rposition(|one| !one.record.pinned && is_over(&one.record))
         {
@@ -158,7 +157,7 @@ fn shown(request: &SolveRequest) -> std::collections::BTreeMap<String, String> {
 /// A record of a build that goes on.
 pub(super) struct Writing {
     history: History,
-    job: Arc<Job>,
+    reporter: Reporter,
     record: BuildHistoryRecord,
     blobs: HashMap<String, Bytes>,
     is_over: bool,
@@ -205,8 +204,8 @@ impl Writing {
         let record = &mut self.record;
         record.completed_at = Some(Timestamp::of_ns(now_ns()));
         record.generation += 1;
-        self.job.reporter.finish();
-        let mut events = self.job.reporter.follow();
+        self.reporter.finish();
+        let mut events = self.reporter.follow();
         let mut steps = std::collections::HashMap::new();
         while let Ok(event) = events.try_recv() {
             match event {
@@ -223,7 +222,7 @@ impl Writing {
         record.num_cached_steps = count(steps.values().filter(|(cached, _)| *cached).count());
         record.num_completed_steps = count(steps.values().filter(|(_, done)| *done).count());
         let blobs = std::mem::take(&mut self.blobs);
-        self.history.put(record.clone(), Arc::clone(&self.job), blobs, BuildHistoryEventType::Complete);
+        self.history.put(record.clone(), self.reporter.clone(), blobs, BuildHistoryEventType::Complete);
     }
 }
 

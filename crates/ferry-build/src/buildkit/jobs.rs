@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(6);
 const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// Bytes of output that are kept of a build that has ended.
-const LOGS_KEPT: usize = 1 << 20;
+pub(super) const LOGS_KEPT: usize = 1 << 20;
 
 /// All builds; cheap to clone.
 #[derive(Clone, Default)]

@@ -65,7 +65,7 @@ impl BuildKit {
         let exports = exports.collect::<Result<Vec<_>, _>>().map_err(|failure| status_of(&failure))?;
         let caches = cache_exports(&request).map_err(|failure| status_of(&failure))?;
         let (running, returned) = self.jobs.begin(&request.reference, &request.session, options)?;
-        let mut record = (!request.internal).then(|| self.history.begin(&request, Arc::clone(&running.job)));
+        let mut record = (!request.internal).then(|| self.history.begin(&request, &running.job.reporter));
         let outcome = self.solve_to_end(&running.job, &request, exports, caches, returned).await;
         drop(running);
         if let (Some(record), Ok((_, Some(built)))) = (&mut record, &outcome) {

@@ -44,11 +44,11 @@ impl Telling {
 impl BuildKit {
     /// Follows a build that goes on, or that is remembered.
     pub(super) async fn follow(&self, reference: &str) -> Result<Telling, Status> {
-        let job = match self.history.job(reference) {
-            Some(job) => job,
-            None => self.jobs.find(reference).await?,
+        let reporter = match self.history.reporter(reference) {
+            Some(reporter) => reporter,
+            None => self.jobs.find(reference).await?.reporter.clone(),
         };
-        Ok(Telling(job.reporter.follow()))
+        Ok(Telling(reporter.follow()))
     }
 
     pub(super) async fn status(&self, mut call: Call) -> Result<(), Status> {

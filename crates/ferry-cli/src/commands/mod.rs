@@ -2,6 +2,7 @@
 
 mod bake;
 mod build;
+mod buildx;
 mod container;
 mod contexts;
 mod image;
@@ -61,7 +62,26 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "context use" => contexts::make_current::run(parsed, context),
         "debug" => container::debug::run(parsed, context).await,
         "buildx bake" => bake::run(parsed, context).await,
-        "builder du" => build::usage::run(parsed, context).await,
+        "buildx create" => buildx::builders::create(parsed),
+        "buildx dial-stdio" => buildx::builders::dial(parsed, context).await,
+        "buildx du" | "builder du" => buildx::usage::disk_usage(parsed, context).await,
+        "buildx history import" => buildx::history::import(),
+        "buildx history inspect" => buildx::history::inspect::run(parsed, context).await,
+        "buildx history inspect attachment" => buildx::history::attachment::run(parsed, context).await,
+        "buildx history logs" => buildx::history::logs(parsed, context).await,
+        "buildx history ls" => buildx::history::list::run(parsed, context).await,
+        "buildx history open" => buildx::history::open(parsed, context).await,
+        "buildx history rm" => buildx::history::remove(parsed, context).await,
+        "buildx history trace" => buildx::history::trace(parsed, context).await,
+        "buildx imagetools create" => buildx::imagetools::create::run(parsed, context).await,
+        "buildx imagetools inspect" => buildx::imagetools::inspect::run(parsed, context).await,
+        "buildx inspect" => buildx::builders::inspect(parsed, context).await,
+        "buildx ls" => buildx::builders::list(parsed, context).await,
+        "buildx rm" => buildx::builders::remove(parsed, context),
+        "buildx stop" => buildx::builders::stop(parsed),
+        "buildx use" => buildx::builders::make_current(parsed),
+        "buildx version" => buildx::builders::version(context),
+        "buildx prune" => buildx::usage::prune(parsed, context).await,
         "builder prune" => build::prune::run(parsed, context).await,
         "image build" => build::run(parsed, context).await,
         "image explore" => image::explore::run(parsed, context).await,

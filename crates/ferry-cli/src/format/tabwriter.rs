@@ -22,6 +22,29 @@ pub(crate) fn align(text: &str, layout: &Layout) -> String {
     writer.out
 }
 
+/// Aligns the columns of a table by tabs that are eight columns wide, as Go does where cells are filled up with tabs.
+pub(crate) fn with_tabs(rows: &[Vec<String>]) -> String {
+    const TAB: usize = 8;
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter(|row| column + 1 < row.len()).map(|row| row[column].chars().count());
+        cells.max().map_or(0, |longest| (longest + 1).next_multiple_of(TAB))
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            text.push_str(cell);
+            if column + 1 < row.len() {
+                let missing = widths[column].saturating_sub(cell.chars().count());
+                text.extend(std::iter::repeat_n('\t', missing.div_ceil(TAB)));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
 struct Writer<'a> {
     lines: Vec<Vec<&'a str>>,
     layout: &'a Layout,

@@ -60,6 +60,7 @@ pub(crate) static IMAGE_BUILD: Command = Command {
         super::Flag { short: 'c', ..hidden("cpu-shares", Text, "string") },
         hidden("cpuset-cpus", Text, "string"),
         hidden("cpuset-mems", Text, "string"),
+        flag("debug", 'D', Bool, "", "Enable debug logging"),
         hidden("disable-content-trust", Bool, ""),
         flag("file", 'f', Text, "string", "Name of the Dockerfile (default: \"PATH/Dockerfile\")"),
         hidden("force-rm", Bool, ""),
@@ -88,10 +89,24 @@ pub(crate) static IMAGE_BUILD: Command = Command {
             "string",
             "Set type of progress output (\"auto\", \"none\", \"plain\", \"quiet\", \"rawjson\", \"tty\"). Use plain to show container output (default \"auto\")",
         ),
+        flag(
+            "policy",
+            '\0',
+            List,
+            "stringArray",
+            "Policy configuration (format: \"filename=path[,filename=path][,reset=true|false][,disabled=true|false][,strict=true|false][,log-level=level]\")",
+        ),
         flag("provenance", '\0', Text, "string", "Shorthand for \"--attest=type=provenance\""),
         flag("pull", '\0', Bool, "", "Always attempt to pull all referenced images"),
         flag("push", '\0', Bool, "", "Shorthand for \"--output=type=registry,unpack=false\""),
         flag("quiet", 'q', Bool, "", "Suppress the build output and print image ID on success"),
+        flag(
+            "resource",
+            '\0',
+            List,
+            "stringArray",
+            "Resource limits of the \"RUN\" instructions (format: \"memory=1g,cpu-shares=512\")",
+        ),
         hidden("rm", Bool, ""),
         flag("sbom", '\0', Text, "string", "Shorthand for \"--attest=type=sbom\""),
         flag(
@@ -142,6 +157,7 @@ pub(crate) static BAKE: Command = Command {
             "Set method for evaluating build (\"check\", \"outline\", \"targets\") (default \"build\")",
         ),
         flag("check", '\0', Bool, "", "Shorthand for \"--call=check\""),
+        flag("debug", 'D', Bool, "", "Enable debug logging"),
         flag("file", 'f', List, "stringArray", "Build definition file"),
         flag("list", '\0', Text, "string", "List targets or variables"),
         hidden("list-targets", Bool, ""),
@@ -176,7 +192,7 @@ pub(crate) static BAKE: Command = Command {
 /// `builder prune`
 pub(crate) static BUILDER_PRUNE: Command = Command {
     path: "builder prune",
-    paths: &["builder prune", "buildx prune"],
+    paths: &["builder prune"],
     tail: "[OPTIONS]",
     short: "Remove build cache",
     long: "",
@@ -196,7 +212,7 @@ pub(crate) static BUILDER_PRUNE: Command = Command {
 /// `builder du`
 pub(crate) static BUILDER_DU: Command = Command {
     path: "builder du",
-    paths: &["builder du", "buildx du"],
+    paths: &["builder du"],
     tail: "",
     short: "Disk usage",
     long: "",
@@ -204,7 +220,8 @@ pub(crate) static BUILDER_DU: Command = Command {
     options_first: false,
     flags: &[
         flag("filter", '\0', List, "filter", "Provide filter values"),
-        flag("verbose", '\0', Bool, "", "Provide a more verbose output"),
+        flag("format", '\0', Text, "string", "Format the output"),
+        flag("verbose", '\0', Bool, "", "Shorthand for \"--format=pretty\""),
     ],
 };
 

@@ -5,6 +5,7 @@
 //! costs nothing for the commands that are not used.
 
 mod build;
+mod buildx;
 mod container;
 mod container_files;
 mod container_run;
@@ -20,6 +21,7 @@ mod system;
 mod volume;
 
 pub(crate) use build::IMAGE_BUILD;
+pub(crate) use buildx::BEFORE as BEFORE_BUILDX;
 #[cfg(test)]
 pub(crate) use container::{CONTAINER_EXEC, CONTAINER_STOP, CONTAINER_UPDATE};
 #[cfg(test)]
@@ -158,6 +160,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
         image::ALL,
         manifest::ALL,
         build::ALL,
+        buildx::ALL,
         volume::ALL,
         network::ALL,
         plugin::ALL,
@@ -190,12 +193,24 @@ pub(crate) fn find(words: &[String]) -> Found {
 }
 
 fn find_in_group(group: &'static Group, words: &[String]) -> Found {
-    let Some(second) = words.get(1).filter(|word| !word.starts_with('-')) else { return Found::Group(group) };
-    let path = format!("{} {second}", group.name);
-    match by_path(&path) {
-        Some((command, _)) => Found::Command(command, command.path, 2),
-        None => unknown(path),
+    let eaten = group.name.split(' ').count();
+    let Some(next) = words.get(eaten).filter(|word| !word.starts_with('-')) else { return Found::Group(group) };
+    let path = format!("{} {next}", group.name);
+    if let Some(inner) = GROUPS.iter().find(|inner| inner.name == path) {
+        return find_in_group(inner, words);
     }
+    // A command may have others below it.
+    let longer = words.get(eaten + 1).and_then(|word| by_path(&format!("{path} {word}")));
+    match (longer, by_path(&path)) {
+        (Some((command, _)), _) => Found::Command(command, command.path, eaten + 2),
+        (None, Some((command, known))) => Found::Command(command, shown_path(command, known), eaten + 1),
+        (None, None) => unknown(path),
+    }
+}
+
+/// By which words a command is shown that was called by `known`: those of its group, or else its own.
+fn shown_path(command: &'static Command, known: &'static str) -> &'static str {
+    if ELSEWHERE.contains(&known) { known } else { command.path }
 }
 
 fn by_path(path: &str) -> Option<(&'static Command, &'static str)> {
@@ -219,12 +234,47 @@ pub(crate) fn takes_more(program: &str, command: &Command, count: usize) -> bool
     program != "docker" && command.path == "container diff" && count == 2
 }
 
-/// The commands of a group in the order of its help.
-pub(crate) fn in_group(group: &str) -> Vec<&'static Command> {
-    let mut commands: Vec<_> =
-        all().filter(|command| command.path.split_once(' ').is_some_and(|(first, _)| first == group)).collect();
-    commands.sort_by_key(|command| command.path);
-    commands
+/// Commands that a group lists although their own words are of another one.
+static ELSEWHERE: &[&str] = &["builder build", "buildx build"];
+
+/// The words of a group in the order of its help, each with the line that its help shows.
+pub(crate) fn in_group(group: &str) -> Vec<(&'static str, &'static str)> {
+    let own = all().filter_map(|command| Some((word_in(group, command.path)?, command.short)));
+    let others = ELSEWHERE.iter().filter_map(|path| Some((word_in(group, path)?, by_path(path)?.0.short)));
+    let inner = GROUPS.iter().filter_map(|inner| Some((word_in(group, inner.name)?, inner.short)));
+    let mut words: Vec<_> = own.chain(others).chain(inner).collect();
+    words.sort_unstable();
+    words
+}
+
+/// The one word by which a path goes on after a group's.
+fn word_in<'a>(group: &str, path: &'a str) -> Option<&'a str> {
+    path.strip_prefix(group)?.strip_prefix(' ').filter(|word| !word.contains(' '))
+}
+
+/// Puts options that `buildx` takes before its words behind them.
+pub(crate) fn options_last(words: &[String]) -> Vec<String> {
+    let mut sorted = words.to_vec();
+    if words.first().is_none_or(|word| word != "buildx") {
+        return sorted;
+    }
+    let mut moved = Vec::new();
+    while let Some(word) = sorted.get(1).filter(|word| word.starts_with('-')).cloned() {
+        let takes_more = match word.as_str() {
+            "--builder" => true,
+            "-D" | "--debug" => false,
+            word if word.starts_with("--builder=") || word.starts_with("--debug=") => false,
+            _ => break,
+        };
+        let count = if takes_more { 2 } else { 1 };
+        moved.extend(sorted.drain(1..sorted.len().min(1 + count)));
+    }
+    let end = match find(&sorted) {
+        Found::Command(_, _, eaten) => eaten,
+        _ => sorted.len(),
+    };
+    sorted.splice(end..end, moved);
+    sorted
 }
 
 /// The known word nearest to an unknown one, if any is near.
@@ -279,6 +329,29 @@ mod tests {
                 other => panic!("{typed}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn words_may_lie_deeper() {
+        for (typed, path, eaten) in [
+            ("buildx history ls", "buildx history ls", 3),
+            ("buildx history inspect --format x", "buildx history inspect", 3),
+            ("buildx history inspect attachment x", "buildx history inspect attachment", 4),
+            ("buildx b .", "image build", 2),
+            ("buildx f", "buildx bake", 2),
+        ] {
+            match find(&words(typed)) {
+                Found::Command(command, _, count) => assert_eq!((command.path, count), (path, eaten), "{typed}"),
+                other => panic!("{typed}: {other:?}"),
+            }
+        }
+        assert!(matches!(find(&words("buildx history")), Found::Group(group) if group.name == "buildx history"));
+        assert!(in_group("buildx").iter().any(|(word, _)| *word == "history"));
+        assert!(in_group("buildx").iter().all(|(word, _)| !word.contains(' ')));
+        assert!(in_group("builder").iter().any(|(word, _)| *word == "build"));
+        let moved = options_last(&words("buildx --builder default -D history ls --local"));
+        assert_eq!(moved.join(" "), "buildx history ls --builder default -D --local");
+        assert_eq!(options_last(&words("ps -a")).join(" "), "ps -a");
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(crate) static GLOBAL: &[Flag] = &[
 pub(crate) static GROUPS: &[Group] = &[
     Group { name: "builder", short: "Manage builds" },
     Group { name: "buildx", short: "Docker Buildx" },
+    Group { name: "buildx history", short: "Commands to work on build records" },
+    Group { name: "buildx imagetools", short: "Commands to work on images in registry" },
     Group { name: "container", short: "Manage containers" },
     Group { name: "context", short: "Manage contexts" },
     Group { name: "image", short: "Manage images" },
@@ -78,6 +80,11 @@ pub(crate) static OWN: &[&str] = &[
 
 /// Commands of Docker's client that are not built.
 pub(crate) static NOT_BUILT: &[&str] = &[
+    "buildx dap",
+    "buildx debug",
+    "buildx install",
+    "buildx policy",
+    "buildx uninstall",
     "checkpoint",
     "checkpoint create",
     "checkpoint list",

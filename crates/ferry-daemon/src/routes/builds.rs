@@ -10,6 +10,7 @@ use ferry_api::container::{HostConfig, Ulimit};
 use ferry_api::image::AuthConfig;
 use ferry_api::json;
 use ferry_api::stream::JsonMessage;
+use ferry_build::buildkit::Recording;
 use ferry_build::classic::ClassicStream;
 use ferry_build::session::{Session, Uploaded};
 use ferry_build::solve::{Limits, SolveOptions};
@@ -98,9 +99,12 @@ async fn build(call: Call) -> Outcome {
         let lent = std::mem::take(&mut order.build.solve.session);
         order.build.solve.session = lent.or(app.buildkit.lent(&order.session));
     }
+    let is_build = !order.build.options.contains_key("requestid");
+    let remembered = order.build.clone();
     let building = app.builder.start(order.build);
+    let recording = is_build.then(|| app.buildkit.remember(&remembered, &building.reporter, &order.called));
     let (form, sends_tree) = (order.form, order.sends_tree);
-    Ok(streams::stream_body(peer, reply::JSON, move |body| tell(app, building, body, form, sends_tree)))
+    Ok(streams::stream_body(peer, reply::JSON, move |body| tell(app, building, recording, body, form, sends_tree)))
 }
 
 /// How progress is told.
@@ -125,6 +129,8 @@ struct Order {
     split: bool,
     /// The files are sent to the client, in place of an image.
     sends_tree: bool,
+    /// What the user calls the context; ferry's own.
+    called: String,
 }
 
 impl Order {
@@ -178,7 +184,8 @@ impl Order {
         };
         let secrets = secrets(call.header("x-ferry-build-secrets"))?;
         let session = call.query.get("session").to_owned();
-        Ok(Self { build, form, secrets, session, split: call.query.flag("directories"), sends_tree })
+        let called = call.query.get("called").to_owned();
+        Ok(Self { build, form, secrets, session, split: call.query.flag("directories"), sends_tree, called })
     }
 }
 
@@ -378,7 +385,14 @@ async fn receive_context(
 }
 
 /// Tells how a build goes and ends; a client that leaves takes it along.
-async fn tell(app: Arc<App>, building: Building, body: BodySender, form: Form, sends_tree: bool) -> Result<(), Gone> {
+async fn tell(
+    app: Arc<App>,
+    building: Building,
+    recording: Option<Recording>,
+    body: BodySender,
+    form: Form,
+    sends_tree: bool,
+) -> Result<(), Gone> {
     let mut events = building.reporter.follow();
     let mut classic = ClassicStream::new();
     while let Some(event) = events.recv().await {
@@ -389,6 +403,9 @@ async fn tell(app: Arc<App>, building: Building, body: BodySender, form: Form, s
         }
     }
     let outcome = building.finish().await;
+    if let Some(recording) = recording {
+        recording.end(outcome.as_ref());
+    }
     if form == Form::Classic {
         send_all(&body, classic.finish(outcome.is_ok())).await?;
     }

@@ -1,42 +1,30 @@
 //! What is told of an image beside it: statements on its origin and its packages, annotations, the form of its layers.
 
-use std::path::PathBuf;
-
-use ferry_testkit::material::Material;
-use ferry_testkit::registry::{ADDRESS, Auth, Registry, Storage};
-use ferry_testkit::{Daemon, Sandbox, api, programs};
+use ferry_testkit::registry::ADDRESS;
+use ferry_testkit::{api, programs};
 use serde_json::Value;
 
-struct Place {
-    daemon: Daemon,
-    dir: PathBuf,
-    _registry: Registry,
+use crate::place::Place;
+
+/// A place with a context whose image has a package.
+struct Described(Place);
+
+impl std::ops::Deref for Described {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.0
+    }
 }
 
-impl Place {
+impl Described {
     fn start() -> Self {
-        let sandbox = Sandbox::new().unwrap();
-        let dir = sandbox.dir().to_owned();
-        let registry = Registry::writable(&sandbox, &Storage::new(&dir.join("pushed")), Auth::None).unwrap();
-        let daemon = Daemon::ferry(&sandbox, "a");
-        daemon.start().unwrap();
-        daemon.load(&Material::get().busybox());
-        std::fs::create_dir(dir.join("context")).unwrap();
-        let status = "Package: libc6\nStatus: install ok installed\nVersion: 2.36-9\n\n";
-        std::fs::write(dir.join("context/status"), status).unwrap();
+        let place = Place::start();
+        place.write("context/status", "Package: libc6\nStatus: install ok installed\nVersion: 2.36-9\n\n");
         let dockerfile = "FROM busybox\nARG WHO=nobody\nRUN --mount=type=secret,id=token,required=false echo $WHO >/who\n\
             COPY status /var/lib/dpkg/status\n";
-        std::fs::write(dir.join("context/Dockerfile"), dockerfile).unwrap();
-        Self { daemon, dir, _registry: registry }
-    }
-
-    fn build(&self, flags: &[&str]) -> ferry_testkit::command::Outcome {
-        let context = self.dir.join("context").display().to_string();
-        self.daemon.run(&[&["build", "--progress", "plain"], flags, &[&context]].concat())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.join(name).display().to_string()
+        place.write("context/Dockerfile", dockerfile);
+        Self(place)
     }
 
     fn statements(&self, image: &str) -> Vec<Value> {
@@ -65,10 +53,10 @@ fn statements_and_notes_lie_beside_an_image_wherever_it_goes() {
     if !programs::need_root() {
         return;
     }
-    let place = Place::start();
+    let place = Described::start();
     let image = format!("{ADDRESS}/app:1");
     let metadata = place.path("metadata.json");
-    let built = place.build(&[
+    let built = place.show(&[
         "-t",
         &image,
         "--provenance",
@@ -118,7 +106,7 @@ fn statements_and_notes_lie_beside_an_image_wherever_it_goes() {
     assert_eq!(place.daemon.run(&["run", "--rm", "--network", "none", &image, "cat", "/who"]).ok(), "me");
 
     // Without force the layers of the base stay as they are; Docker's own types are told apart, and carry no statements.
-    let built = place.build(&[
+    let built = place.show(&[
         "-t",
         &format!("{ADDRESS}/docker:1"),
         "--push",
@@ -144,9 +132,9 @@ fn statements_about_files_lie_among_them() {
     if !programs::need_root() {
         return;
     }
-    let place = Place::start();
+    let place = Described::start();
     let out = place.path("out");
-    let built = place.build(&["--provenance", "mode=min", "--sbom", "true", "-o", &out]);
+    let built = place.show(&["--provenance", "mode=min", "--sbom", "true", "-o", &out]);
     assert_eq!(built.code, 0, "{built}");
     let read = |name: &str| -> Value {
         serde_json::from_slice(&std::fs::read(place.dir.join("out").join(name)).unwrap()).unwrap()
@@ -163,7 +151,7 @@ fn statements_about_files_lie_among_them() {
         (vec!["-o", "type=image,compression=estargz"], "not implemented: compression=estargz of layers"),
         (vec!["--sbom", "true", "-o", "type=image,oci-mediatypes=false"], "cannot export attestations with"),
     ] {
-        let refused = place.build(&flags);
+        let refused = place.show(&flags);
         assert!(refused.code != 0 && refused.err().contains(text), "{flags:?}: {refused}");
     }
 }

@@ -1,43 +1,27 @@
 //! Caches of builds that travel: what one daemon made, another that has nothing finds.
 
-use std::path::PathBuf;
+use ferry_testkit::registry::ADDRESS;
+use ferry_testkit::{Daemon, programs};
 
-use ferry_testkit::material::Material;
-use ferry_testkit::registry::{ADDRESS, Auth, Registry, Storage};
-use ferry_testkit::{Daemon, Sandbox, programs};
+use crate::place::Place;
 
 /// Two daemons, and a registry that takes pushes.
-struct Place {
-    one: Daemon,
+struct Pair {
     other: Daemon,
-    dir: PathBuf,
-    _registry: Registry,
+    place: Place,
 }
 
-impl Place {
+impl Pair {
     fn start() -> Self {
-        let sandbox = Sandbox::new().unwrap();
-        let dir = sandbox.dir().to_owned();
-        let registry = Registry::writable(&sandbox, &Storage::new(&dir.join("pushed")), Auth::None).unwrap();
-        let [one, other] = ["a", "b"].map(|name| Daemon::ferry(&sandbox, name));
-        for daemon in [&one, &other] {
-            daemon.start().unwrap();
-            daemon.load(&Material::get().busybox());
-        }
-        let place = Self { one, other, dir, _registry: registry };
-        std::fs::create_dir(place.dir.join("context")).unwrap();
+        let place = Place::start();
         place.write("context/Dockerfile", DOCKERFILE);
         place.write("context/one.txt", "one");
-        place
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.dir.join(name), text).unwrap();
+        Self { other: place.another(), place }
     }
 
     fn build(&self, daemon: &Daemon, flags: &str) -> ferry_testkit::command::Outcome {
         let flags: Vec<&str> = flags.split(' ').collect();
-        let context = self.dir.join("context").display().to_string();
+        let context = self.place.dir.join("context").display().to_string();
         daemon.run(&[&["build", "--progress", "plain"], &flags[..], &[&context]].concat())
     }
 
@@ -74,8 +58,8 @@ fn what_one_daemon_made_another_takes_from_its_cache() {
     if !programs::need_root() {
         return;
     }
-    let place = Place::start();
-    let local = place.dir.join("cache").display().to_string();
+    let pair = Pair::start();
+    let local = pair.place.dir.join("cache").display().to_string();
     let image = format!("{ADDRESS}/app:1");
     let caches = [
         ("--cache-to type=inline --push".to_owned(), format!("--cache-from {image}")),
@@ -91,32 +75,32 @@ fn what_one_daemon_made_another_takes_from_its_cache() {
     ];
     let mut first = String::new();
     for (to, from) in &caches {
-        let built = place.build(&place.one, &format!("-t {image} {to}"));
+        let built = pair.build(&pair.place.daemon, &format!("-t {image} {to}"));
         assert!(built.code == 0, "{to}: {built}");
-        let made = place.one.run(&["run", "--rm", "--network", "none", &image]).ok();
+        let made = pair.place.daemon.run(&["run", "--rm", "--network", "none", &image]).ok();
         if first.is_empty() {
             first.clone_from(&made);
         }
         assert_eq!(made, first, "its own cache finds it too");
-        place.forget();
-        let taken = place.build(&place.other, &format!("-t app {from}"));
+        pair.forget();
+        let taken = pair.build(&pair.other, &format!("-t app {from}"));
         assert!(taken.code == 0, "{from}: {taken}");
         assert_eq!(steps_run(&taken.err()), Vec::<&str>::new(), "{from}: {taken}");
-        assert_eq!(place.other.run(&["run", "--rm", "--network", "none", "app"]).ok(), made, "{from}");
+        assert_eq!(pair.other.run(&["run", "--rm", "--network", "none", "app"]).ok(), made, "{from}");
         // Compressed in another way, or with the keys inside, it is another image of the same layers.
         if to.contains("type=local") {
-            assert_eq!(place.other.inspect("app", "{{.Id}}"), place.one.inspect(&image, "{{.Id}}"), "{taken}");
+            assert_eq!(pair.other.inspect("app", "{{.Id}}"), pair.place.daemon.inspect(&image, "{{.Id}}"), "{taken}");
         }
-        let again = place.build(&place.other, "-t app --target made");
+        let again = pair.build(&pair.other, "-t app --target made");
         assert!(again.code == 0, "what was found is the base of more: {again}");
     }
     // Cache mounts came along with the last of them.
-    place.forget();
+    pair.forget();
     let (_, from) = &caches[3];
-    let more = place.build(&place.other, &format!("--build-arg WORD=more {from}"));
+    let more = pair.build(&pair.other, &format!("--build-arg WORD=more {from}"));
     assert!(more.err().lines().any(|line| line.ends_with(" none")), "{more}");
     assert_eq!(steps_run(&more.err()).len(), 3, "{more}");
-    let index = std::fs::read_to_string(place.dir.join("cache/index.json")).unwrap();
+    let index = std::fs::read_to_string(pair.place.dir.join("cache/index.json")).unwrap();
     assert!(index.contains(r#""org.opencontainers.image.ref.name":"t""#), "{index}");
 }
 
@@ -125,14 +109,14 @@ fn caches_that_cannot_be_had_are_told() {
     if !programs::need_root() {
         return;
     }
-    let place = Place::start();
+    let pair = Pair::start();
     for (flags, text) in [
         ("--cache-to type=gha", "unknown cache exporter: \"gha\""),
         ("--cache-to type=registry", "registry cache exporter requires ref"),
         ("--cache-to type=registry,ref=127.0.0.1:1/x", "127.0.0.1:1"),
         ("--cache-to type=local,dest=/tmp/x,compression=estargz", "not implemented: compression=estargz of layers"),
     ] {
-        let refused = place.build(&place.one, flags);
+        let refused = pair.build(&pair.place.daemon, flags);
         assert!(refused.code != 0 && refused.err().contains(text), "{flags}: {refused}");
     }
     for (flags, text) in [
@@ -141,7 +125,7 @@ fn caches_that_cannot_be_had_are_told() {
         ("--cache-from type=local,src=/nowhere", "local cache import at /nowhere skipped due to err: could not read"),
         ("--cache-to type=registry,ref=127.0.0.1:1/x,ignore-error=true", "exporting cache to registry"),
     ] {
-        let built = place.build(&place.one, flags);
+        let built = pair.build(&pair.place.daemon, flags);
         assert!(built.code == 0 && built.err().contains(text), "{flags}: {built}");
     }
 }

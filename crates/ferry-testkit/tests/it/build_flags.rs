@@ -1,59 +1,19 @@
 //! Flags of builds and parameters of `/build`: each is seen to do what it says.
 
-use std::path::PathBuf;
-
 use ferry_testkit::image::Layer;
 use ferry_testkit::material::Material;
-use ferry_testkit::registry::{ADDRESS, Auth, Registry, Storage};
-use ferry_testkit::{Daemon, Sandbox, api, programs};
+use ferry_testkit::registry::ADDRESS;
+use ferry_testkit::{api, programs};
 
+use crate::place::Place;
 use crate::until;
 
-/// A daemon with busybox and a registry that takes pushes, and a folder for contexts.
-struct Place {
-    daemon: Daemon,
-    dir: PathBuf,
-    _registry: Registry,
-}
-
-impl Place {
-    fn start() -> Self {
-        let sandbox = Sandbox::new().unwrap();
-        let dir = sandbox.dir().to_owned();
-        let registry = Registry::writable(&sandbox, &Storage::new(&dir.join("pushed")), Auth::None).unwrap();
-        let daemon = Daemon::ferry(&sandbox, "a");
-        daemon.start().unwrap();
-        daemon.load(&Material::get().busybox());
-        Self { daemon, dir, _registry: registry }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.join(name).display().to_string()
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.dir.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-
-    /// Builds the folder `context` and returns the image's id.
-    fn build(&self, flags: &[&str]) -> String {
-        let context = self.path("context");
-        self.daemon.run(&[&["build", "-q"], flags, &[&context]].concat()).ok()
-    }
-
-    /// Asks for a build of a Dockerfile alone, by the API, and returns what was said.
-    fn ask(&self, query: &str, dockerfile: &str) -> String {
-        let tar = Layer::default().file("Dockerfile", 0o644, dockerfile.as_bytes()).into_tar();
-        let path = api::encode(&format!("/build?{query}"));
-        let answer = api::send(&self.daemon.socket(), "POST", &path, "application/x-tar", &tar).unwrap();
-        answer.text()
-    }
-
-    fn read(&self, image: &str, file: &str) -> String {
-        self.daemon.run(&["run", "--rm", "--network", "none", image, "cat", file]).ok()
-    }
+/// Asks for a build of a Dockerfile alone, by the API, and returns what was said.
+fn ask(place: &Place, query: &str, dockerfile: &str) -> String {
+    let tar = Layer::default().file("Dockerfile", 0o644, dockerfile.as_bytes()).into_tar();
+    let path = api::encode(&format!("/build?{query}"));
+    let answer = api::send(&place.daemon.socket(), "POST", &path, "application/x-tar", &tar).unwrap();
+    answer.text()
 }
 
 /// The registry's image of this name is another than the one that is here.
@@ -207,7 +167,7 @@ fn a_request_says_what_steps_may_use() {
     let query = "t=used:1&memory=67108864&memswap=100663296&cpushares=512&cpuquota=50000&cpuperiod=80000&cpusetcpus=0\
         &ulimits=[{\"Name\":\"nofile\",\"Soft\":77,\"Hard\":77}]&extrahosts=far:192.0.2.9&shmsize=16777216\
         &networkmode=none&securityopt=[\"no-new-privileges\"]";
-    let said = place.ask(query, &dockerfile);
+    let said = ask(&place, query, &dockerfile);
     assert!(said.contains("Successfully tagged used:1"), "{said}");
     let holds = |name: &str, wanted: &[&str]| {
         let text = place.read("used:1", &format!("/{name}"));
@@ -224,7 +184,7 @@ fn a_request_says_what_steps_may_use() {
     holds("shm", &["16384"]);
     holds("privileges", &["1"]);
     assert!(!place.read("used:1", "/net").contains("eth0"));
-    let nowhere = place.ask("cpusetmems=99", "FROM busybox\nRUN true\n");
+    let nowhere = ask(&place, "cpusetmems=99", "FROM busybox\nRUN true\n");
     assert!(nowhere.contains("\"error\""), "{nowhere}");
 
     let parent = format!("ferry-asked-{}", std::process::id());
@@ -233,7 +193,7 @@ fn a_request_says_what_steps_may_use() {
         let query = format!("cgroupparent={parent}&buildid=mine");
         let build = scope.spawn({
             let place = &place;
-            move || place.ask(&query, "FROM busybox\nRUN echo begun; sleep 1000\n")
+            move || ask(place, &query, "FROM busybox\nRUN echo begun; sleep 1000\n")
         });
         until("the step to run below its parent", || !place.daemon.sandbox().sh(&find).ok().is_empty());
         assert_eq!(place.daemon.api("POST", "/build/cancel?id=mine", None).status, 204);
@@ -252,7 +212,7 @@ fn a_request_says_where_things_come_from() {
     let place = Place::start();
     let dockerfile = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid >/r\n";
     let read = |query: &str| {
-        let said = place.ask(query, dockerfile);
+        let said = ask(&place, query, dockerfile);
         assert!(said.contains("Successfully tagged "), "{said}");
         place.read("r", "/r")
     };
@@ -262,12 +222,12 @@ fn a_request_says_where_things_come_from() {
 
     let base = base_that_changed(&place);
     let labels = |query: &str| {
-        let _ = place.ask(&format!("t=based&{query}"), &format!("FROM {base}\n"));
+        let _ = ask(&place, &format!("t=based&{query}"), &format!("FROM {base}\n"));
         place.daemon.inspect("based", "{{json .Config.Labels}}")
     };
     assert!(!labels("").contains("org.example.label"));
     assert!(labels("pull=1").contains("org.example.label"));
-    let _ = place.ask("t=arm&platform=linux/arm64", "FROM scratch\nCOPY Dockerfile /d\n");
+    let _ = ask(&place, "t=arm&platform=linux/arm64", "FROM scratch\nCOPY Dockerfile /d\n");
     assert_eq!(place.daemon.inspect("arm", "{{.Architecture}}"), "arm64");
 
     place.write("www/Dockerfile", "FROM busybox\nLABEL from=afar\n");

@@ -51,7 +51,7 @@ fn quoted(field: &str) -> String {
 }
 
 /// `[type[[platform]],…:]key=value` as attributes of the output.
-pub(super) fn annotations(given: &[String]) -> Result<BTreeMap<String, String>> {
+pub(in crate::commands) fn annotations(given: &[String]) -> Result<BTreeMap<String, String>> {
     let mut attributes = BTreeMap::new();
     for text in given.iter().filter(|text| !text.is_empty()) {
         let (name, value) = text

@@ -1,7 +1,7 @@
 //! `build`, and what building keeps.
 
 mod agents;
-mod attests;
+pub(super) mod attests;
 mod caches;
 mod dockerignore;
 mod options;
@@ -10,8 +10,8 @@ mod pack;
 mod plain;
 pub(super) mod prune;
 mod run;
+pub(super) mod shown;
 mod store;
 mod terminal;
-pub(super) mod usage;
 
 pub(super) use run::{run, run_with};

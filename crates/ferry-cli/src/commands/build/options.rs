@@ -29,6 +29,20 @@ pub(crate) enum Progress {
     Raw,
 }
 
+impl Progress {
+    /// By its word; empty is `auto`.
+    pub(super) fn named(word: &str) -> Result<Self> {
+        match word {
+            "" | "auto" => Ok(Self::Auto),
+            "plain" => Ok(Self::Plain),
+            "tty" => Ok(Self::Terminal),
+            "quiet" | "none" => Ok(Self::Quiet),
+            "rawjson" => Ok(Self::Raw),
+            other => Err(Failure::new(format!("ERROR: invalid progress mode {other}"))),
+        }
+    }
+}
+
 /// A build, as asked for.
 #[derive(Debug)]
 pub(crate) struct BuildOptions {
@@ -68,15 +82,8 @@ pub(crate) enum SecretSource {
 /// Reads the flags.
 pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<String>) -> Result<BuildOptions> {
     refuse_unbuilt(parsed)?;
-    let progress = match parsed.text("progress").map(str::to_owned).or_else(|| variable("BUILDKIT_PROGRESS")).as_deref()
-    {
-        None | Some("" | "auto") => Progress::Auto,
-        Some("plain") => Progress::Plain,
-        Some("tty") => Progress::Terminal,
-        Some("quiet" | "none") => Progress::Quiet,
-        Some("rawjson") => Progress::Raw,
-        Some(other) => return Err(Failure::new(format!("ERROR: invalid progress mode {other}"))),
-    };
+    let word = parsed.text("progress").map(str::to_owned).or_else(|| variable("BUILDKIT_PROGRESS"));
+    let progress = Progress::named(word.as_deref().unwrap_or_default())?;
     let progress = if parsed.on("quiet") { Progress::Quiet } else { progress };
     let (folders, contexts) = contexts(parsed.all("build-context"))?;
     let mut query = BuildQuery {
@@ -124,6 +131,9 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
         let kind = "inline".to_owned();
         query.cache_exports.push(ferry_client::BuildCacheEntry { kind, ..Default::default() });
     }
+    for text in parsed.all("resource") {
+        resource(text, &mut query)?;
+    }
     for limit in parsed.all("ulimit") {
         query.ulimits.push(Ulimit::parse(limit).map_err(Failure::new)?);
     }
@@ -166,6 +176,9 @@ fn refuse_unbuilt(parsed: &Parsed) -> Result<()> {
     if parsed.on("squash") {
         return Err(Failure::not_implemented("`--squash` of build"));
     }
+    if parsed.changed("policy") {
+        return Err(Failure::not_implemented("`--policy` of build"));
+    }
     match parsed.text_or_empty("builder") {
         "" | "default" => Ok(()),
         other => Err(Failure::new(format!("ERROR: no builder {} found", go_quote(other)))),
@@ -182,6 +195,31 @@ fn call(parsed: &Parsed) -> Result<&str> {
         call @ ("outline" | "targets") => Ok(call),
         other => Err(Failure::not_implemented(&format!("`--call {other}` of build"))),
     }
+}
+
+/// `memory=1g,cpu-shares=512`: what steps may use.
+fn resource(text: &str, query: &mut BuildQuery) -> Result<()> {
+    let wrong = |reason: String| Failure::new(format!("ERROR: invalid resource {}: {reason}", go_quote(text)));
+    for field in text.split(',') {
+        let (key, value) = field.split_once('=').ok_or_else(|| wrong("expected key=value".to_owned()))?;
+        let number = || value.parse::<i64>().map_err(|_| wrong(format!("{key} is a number")));
+        let size = || parse_bytes(value).map_err(&wrong);
+        match key {
+            "memory" => query.memory = size()?,
+            "memory-swap" if value == "-1" => query.memory_swap = -1,
+            "memory-swap" => query.memory_swap = size()?,
+            "cpu-shares" => query.cpu_shares = number()?,
+            "cpu-period" => query.cpu_period = number()?,
+            "cpu-quota" => query.cpu_quota = number()?,
+            "cpuset-cpus" => value.clone_into(&mut query.cpuset_cpus),
+            "cpuset-mems" => value.clone_into(&mut query.cpuset_mems),
+            _ => {
+                let known = "memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, cpuset-mems";
+                return Err(wrong(format!("unknown key {key} (known are {known})")));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn is_remote(context: &str) -> bool {
@@ -380,6 +418,19 @@ mod tests {
         }
         assert!(read("-o type=registry .").unwrap().pushes);
         assert!(read("-o type=local .").is_err());
+    }
+
+    #[test]
+    fn resources_are_read() {
+        let query =
+            read("--resource memory=64m,cpu-shares=512 --resource cpuset-cpus=0,memory-swap=-1 .").unwrap().query;
+        assert_eq!((query.memory, query.memory_swap, query.cpu_shares), (64 << 20, -1, 512));
+        assert_eq!(query.cpuset_cpus, "0");
+        for (text, error) in
+            [("memory", "expected key=value"), ("gpu=1", "unknown key gpu"), ("cpu-quota=x", "is a number")]
+        {
+            assert!(read(&format!("--resource {text} .")).unwrap_err().message.contains(error), "{text}");
+        }
     }
 
     #[test]

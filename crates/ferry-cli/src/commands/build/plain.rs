@@ -8,7 +8,7 @@ use ferry_spec::digest::Digest;
 
 /// Turns events into lines.
 #[derive(Debug, Default)]
-pub(super) struct Plain {
+pub(in crate::commands) struct Plain {
     known: HashMap<Digest, Step>,
     /// Steps by number.
     count: usize,

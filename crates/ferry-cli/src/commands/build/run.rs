@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use ferry_api::build::{Event, OUTPUT, TRACE};
+use ferry_api::build::{Event, OUTPUT, TRACE, Warning};
 use ferry_api::image::{AuthConfig, RegistryAccess};
 use ferry_api::stream::JsonMessage;
 use ferry_client::ByteStream;
+use ferry_dockerfile::Lines;
+use ferry_dockerfile::source::excerpt;
 use ferry_spec::reference::Reference;
 use serde_json::{Value, json};
 
@@ -19,13 +21,11 @@ use super::dockerignore;
 use super::options::{BuildOptions, Progress, SecretSource, Source, to_options};
 use super::output::Sink;
 use super::pack::{self, Part};
-use super::plain::Plain;
-use super::terminal::View;
+use super::shown::Shown;
 use crate::config::credentials;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::Parsed;
-use crate::output::{stderr_is_terminal, stderr_size};
 use crate::progress::Documents;
 
 /// How often the view on a terminal is drawn.
@@ -68,7 +68,8 @@ pub(in crate::commands) async fn run_with(parsed: &Parsed, context: &Context, in
             return Ok(0);
         }
     }
-    context.printer.error_bytes(warned(&warnings, &options.progress).as_bytes());
+    let is_long = parsed.on("debug") || context.global.debug;
+    context.printer.error_bytes(warned(&warnings, &options.progress, is_long).as_bytes());
     report(parsed, context, &outcome, &options).await
 }
 
@@ -86,7 +87,10 @@ fn parts(options: &mut BuildOptions, inline: Option<&str>) -> Result<Vec<Part>> 
         parts.push(Part::Folder { name: name.clone(), path, ignored });
     }
     match options.source.clone() {
-        Source::Folder(folder) => folder_parts(Path::new(&folder), options, &mut parts, inline)?,
+        Source::Folder(folder) => {
+            options.query.called.clone_from(&folder);
+            folder_parts(Path::new(&folder), options, &mut parts, inline)?;
+        }
         Source::Remote(address) => {
             options.query.remote = address;
             if let Some(file) = &options.file {
@@ -213,66 +217,13 @@ fn registry_config(context: &Context) -> String {
     serde_json::to_vec(&configs).map(|bytes| URL_SAFE.encode(bytes)).unwrap_or_default()
 }
 
-/// How progress is shown.
-enum Shown {
-    Nothing,
-    Plain(Plain),
-    Terminal(View),
-    Raw,
-}
-
-impl Shown {
-    fn of(progress: &Progress) -> Self {
-        match progress {
-            Progress::Quiet => Self::Nothing,
-            Progress::Raw => Self::Raw,
-            Progress::Terminal => Self::Terminal(View::new(now_ns())),
-            Progress::Auto if stderr_is_terminal() => Self::Terminal(View::new(now_ns())),
-            Progress::Auto | Progress::Plain => Self::Plain(Plain::default()),
-        }
-    }
-
-    fn take(&mut self, event: &Event, context: &Context) {
-        match self {
-            Self::Nothing => {}
-            Self::Plain(plain) => context.printer.error_bytes(plain.take(event).as_bytes()),
-            Self::Terminal(view) => view.take(event),
-            Self::Raw => {
-                if let Ok(text) = serde_json::to_string(event) {
-                    context.printer.note(&text);
-                }
-            }
-        }
-    }
-
-    fn draw(&mut self, context: &Context, is_last: bool) {
-        if let Self::Terminal(view) = self {
-            let (height, width) = stderr_size().unwrap_or((24, 80));
-            let text = view.draw(now_ns(), usize::from(height), usize::from(width), is_last);
-            context.printer.error_bytes(text.as_bytes());
-        }
-    }
-
-    fn failure(&self) -> String {
-        match self {
-            Self::Plain(plain) => plain.failure(),
-            Self::Terminal(view) => view.failure(),
-            Self::Nothing | Self::Raw => String::new(),
-        }
-    }
-}
-
-fn now_ns() -> i64 {
-    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
-}
-
 /// Shows how the build goes; returns what the daemon says of its outcome.
 async fn follow(
     mut stream: ByteStream,
     progress: &Progress,
     context: &Context,
     sink: &mut Sink,
-) -> Result<(Value, Vec<String>)> {
+) -> Result<(Value, Vec<Warning>)> {
     let mut warnings = Vec::new();
     let mut shown = Shown::of(progress);
     let mut documents = Documents::default();
@@ -302,7 +253,7 @@ async fn follow(
                 Some(aux) if message.id == TRACE => {
                     if let Ok(event) = ferry_api::json::from_value::<Event>(aux) {
                         if let Event::Warning(warning) = &event {
-                            warnings.push(warning.short.clone());
+                            warnings.push(warning.clone());
                         }
                         shown.take(&event, context);
                     }
@@ -317,15 +268,27 @@ async fn follow(
     Ok((outcome, warnings))
 }
 
-/// Warnings of the checks, as they are told after a build.
-fn warned(warnings: &[String], progress: &Progress) -> String {
+/// Warnings of the checks, as they are told after a build; at length with all that is known of each.
+fn warned(warnings: &[Warning], progress: &Progress, is_long: bool) -> String {
     if warnings.is_empty() || matches!(progress, Progress::Quiet | Progress::Raw) {
         return String::new();
     }
     let plural = if warnings.len() == 1 { "" } else { "s" };
-    let mut text = format!("\n {} warning{plural} found (use docker --debug to expand):\n", warnings.len());
+    let hint = if is_long { "" } else { " (use docker --debug to expand)" };
+    let mut text = format!("\n {} warning{plural} found{hint}:\n", warnings.len());
     for warning in warnings {
-        text.push_str(&format!(" - {warning}\n"));
+        text.push_str(&format!(" - {}\n", warning.short));
+        if !is_long {
+            continue;
+        }
+        warning.detail.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+        if !warning.url.is_empty() {
+            text.push_str(&format!("More info: {}\n", warning.url));
+        }
+        let lines: Vec<_> = warning.lines.iter().map(|(first, last)| Lines::new(*first, *last)).collect();
+        let source = String::from_utf8_lossy(&warning.source);
+        text.push_str(&excerpt(&warning.file, &source, &lines).unwrap_or_default());
+        text.push('\n');
     }
     text
 }

@@ -13,7 +13,7 @@ const OUTPUT_LINES: usize = 6;
 
 /// What is known of a build, to be drawn.
 #[derive(Debug)]
-pub(super) struct View {
+pub(in crate::commands) struct View {
     begun_ns: i64,
     order: Vec<Digest>,
     steps: HashMap<Digest, Step>,

@@ -7,7 +7,7 @@ pub(super) mod create;
 pub(super) mod inspect;
 mod list;
 pub(super) mod push;
-mod remote;
+pub(super) mod remote;
 pub(super) mod remove;
 mod store;
 

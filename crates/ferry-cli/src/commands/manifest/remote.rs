@@ -19,13 +19,13 @@ pub(super) enum Remote {
 }
 
 /// A client for one command.
-pub(super) struct Registry<'a> {
+pub(in crate::commands) struct Registry<'a> {
     config: &'a Config,
     insecure: bool,
 }
 
 impl<'a> Registry<'a> {
-    pub(super) fn new(config: &'a Config, insecure: bool) -> Self {
+    pub(in crate::commands) fn new(config: &'a Config, insecure: bool) -> Self {
         Self { config, insecure }
     }
 
@@ -51,15 +51,20 @@ impl<'a> Registry<'a> {
     }
 
     /// Opens a repository to write to; blobs may be mounted from `readable`.
-    pub(super) fn to_write(&self, reference: &Reference, readable: &[String]) -> Result<Repository> {
+    pub(in crate::commands) fn to_write(&self, reference: &Reference, readable: &[String]) -> Result<Repository> {
         let opened = self.client(reference).repository_to_write(reference, self.credentials(reference), readable);
+        opened.map_err(|error| failed(reference, error))
+    }
+
+    /// Opens a repository to read from.
+    pub(in crate::commands) fn to_read(&self, reference: &Reference) -> Result<Repository> {
+        let opened = self.client(reference).repository(reference, self.credentials(reference));
         opened.map_err(|error| failed(reference, error))
     }
 
     /// Fetches what a name stands for.
     pub(super) async fn fetch(&self, reference: &Reference) -> Result<Remote> {
-        let opened = self.client(reference).repository(reference, self.credentials(reference));
-        let repository = opened.map_err(|error| failed(reference, error))?;
+        let repository = self.to_read(reference)?;
         let target = repository.resolve(reference).await.map_err(|error| match error {
             // A host without TLS is no place to look unless that was said.
             Error::Request { failure: RequestFailure::PlainHttp, .. } => not_there(reference),
