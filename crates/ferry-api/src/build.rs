@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 /// The id of messages that carry an [`Event`].
 pub const TRACE: &str = "ferry.build.trace";
 
-/// The id of messages that carry a piece of the tar of what was built, in base64.
-pub const OUTPUT: &str = "ferry.build.output";
-
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -123,12 +123,22 @@ impl Builder {
     /// Starts a build.
     #[must_use]
     pub fn start(&self, request: BuildRequest) -> Building {
+        self.start_with(request, |_, built| async { Ok(built) })
+    }
+
+    /// As [`Self::start`], with something to do with what was built.
+    pub(crate) fn start_with<F, R>(&self, request: BuildRequest, after: F) -> Building
+    where
+        F: FnOnce(Reporter, Built) -> R + Send + 'static,
+        R: Future<Output = Result<Built>> + Send,
+    {
         let reporter = Reporter::new();
         let (builder, told, id) = (self.clone(), reporter.clone(), request.id.clone());
         let task = tokio::spawn(async move {
             // However it ends, those who follow learn it.
             let told = FinishOnDrop(told);
-            builder.build(request, &told.0).await
+            let built = builder.build(request, &told.0).await?;
+            after(told.0.clone(), built).await
         });
         if !id.is_empty() {
             let abort = task.abort_handle();
@@ -210,11 +220,12 @@ impl Builder {
         built.warnings = warnings;
         if !planning.subrequest.is_empty() {
             let outline = plans.first().map(|(_, plan)| &plan.outline);
-            let asked =
-                subrequest::Planned { warnings: &built.warnings, outline, planning: &planning, source: &source };
+            let resolved = plans.first().map_or("", |(_, plan)| plan.resolved.as_str());
+            let (warnings, planning, source) = (&built.warnings, &planning, &source);
+            let asked = subrequest::Planned { warnings, outline, resolved, planning, source };
             built.answer = Some(asked.answer());
             if planning.subrequest == subrequest::LINT {
-                let text = ferry_dockerfile::check::render(&built.warnings, &planning.filename, &source);
+                let text = ferry_dockerfile::check::render(&built.warnings, &planning.filename, source);
                 built.checked = Some((built.warnings.len(), text));
             }
             return Ok(built);
@@ -241,9 +252,11 @@ impl Builder {
             let tree = if plan.tree.is_some() { trees.next().unwrap_or_default() } else { Tree::default() };
             let layers = solve.layers(&tree).await?;
             let config = export::complete(plan.image, &layers, plan.base_image.as_ref(), plan.epoch);
+            let of_base = plan.base_image.as_ref().map_or(0, |base| base.history.len());
             let platform = platform.unwrap_or_else(|| config.platform());
             built.unused_args = plan.unused_args;
-            built.targets.push(BuiltTarget { platform, tree: Tree::Layers(layers), config });
+            let (tree, epoch) = (Tree::Layers(layers), plan.epoch);
+            built.targets.push(BuiltTarget { platform, tree, config, epoch, of_base });
         }
         solve.settle().await;
         story.graph = solve.graph().clone();

@@ -44,6 +44,7 @@ use crate::failure::Failure;
 
 pub use content::ContentStore;
 pub(crate) use content::Incoming;
+pub use export::Export;
 pub use posted::{Posted, PostedBuild};
 pub use recording::Recording;
 pub use sessions::{Offer, Sessions};

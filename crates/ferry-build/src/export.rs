@@ -23,14 +23,8 @@ pub(crate) fn complete(
     image.build_cache.clear();
     align(&mut image.history, layers);
     fill_times(&mut image.history);
-    if let Some(epoch) = epoch.map(|seconds| seconds.saturating_mul(1_000_000_000)) {
-        let text = rfc3339(epoch);
-        for entry in &mut image.history[of_base..] {
-            if entry.created.as_deref().is_none_or(|created| is_after(created, epoch)) {
-                entry.created = Some(text.clone());
-            }
-        }
-        image.created = Some(text);
+    if let Some(epoch) = epoch {
+        date(&mut image, of_base, epoch);
     }
     image.rootfs =
         RootFs { kind: "layers".to_owned(), diff_ids: layers.0.iter().map(|layer| layer.diff_id.clone()).collect() };
@@ -39,6 +33,18 @@ pub(crate) fn complete(
             image.history.iter().rev().find_map(|entry| entry.created.clone()).or_else(|| Some(rfc3339(now_ns())));
     }
     image
+}
+
+/// Puts a moment, in seconds, in place of when things were made, but for the first entries of the history, which are those of the base image.
+pub(crate) fn date(image: &mut ImageConfig, of_base: usize, epoch: i64) {
+    let epoch = epoch.saturating_mul(1_000_000_000);
+    let text = rfc3339(epoch);
+    for entry in image.history.iter_mut().skip(of_base) {
+        if entry.created.as_deref().is_none_or(|created| is_after(created, epoch)) {
+            entry.created = Some(text.clone());
+        }
+    }
+    image.created = Some(text);
 }
 
 fn is_after(created: &str, epoch_ns: i64) -> bool {

@@ -14,7 +14,9 @@ use serde::Serialize;
 
 use crate::attest::{self, AttestOrder};
 use crate::builder::{Built, BuiltTarget};
+use crate::epoch::{self, Epoch};
 use crate::exchange::{self, Compression, boolean};
+use crate::export;
 use crate::failure::{Failure, Result};
 use crate::tree::{Layers, Tree};
 
@@ -27,6 +29,9 @@ pub struct ImageForm {
     /// Statements are artifacts of OCI.
     has_artifacts: bool,
     annotations: Vec<Annotation>,
+    /// Files of its layers are no newer than the moment that it is built for.
+    rewrites_times: bool,
+    epoch: Epoch,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +57,13 @@ impl ImageForm {
         name.starts_with("annotation")
             || matches!(
                 name,
-                "compression" | "compression-level" | "force-compression" | "oci-mediatypes" | "oci-artifact"
+                "compression"
+                    | "compression-level"
+                    | "force-compression"
+                    | "oci-mediatypes"
+                    | "oci-artifact"
+                    | "rewrite-timestamp"
+                    | epoch::ATTRIBUTE
             )
     }
 
@@ -77,6 +88,8 @@ impl ImageForm {
             is_docker: !flag("oci-mediatypes", true)?,
             has_artifacts: flag("oci-artifact", false)?,
             annotations,
+            rewrites_times: flag("rewrite-timestamp", false)?,
+            epoch: Epoch::read(attributes)?,
         })
     }
 
@@ -200,6 +213,14 @@ impl Writing<'_> {
             return Err(Failure::internal("a target without layers"));
         };
         let mut image = target.config.clone();
+        if let Some(epoch) = self.form.epoch.named() {
+            export::date(&mut image, target.of_base, epoch);
+        }
+        let rewritten = match self.form.epoch.or(target.epoch).filter(|_| self.form.rewrites_times) {
+            Some(epoch) => self.no_newer(layers, epoch)?,
+            None => layers.clone(),
+        };
+        image.rootfs.diff_ids = rewritten.0.iter().map(|layer| layer.diff_id.clone()).collect();
         if self.built.has_inline_cache {
             image.build_cache = STANDARD.encode(exchange::inline(&self.built.steps, layers));
         }
@@ -209,11 +230,29 @@ impl Writing<'_> {
             media_type: Some(self.form.media_type(media_type::OCI_MANIFEST)),
             artifact_type: None,
             config: config.clone(),
-            layers: self.layers(layers)?,
+            layers: self.layers(&rewritten)?,
             subject: None,
             annotations: self.form.annotations(Place::Manifest, Some(&target.platform)),
         };
         Ok((self.store(&manifest, media_type::OCI_MANIFEST)?, config))
+    }
+
+    /// The same layers with files no newer than a moment, but for those of the base image.
+    fn no_newer(&self, layers: &Layers, epoch: i64) -> Result<Layers> {
+        let mut rewritten = Vec::new();
+        for layer in layers.0.iter() {
+            let mut layer = layer.clone();
+            if !layer.foreign {
+                (layer.descriptor, layer.diff_id) = self.images.layer_no_newer(&layer.descriptor, epoch)?;
+            }
+            rewritten.push(layer);
+        }
+        // Whoever runs the image finds its layers unpacked, as those of any other that was built.
+        let mut below = None;
+        for layer in &rewritten {
+            below = Some(self.images.stack(below.as_ref(), &layer.descriptor, &layer.diff_id)?);
+        }
+        Ok(Layers::of(rewritten))
     }
 
     fn layers(&self, layers: &Layers) -> Result<Vec<Descriptor>> {

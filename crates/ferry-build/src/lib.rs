@@ -11,6 +11,7 @@ pub mod classic;
 mod clock;
 mod content;
 pub mod contexts;
+mod epoch;
 pub mod exchange;
 mod export;
 mod failure;
@@ -30,5 +31,7 @@ pub mod usage;
 
 pub use builder::{BuildRequest, Builder, Building, Built, BuiltTarget};
 pub use cache::{Cache, Record};
+pub use epoch::Epoch;
 pub use failure::{DockerfileText, Failure, Result};
 pub use image_form::ImageForm;
+pub use subrequest::EXPAND;

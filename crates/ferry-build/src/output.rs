@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::builder::{Builder, Built};
 use crate::content::each_of_built;
+use crate::epoch::Epoch;
 use crate::failure::{Doing, Failure, Result, blocking};
 
 /// Bytes of one piece.
@@ -22,11 +23,12 @@ impl Builder {
     ///
     /// # Errors
     /// When a tree cannot be read. A receiver that is gone ends it.
-    pub async fn write_tar(&self, built: &Built, pieces: mpsc::Sender<Vec<u8>>) -> Result<()> {
+    pub(crate) async fn write_tar(&self, built: &Built, epoch: Epoch, pieces: mpsc::Sender<Vec<u8>>) -> Result<()> {
         let (targets, workshop) = (built.targets.clone(), self.ground().engine.workshop.clone());
         blocking(move || {
-            let mut archive = Archive { pieces, buffer: Vec::with_capacity(PIECE) };
+            let mut archive = Archive { pieces, buffer: Vec::with_capacity(PIECE), epoch: None };
             for target in &targets {
+                archive.epoch = epoch.or(target.epoch);
                 let folder = match targets.len() {
                     1 => String::new(),
                     _ => format!("{}/", target.platform.to_string().replace('/', "_")),
@@ -48,7 +50,7 @@ impl Builder {
 pub(crate) fn tar_of(root: OwnedFd) -> (impl Read, JoinHandle<Result<()>>) {
     let (pieces, receiver) = mpsc::channel(4);
     let writing = std::thread::spawn(move || {
-        let mut archive = Archive { pieces, buffer: Vec::with_capacity(PIECE) };
+        let mut archive = Archive { pieces, buffer: Vec::with_capacity(PIECE), epoch: None };
         archive.tree(root.as_fd(), b"")?;
         archive.put(&END)?;
         archive.flush()
@@ -81,6 +83,8 @@ impl Read for Pieces {
 struct Archive {
     pieces: mpsc::Sender<Vec<u8>>,
     buffer: Vec<u8>,
+    /// The time of all files, in place of their own.
+    epoch: Option<i64>,
 }
 
 impl Archive {
@@ -103,7 +107,7 @@ impl Archive {
         let mut entry = Entry::new(kind, path(&name), found.looks.mode);
         entry.uid = found.looks.uid;
         entry.gid = found.looks.gid;
-        entry.mtime = found.looks.mtime;
+        entry.mtime = self.epoch.map_or(found.looks.mtime, |seconds| (seconds, 0));
         entry.xattrs = found.looks.xattrs;
         entry.device = found.device;
         entry.link = match (&found.same_as, kind) {

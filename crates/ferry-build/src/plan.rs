@@ -14,6 +14,7 @@ mod observed;
 mod outline;
 mod request;
 mod resolve;
+mod resolved;
 mod stages;
 
 pub use context::{git_source, http_source};
@@ -56,6 +57,8 @@ pub struct Plan {
     pub scans: Vec<(String, Option<Output>)>,
     /// Names of `--build-arg` that no ARG takes.
     pub unused_args: Vec<String>,
+    /// The stages that the target needs, as a Dockerfile with everything resolved.
+    pub resolved: String,
 }
 
 /// What to plan.

@@ -13,6 +13,8 @@ use crate::plan::{self, Outline, OutlineSecret, Request};
 
 /// Checks a Dockerfile.
 pub(crate) const LINT: &str = "frontend.lint";
+/// Shows a Dockerfile with everything resolved; ferry's own.
+pub const EXPAND: &str = "ferry.expand";
 const OUTLINE: &str = "frontend.outline";
 const TARGETS: &str = "frontend.targets";
 const DESCRIBE: &str = "frontend.subrequests.describe";
@@ -25,7 +27,7 @@ type Answer = BTreeMap<String, Vec<u8>>;
 /// Answers what needs no plan; `None` for what does, and for a build.
 pub(crate) fn without_plan(request: &str, source: &str) -> Result<Option<Answer>> {
     match request {
-        "" | LINT | OUTLINE => Ok(None),
+        "" | LINT | OUTLINE | EXPAND => Ok(None),
         TARGETS => targets(source).map(Some),
         DESCRIBE => Ok(Some(describe())),
         other => Err(Failure::invalid(format!("unsupported request {other}"))),
@@ -36,6 +38,8 @@ pub(crate) fn without_plan(request: &str, source: &str) -> Result<Option<Answer>
 pub(crate) struct Planned<'a> {
     pub(crate) warnings: &'a [Warning],
     pub(crate) outline: Option<&'a Outline>,
+    /// The Dockerfile with everything resolved.
+    pub(crate) resolved: &'a str,
     pub(crate) planning: &'a Request,
     pub(crate) source: &'a str,
 }
@@ -43,6 +47,9 @@ pub(crate) struct Planned<'a> {
 impl Planned<'_> {
     /// Answers what was asked.
     pub(crate) fn answer(&self) -> Answer {
+        if self.planning.subrequest == EXPAND {
+            return answer(&json!({ "dockerfile": self.resolved }), self.resolved.to_owned());
+        }
         match self.outline {
             Some(outline) if self.planning.subrequest == OUTLINE => outline_answer(outline, self.source),
             _ => self.lint(),

@@ -71,8 +71,8 @@ pub struct BuildQuery {
     pub allow_insecure: bool,
     /// Steps may have devices of the host.
     pub allow_devices: bool,
-    /// The kind of output; empty is an image.
-    pub output: String,
+    /// What becomes of it; nothing said is an image of the daemon's.
+    pub outputs: Vec<BuildCacheEntry>,
     /// Each step tells why it was not found in the cache.
     pub explains: bool,
     /// Folders of the host for every step: `HOST:PATH[:ro]`.
@@ -85,8 +85,6 @@ pub struct BuildQuery {
     pub registry_config: String,
     /// A context that the daemon fetches itself.
     pub remote: String,
-    /// What else is said of the output.
-    pub output_attributes: BTreeMap<String, String>,
     /// Statements that are asked for, and what else is said of each.
     pub attests: BTreeMap<String, String>,
     /// The session in which more is lent; empty for none.
@@ -101,10 +99,10 @@ pub struct BuildQuery {
     pub called: String,
 }
 
-/// A cache elsewhere.
+/// A cache elsewhere, or an output: of which kind, and what else is said of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct BuildCacheEntry {
-    /// `registry`, `local`, `inline`.
+    /// Such as `registry`, `local`, `image`.
     #[serde(rename = "Type")]
     pub kind: String,
     /// What else is said of it.
@@ -250,11 +248,6 @@ impl BuildQuery {
         for (name, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
             query = query.with(name, number.to_string());
         }
-        if !self.output.is_empty() || !self.output_attributes.is_empty() {
-            let kind = if self.output.is_empty() { "image" } else { &self.output };
-            let outputs = serde_json::json!([{ "Type": kind, "Attrs": self.output_attributes }]);
-            query = query.with("outputs", outputs.to_string());
-        }
         let json = |value: &dyn Fn() -> serde_json::Result<String>, is_empty: bool| match is_empty {
             true => String::new(),
             false => value().unwrap_or_default(),
@@ -265,6 +258,7 @@ impl BuildQuery {
             .with_text("contexts", &json(&|| serde_json::to_string(&self.contexts), self.contexts.is_empty()))
             .with_text("attests", &json(&|| serde_json::to_string(&self.attests), self.attests.is_empty()))
             .with_text("session", &self.session)
+            .with_text("outputs", &json(&|| serde_json::to_string(&self.outputs), self.outputs.is_empty()))
             .with_text(
                 "cacheimports",
                 &json(&|| serde_json::to_string(&self.cache_imports), self.cache_imports.is_empty()),

@@ -25,6 +25,7 @@ use crate::layers::{EntryKind, LayerError, clean_path, next_entry, skip_padding}
 
 mod form;
 mod save;
+mod times;
 
 pub use form::LayerForm;
 pub use save::{SaveChoice, SavePlan, SavedImage};

@@ -67,6 +67,10 @@ pub struct BuiltTarget {
     pub tree: Tree,
     /// The image's configuration.
     pub config: ImageConfig,
+    /// The moment that it was built for, in seconds: `SOURCE_DATE_EPOCH`.
+    pub(crate) epoch: Option<i64>,
+    /// So many entries of the history are those of the base image.
+    pub(crate) of_base: usize,
 }
 
 impl Built {
@@ -126,7 +130,7 @@ impl BuiltTarget {
     pub(crate) fn of_layers(layers: Layers, platform: Platform, config: Option<ImageConfig>) -> Self {
         let image = config.unwrap_or_else(|| plan::empty_image(&platform));
         let config = export::complete(image, &layers, None, None);
-        Self { platform, tree: Tree::Layers(layers), config }
+        Self { platform, tree: Tree::Layers(layers), config, epoch: None, of_base: 0 }
     }
 }
 

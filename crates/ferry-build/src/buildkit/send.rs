@@ -62,11 +62,12 @@ pub(super) async fn bytes(session: &ClientSession, exporter: usize, mut pieces: 
     Ok(sent)
 }
 
-/// Sends trees into the directory that the client keeps for an exporter, each below its own name; returns how many bytes there were.
+/// Sends trees into the directory that the client keeps for an exporter, each below its own name, with one time for all files where there
+/// is one; returns how many bytes there were.
 pub(super) async fn trees(
     session: &ClientSession,
     exporter: usize,
-    mut trees: Vec<(String, Tree)>,
+    mut trees: Vec<(String, Tree, Option<i64>)>,
     workshop: &Workshop,
 ) -> Result<u64> {
     let (sender, mut replies) = begin(session, exporter)?;
@@ -75,8 +76,8 @@ pub(super) async fn trees(
     let workshop = workshop.clone();
     let (questions, asked) = mpsc::channel(QUEUE);
     let working = tokio::task::spawn_blocking(move || {
-        let opened = trees.into_iter().map(|(below, tree)| Ok((below, tree.open(&workshop)?)));
-        let opened: Vec<(String, OpenTree)> = opened.collect::<Result<_>>()?;
+        let opened = trees.into_iter().map(|(below, tree, epoch)| Ok((below, tree.open(&workshop)?, epoch)));
+        let opened: Vec<(String, OpenTree, Option<i64>)> = opened.collect::<Result<_>>()?;
         Teller { sender, trees: &opened, entries: Vec::new(), sent: 0 }.run(asked)
     });
     let carried = loop {
@@ -99,7 +100,7 @@ pub(super) async fn trees(
 /// The end that tells. Runs on a thread of its own.
 struct Teller<'a> {
     sender: Sender,
-    trees: &'a [(String, OpenTree)],
+    trees: &'a [(String, OpenTree, Option<i64>)],
     /// What each number stands for: a tree, and a regular file in it.
     entries: Vec<Option<(usize, Vec<u8>)>>,
     sent: u64,
@@ -129,14 +130,22 @@ impl Teller<'_> {
     }
 
     fn tell_tree(&mut self, index: usize) -> Result<()> {
-        let (below, tree) = &self.trees[index];
+        let (below, tree, epoch) = &self.trees[index];
+        let mod_time = epoch.map(|seconds| seconds.saturating_mul(1_000_000_000));
         if !below.is_empty() {
-            let stat = Stat { path: below.clone(), mode: mode::DIRECTORY | 0o755, ..Stat::default() };
+            let stat = Stat {
+                path: below.clone(),
+                mode: mode::DIRECTORY | 0o755,
+                mod_time: mod_time.unwrap_or_default(),
+                ..Stat::default()
+            };
             self.tell(stat, None)?;
         }
         each_of_built(tree.as_fd(), |found| {
             let file = (found.kind.is_file() && found.same_as.is_none()).then(|| (index, found.path.clone()));
-            self.tell(stat_of(below, found), file)
+            let mut stat = stat_of(below, found);
+            stat.mod_time = mod_time.unwrap_or(stat.mod_time);
+            self.tell(stat, file)
         })
     }
 

@@ -12,7 +12,7 @@ use ferry_spec::digest::Digest;
 use ferry_spec::image::ImageConfig;
 use prost::Message as _;
 
-use super::export::Export;
+use super::export::{Export, Taker};
 use super::jobs::{Job, Returned};
 use super::lender::Client;
 use super::source::RESULT;
@@ -119,8 +119,9 @@ impl BuildKit {
         }
         let mut built = self.named_result(job, &result, request)?;
         built.has_inline_cache = caches.iter().any(ExportOrder::is_inline);
+        let taker = Taker::of(job);
         for export in exports {
-            let told = self.export(job, &mut built, export).await.map_err(|failure| status_of(&failure))?;
+            let told = self.export(&taker, &mut built, export).await.map_err(|failure| status_of(&failure))?;
             response.extend(told);
         }
         let options = SolveOptions { session: self.lent(&job.session), ..job.options.clone() };

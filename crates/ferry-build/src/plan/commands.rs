@@ -18,7 +18,7 @@ use super::args::NOT_IN_ENVIRONMENT;
 use super::error::PlanError;
 use super::resolve::DEFAULT_PATH;
 use super::stages::{Command, Origin, Stage, Stages};
-use super::{context, lint};
+use super::{context, lint, resolved};
 use crate::graph::{Graph, ImageSource, LayoutSource, LineRange, Op, Output, Source, VertexMeta};
 
 /// Carries out all stages that are needed, in the order of the file.
@@ -237,8 +237,26 @@ impl Step<'_, '_, '_> {
     }
 
     fn run(&mut self, mut instruction: Instruction) -> Result<(), PlanError> {
+        let before = self.stage().tree.environment.clone();
         instruction.expand(&mut |word| self.expand(word))?;
         instruction.expand_documents(&mut |text| self.expand_document(text))?;
+        let mut line = resolved::line(&self.source, &instruction, &self.stages.lexer, &before);
+        let arguments: Option<Vec<String>> = match &instruction {
+            Instruction::Arg(definitions) => Some(definitions.iter().map(|one| one.name.clone()).collect()),
+            _ => None,
+        };
+        self.carry_out(instruction)?;
+        if let Some(names) = arguments {
+            line = resolved::argument(&names, &self.stage().tree.environment);
+        }
+        if self.is_trigger {
+            line.insert_str(0, "# ONBUILD\n");
+        }
+        self.stage().resolved.push(line);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, instruction: Instruction) -> Result<(), PlanError> {
         match instruction {
             Instruction::Add(add) => self.add(add),
             Instruction::Arg(definitions) => self.arg(definitions),

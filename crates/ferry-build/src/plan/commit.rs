@@ -1,7 +1,7 @@
 //! The outcome of a plan.
 
 use super::stages::Stages;
-use super::{Plan, args, outline};
+use super::{Plan, args, outline, resolved};
 
 /// Gathers the outcome: the target's tree and configuration, with the labels and the platform that were asked for.
 pub(super) fn finish(stages: &Stages<'_>) -> Plan {
@@ -43,6 +43,7 @@ pub(super) fn finish(stages: &Stages<'_>) -> Plan {
         outline,
         scans,
         unused_args,
+        resolved: resolved::render(stages),
         image,
     }
 }

@@ -129,6 +129,7 @@ pub(crate) static IMAGE_BUILD: Command = Command {
         flag("tag", 't', List, "stringArray", "Image identifier (format: \"[registry/]repository[:tag]\")"),
         flag("target", '\0', Text, "string", "Set the target build stage to build"),
         flag("ulimit", '\0', List, "ulimit", "Ulimit options (default [])"),
+        own("expand", Bool, "", "Print the Dockerfile with everything resolved, and build nothing"),
         own("explain", Bool, "", "Say for each step why it was not cached"),
         super::Flag {
             short: 'v',

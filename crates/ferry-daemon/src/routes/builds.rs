@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use ferry_api::build::{Event, OUTPUT, TRACE};
+use ferry_api::build::{Event, TRACE};
 use ferry_api::container::{HostConfig, Ulimit};
 use ferry_api::image::AuthConfig;
 use ferry_api::json;
 use ferry_api::stream::JsonMessage;
-use ferry_build::buildkit::Recording;
+use ferry_build::buildkit::{Export, Recording};
 use ferry_build::classic::ClassicStream;
 use ferry_build::session::{Session, Uploaded};
 use ferry_build::solve::{Limits, SolveOptions};
@@ -25,7 +25,6 @@ use serde_json::json;
 mod posted;
 
 use super::images::{BASE64, from_auth};
-use crate::app::App;
 use crate::http::body::{BodySender, Gone, RequestBody};
 use crate::http::call::Call;
 use crate::http::error::{ApiError, status_of};
@@ -101,10 +100,13 @@ async fn build(call: Call) -> Outcome {
     }
     let is_build = !order.build.options.contains_key("requestid");
     let remembered = order.build.clone();
-    let building = app.builder.start(order.build);
+    let building = match order.exports.is_empty() {
+        true => app.builder.start(order.build),
+        false => app.buildkit.start_exporting(order.build, order.exports, &order.session),
+    };
     let recording = is_build.then(|| app.buildkit.remember(&remembered, &building.reporter, &order.called));
-    let (form, sends_tree) = (order.form, order.sends_tree);
-    Ok(streams::stream_body(peer, reply::JSON, move |body| tell(app, building, recording, body, form, sends_tree)))
+    let form = order.form;
+    Ok(streams::stream_body(peer, reply::JSON, move |body| tell(building, recording, body, form)))
 }
 
 /// How progress is told.
@@ -127,8 +129,8 @@ struct Order {
     session: String,
     /// Each directory at the top of the archive is one of the client's; ferry's own.
     split: bool,
-    /// The files are sent to the client, in place of an image.
-    sends_tree: bool,
+    /// What is made of what was built, in place of an image of the store's.
+    exports: Vec<Export>,
     /// What the user calls the context; ferry's own.
     called: String,
 }
@@ -161,7 +163,10 @@ impl Order {
             (_, true) => Form::Quiet,
             _ => Form::Classic,
         };
-        let (sends_tree, image) = output(call.query.get("outputs"), form)?;
+        let (image, exports) = match outputs(call.query.get("outputs"), form, &names)? {
+            Outputs::Image(image) => (image, Vec::new()),
+            Outputs::Exports(exports) => (ImageForm::default(), exports),
+        };
         let solve = SolveOptions {
             allow_host_network: true,
             allow_devices: call.query.flag("allow-devices"),
@@ -177,7 +182,7 @@ impl Order {
             options: options(call)?,
             solve,
             names,
-            writes_image: !sends_tree,
+            writes_image: exports.is_empty(),
             remote: call.query.get("remote").to_owned(),
             form: image,
             cache_exports: from_json(call.query.get("cacheexports"), "cacheexports")?.unwrap_or_default(),
@@ -185,7 +190,7 @@ impl Order {
         let secrets = secrets(call.header("x-ferry-build-secrets"))?;
         let session = call.query.get("session").to_owned();
         let called = call.query.get("called").to_owned();
-        Ok(Self { build, form, secrets, session, split: call.query.flag("directories"), sends_tree, called })
+        Ok(Self { build, form, secrets, session, split: call.query.flag("directories"), exports, called })
     }
 }
 
@@ -209,8 +214,16 @@ fn volume(text: &str) -> Result<(std::path::PathBuf, String, bool), ApiError> {
     Ok((host.into(), ferry_spec::path::clean_rooted(target), read_only))
 }
 
-/// Reads `outputs`: whether the files themselves are asked for, and how an image is written.
-fn output(text: &str, form: Form) -> Result<(bool, ImageForm), ApiError> {
+/// What becomes of what is built.
+enum Outputs {
+    /// An image of the store's.
+    Image(ImageForm),
+    /// What was asked for, one after the other; ferry's own client alone takes what is sent.
+    Exports(Vec<Export>),
+}
+
+/// Reads `outputs`; images get the names of the request unless they have some of their own.
+fn outputs(text: &str, form: Form, names: &[ferry_spec::Reference]) -> Result<Outputs, ApiError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Output {
@@ -221,13 +234,21 @@ fn output(text: &str, form: Form) -> Result<(bool, ImageForm), ApiError> {
     }
     let outputs: Vec<Output> = from_json::<Option<Vec<Output>>>(text, "outputs")?.flatten().unwrap_or_default();
     match outputs.as_slice() {
-        [] => Ok((false, ImageForm::default())),
+        [] => Ok(Outputs::Image(ImageForm::default())),
+        _ if form == Form::Trace => {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let all = outputs.into_iter().map(|output| {
+                let mut attrs = output.attrs.unwrap_or_default();
+                if !names.is_empty() && !matches!(output.kind.as_str(), "local" | "tar") {
+                    attrs.entry("name".to_owned()).or_insert_with(|| names.join(","));
+                }
+                (output.kind, attrs)
+            });
+            Ok(Outputs::Exports(Export::read_all(all.collect())?))
+        }
         [one] if matches!(one.kind.as_str(), "image" | "moby" | "docker") => {
             let attributes = one.attrs.clone().unwrap_or_default();
-            Ok((false, ImageForm::read(&attributes)?))
-        }
-        [one] if matches!(one.kind.as_str(), "local" | "tar") && form == Form::Trace => {
-            Ok((true, ImageForm::default()))
+            Ok(Outputs::Image(ImageForm::read(&attributes)?))
         }
         [one] => Err(ApiError::not_implemented(format_args!("output of type {}", one.kind))),
         _ => Err(ApiError::not_implemented("several outputs of one build")),
@@ -267,6 +288,7 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
     match query.get("call") {
         "" | "build" => {}
         "check" => drop(options.insert("requestid".to_owned(), "frontend.lint".to_owned())),
+        "expand" => drop(options.insert("requestid".to_owned(), ferry_build::EXPAND.to_owned())),
         call @ ("outline" | "targets") => drop(options.insert("requestid".to_owned(), format!("frontend.{call}"))),
         other => return Err(ApiError::invalid(format!("unknown call {other:?} of a build (check, outline, targets)"))),
     }
@@ -385,14 +407,7 @@ async fn receive_context(
 }
 
 /// Tells how a build goes and ends; a client that leaves takes it along.
-async fn tell(
-    app: Arc<App>,
-    building: Building,
-    recording: Option<Recording>,
-    body: BodySender,
-    form: Form,
-    sends_tree: bool,
-) -> Result<(), Gone> {
+async fn tell(building: Building, recording: Option<Recording>, body: BodySender, form: Form) -> Result<(), Gone> {
     let mut events = building.reporter.follow();
     let mut classic = ClassicStream::new();
     while let Some(event) = events.recv().await {
@@ -410,35 +425,8 @@ async fn tell(
         send_all(&body, classic.finish(outcome.is_ok())).await?;
     }
     match outcome {
-        Ok(built) if sends_tree => send_tree(&app, &body, &built).await,
         Ok(built) => tell_success(&body, &built, form).await,
         Err(failure) => send(&body, &failed(&failure, form)).await,
-    }
-}
-
-async fn send_tree(app: &App, body: &BodySender, built: &ferry_build::Built) -> Result<(), Gone> {
-    let built = match app.builder.with_statements(built.clone(), "").await {
-        Ok(built) => built,
-        Err(failure) => return send(body, &JsonMessage::failed(failure.message)).await,
-    };
-    let (sender, mut pieces) = tokio::sync::mpsc::channel(4);
-    let writing = app.builder.write_tar(&built, sender);
-    let sending = async {
-        while let Some(piece) = pieces.recv().await {
-            let aux = Some(serde_json::Value::String(BASE64.encode(piece)));
-            send(body, &JsonMessage { id: OUTPUT.to_owned(), aux, ..JsonMessage::default() }).await?;
-        }
-        Ok::<(), Gone>(())
-    };
-    let (written, sent) = tokio::join!(writing, sending);
-    sent?;
-    match written {
-        Ok(()) if built.cache_manifest.is_some() => {
-            let aux = Some(json!({ "CacheManifest": built.cache_manifest }));
-            send(body, &JsonMessage { aux, ..JsonMessage::default() }).await
-        }
-        Ok(()) => Ok(()),
-        Err(failure) => send(body, &JsonMessage::failed(failure.message)).await,
     }
 }
 
@@ -447,8 +435,11 @@ async fn tell_success(body: &BodySender, built: &ferry_build::Built, form: Form)
         let told =
             |name: &str| built.answer.as_ref()?.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let count = built.checked.as_ref().map(|(count, _)| *count);
-        let aux =
-            told("result.txt").map(|text| json!({ "Warnings": count, "Text": text, "Json": told("result.json") }));
+        let aux = match told("result.txt") {
+            Some(text) => Some(json!({ "Warnings": count, "Text": text, "Json": told("result.json") })),
+            // Files, and a cache perhaps.
+            None => built.cache_manifest.as_ref().map(|manifest| json!({ "CacheManifest": manifest })),
+        };
         return send(body, &JsonMessage { aux, ..JsonMessage::default() }).await;
     };
     let id = image.digest.to_string();

@@ -282,6 +282,7 @@ async fn push(call: Call) -> Outcome {
         platform,
         auth: credentials(call.header("x-registry-auth")),
         access: access(call.header("x-ferry-registry-access"))?,
+        target: None,
     };
     let progress = call.app.engine.images.push(request).await?;
     Ok(progress_stream(call, progress))

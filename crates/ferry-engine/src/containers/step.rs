@@ -185,11 +185,13 @@ impl Containers {
         data.set_nonblocking(false).context("cannot take over the layer")?;
         let images = self.inner.images.clone();
         let taking = blocking(move || images.take_layer(data));
-        // The layer counts only when the one who wrote it says that it is whole.
+        // The layer counts only when the one who wrote it says that it is whole. Where it cannot be stored nobody reads on, and the writer
+        // dies of that without a word: then the first reason is the one.
         let (taken, done) = tokio::join!(taking, process.done());
+        let taken = taken?;
         done?;
         drop((process, below));
-        let (images, taken) = (self.inner.images.clone(), taken?);
+        let images = self.inner.images.clone();
         blocking(move || images.put_on_top(taken, chain.as_ref())).await
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ferry_registry::{Access, BlobSource, Credentials, Repository};
-use ferry_spec::{Descriptor, Digest, Reference};
+use ferry_spec::{Descriptor, DiffId, Digest, Reference};
 use ferry_store::archive::LayerForm;
 use futures_util::StreamExt;
 
@@ -95,6 +95,16 @@ impl Images {
     /// When its blob is not here, or the new one cannot be written.
     pub fn layer_as(&self, layer: &Descriptor, form: LayerForm) -> Result<Descriptor> {
         self.inner.store.layer_as(layer, form).context(format!("cannot compress layer {}", layer.digest))
+    }
+
+    /// Returns a layer of the same files, none of them newer than a moment in seconds of Unix time. Blocks.
+    ///
+    /// # Errors
+    /// When its blob is not here, or the new one cannot be written.
+    pub fn layer_no_newer(&self, layer: &Descriptor, seconds: i64) -> Result<(Descriptor, DiffId)> {
+        let made = self.inner.store.layer_no_newer(layer, seconds);
+        let made = made.context(format!("cannot change times of layer {}", layer.digest))?;
+        Ok((made.descriptor, made.diff_id))
     }
 }
 

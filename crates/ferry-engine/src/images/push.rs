@@ -35,6 +35,8 @@ pub struct PushRequest {
     pub auth: Option<Credentials>,
     /// How the registry is reached, where that differs from the configuration.
     pub access: Access,
+    /// What is pushed, whatever the name stands for here; with a digest in place of a tag it gets no name there either.
+    pub target: Option<Descriptor>,
 }
 
 impl Images {
@@ -124,7 +126,15 @@ impl Inner {
         out: &Out,
     ) -> Result<()> {
         let lease = Arc::new(self.store.lease());
-        let record = self.state().names.get(reference).cloned();
+        let record = match &request.target {
+            None => self.state().names.get(reference).cloned(),
+            Some(target) => Some(ImageRecord {
+                reference: reference.clone(),
+                target: target.clone(),
+                updated_ns: 0,
+                origins: Origins::default(),
+            }),
+        };
         let record = record.ok_or_else(|| Error::not_found(format!("tag does not exist: {}", reference.familiar())))?;
         let target = match &request.platform {
             Some(platform) => self.present_manifest(&record, platform)?,

@@ -7,6 +7,8 @@ mod build;
 mod build_attestations;
 mod build_caches;
 mod build_flags;
+mod build_inputs;
+mod build_outputs;
 mod build_tables;
 mod buildkit;
 mod buildx;

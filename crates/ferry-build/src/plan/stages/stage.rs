@@ -40,6 +40,8 @@ pub(in crate::plan) struct Stage {
     pub(in crate::plan) commands: Vec<Command>,
     /// Stages that its instructions take from, and where.
     pub(super) needs: Vec<(usize, Lines)>,
+    /// Its instructions as text, with everything resolved.
+    pub(in crate::plan) resolved: Vec<String>,
     pub(in crate::plan) ignore_cache: bool,
     /// How many steps there are, and how many are done.
     pub(in crate::plan) steps: usize,
@@ -157,6 +159,7 @@ impl Stage {
             statements: Vec::new(),
             commands: Vec::new(),
             needs: Vec::new(),
+            resolved: Vec::new(),
             ignore_cache: false,
             steps: 0,
             step: 0,

@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 use sha2::Digest as _;
 
 use super::evaluate::{from_number, number, text, truth};
+use super::library;
 
-type Outcome = Result<Value, String>;
+pub(super) type Outcome = Result<Value, String>;
 
 /// Calls a function by its name.
 pub(super) fn call(name: &str, arguments: &[Value]) -> Outcome {
@@ -15,19 +16,20 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Outcome {
         .or_else(|| objects(name, arguments))
         .or_else(|| numbers(name, arguments))
         .or_else(|| encodings(name, arguments))
+        .or_else(|| library::call(name, arguments))
         .unwrap_or_else(|| Err(format!("Call to unknown function; There is no function named {name:?}.")))
         .map_err(|error| if error.starts_with("Call to unknown") { error } else { format!("{name}: {error}") })
 }
 
-fn argument(arguments: &[Value], at: usize) -> Result<&Value, String> {
+pub(super) fn argument(arguments: &[Value], at: usize) -> Result<&Value, String> {
     arguments.get(at).ok_or_else(|| format!("argument {} is missing", at + 1))
 }
 
-fn word(arguments: &[Value], at: usize) -> Result<String, String> {
+pub(super) fn word(arguments: &[Value], at: usize) -> Result<String, String> {
     argument(arguments, at).and_then(text)
 }
 
-fn list(arguments: &[Value], at: usize) -> Result<Vec<Value>, String> {
+pub(super) fn list(arguments: &[Value], at: usize) -> Result<Vec<Value>, String> {
     match argument(arguments, at)? {
         Value::Array(items) => Ok(items.clone()),
         other => Err(format!("a list is required, not {other}")),
@@ -42,7 +44,7 @@ fn object(arguments: &[Value], at: usize) -> Result<Map<String, Value>, String> 
     }
 }
 
-fn whole(arguments: &[Value], at: usize) -> Result<i64, String> {
+pub(super) fn whole(arguments: &[Value], at: usize) -> Result<i64, String> {
     let value = argument(arguments, at).and_then(number)?;
     if value.fract() == 0.0 { Ok(value as i64) } else { Err(format!("a whole number is required, not {value}")) }
 }
@@ -121,9 +123,6 @@ fn texts(name: &str, arguments: &[Value]) -> Option<Outcome> {
                 .map_err(|error| error.to_string())?
                 .to_string())
         }),
-        "regex" | "regexall" | "regex_replace" | "regexreplace" => {
-            Some(Err("regular expressions are not implemented".to_owned()))
-        }
         _ => None,
     }
 }
@@ -145,7 +144,7 @@ pub(super) fn sanitized(text: &str) -> String {
 }
 
 /// `%s %v %d %q %t %f %x %%`, as far as bake files use them.
-fn formatted(pattern: &str, arguments: &[Value]) -> Result<String, String> {
+pub(super) fn formatted(pattern: &str, arguments: &[Value]) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = arguments.iter();
     let mut chars = pattern.chars().peekable();

@@ -5,6 +5,8 @@ mod config;
 mod evaluate;
 mod file;
 mod functions;
+mod library;
+mod md5;
 mod order;
 mod run;
 mod target;

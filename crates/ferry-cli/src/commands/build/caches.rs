@@ -10,18 +10,22 @@ use std::sync::Arc;
 
 use ferry_buildkit_proto::grpc::{Call, Service, Status, serve};
 use ferry_client::{BuildCacheEntry, BuildQuery, Client};
-use ferry_spec::Descriptor;
 use ferry_spec::descriptor::media_type;
 use ferry_spec::manifest::Index;
+use ferry_spec::{Descriptor, Reference};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::agents::Agents;
+use super::output::{SEND, Sinks};
+use super::outputs::{Dest, Output};
 use super::store::{METHODS, Stores, blob_path};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::go_quote;
 
+/// How the daemon calls the directory that an image is put into.
+const LAYOUT: &str = "export";
 /// The annotation of a manifest with its tag.
 const TAG: &str = "org.opencontainers.image.ref.name";
 
@@ -76,14 +80,18 @@ impl Drop for Lent {
     }
 }
 
-/// What is lent over one session.
-struct Both {
+/// What is lent over one session, and taken.
+struct All {
     stores: Arc<Stores>,
     agents: Arc<Agents>,
+    sinks: Arc<Sinks>,
 }
 
-impl Service for Both {
+impl Service for All {
     fn call(self: Arc<Self>, call: Call) -> BoxFuture<'static, std::result::Result<(), Status>> {
+        if call.path == SEND {
+            return Box::pin(async move { self.sinks.take(call).await });
+        }
         match METHODS.contains(&call.path.as_str()) {
             true => Arc::clone(&self.stores).call(call),
             false => Arc::clone(&self.agents).call(call),
@@ -164,20 +172,41 @@ impl Caches {
         client: &Client,
         query: &mut BuildQuery,
         agents: &[(String, String)],
+        outputs: &[Output],
     ) -> Result<Lent> {
-        if self.stores.is_empty() && agents.is_empty() {
+        let (sinks, mut stores) = (Sinks::of(outputs), self.stores.clone());
+        for output in outputs {
+            if let Dest::Layout(folder) = &output.dest {
+                std::fs::create_dir_all(folder).map_err(|error| failed(format!("{folder}: {error}")))?;
+                stores.insert(LAYOUT.to_owned(), PathBuf::from(folder));
+            }
+        }
+        if stores.is_empty() && agents.is_empty() && sinks.is_empty() {
             return Ok(Lent(None));
         }
         query.session = random_id()?;
         let agents = Agents::new(agents);
-        let methods: Vec<&str> = METHODS.iter().chain(agents.methods()).copied().collect();
+        let methods: Vec<&str> = METHODS.iter().chain(agents.methods()).chain([&SEND]).copied().collect();
         let session = client.build_session(&query.session, &methods).await.map_err(failed)?;
         let connection = tokio::io::join(session.output, session.input);
-        let stores = Arc::new(Both { stores: Arc::new(Stores(self.stores.clone())), agents: Arc::new(agents) });
+        let stores =
+            Arc::new(All { stores: Arc::new(Stores(stores)), agents: Arc::new(agents), sinks: Arc::new(sinks) });
         Ok(Lent(Some(tokio::spawn(async move {
             // It ends with the build, whose own failure says more.
             let _ = serve(connection, stores).await;
         }))))
+    }
+
+    /// Notes an image that the daemon put into a directory.
+    pub(super) fn name_layouts(outputs: &[Output], names: &[String], image: &Value) -> Result<()> {
+        for output in outputs {
+            let Dest::Layout(folder) = &output.dest else { continue };
+            let image: Descriptor = serde_json::from_value(image.clone()).map_err(failed)?;
+            let name = names.first().and_then(|name| Reference::parse_with_default_tag(name).ok());
+            let tag = name.as_ref().and_then(Reference::tag).unwrap_or("latest");
+            put(Path::new(folder), tag, &image).map_err(|error| failed(format!("{folder}: {error}")))?;
+        }
+        Ok(())
     }
 
     /// Notes what the daemon wrote as the newest cache of each directory.

@@ -6,6 +6,7 @@ mod caches;
 mod dockerignore;
 mod options;
 mod output;
+mod outputs;
 mod pack;
 mod plain;
 pub(super) mod prune;

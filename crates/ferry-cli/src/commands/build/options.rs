@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ferry_api::container::Ulimit;
 use ferry_client::BuildQuery;
 
+use super::outputs::{self, Output};
 use crate::failure::{Failure, Result};
 use crate::flags::{Parsed, go_quote, parse_bytes};
 
@@ -57,19 +58,7 @@ pub(crate) struct BuildOptions {
     pub(crate) secrets: Vec<(String, SecretSource)>,
     /// SSH agents: id, and the socket; empty is the one of the environment.
     pub(crate) agents: Vec<(String, String)>,
-    pub(crate) pushes: bool,
-    pub(crate) output: Output,
-}
-
-/// What becomes of what was built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Output {
-    /// It is an image of the daemon's.
-    Image,
-    /// Its files go to a directory.
-    Folder(String),
-    /// Its files go to an archive; `-` is standard output.
-    Archive(String),
+    pub(crate) outputs: Vec<Output>,
 }
 
 /// Where a secret is.
@@ -119,7 +108,6 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
         security_options: parsed.all("security-opt").to_vec(),
         explains: parsed.on("explain"),
         attests: super::attests::attests(parsed)?,
-        output_attributes: super::attests::annotations(parsed.all("annotation"))?,
         cache_imports: super::caches::entries(parsed.all("cache-from"))?,
         cache_exports: super::caches::entries(parsed.all("cache-to"))?,
         call: call(parsed)?.to_owned(),
@@ -149,26 +137,11 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
             "ERROR: failed to build: invalid argument: can't use stdin for both build context and dockerfile",
         ));
     }
-    let (output, pushes) = output(parsed.all("output"), &mut query.output_attributes)?;
-    query.output = match output {
-        Output::Image => "",
-        Output::Folder(_) => "local",
-        Output::Archive(_) => "tar",
-    }
-    .to_owned();
+    let outputs = outputs::read(parsed, &super::attests::annotations(parsed.all("annotation"))?)?;
+    query.outputs = outputs.iter().map(|output| output.entry.clone()).collect();
     let agents = parsed.all("ssh").iter().map(|text| agent(text, variable)).collect::<Result<_>>()?;
     let secrets = parsed.all("secret").iter().map(|text| secret(text, variable)).collect::<Result<_>>()?;
-    Ok(BuildOptions {
-        source,
-        file,
-        progress,
-        query,
-        folders,
-        secrets,
-        agents,
-        pushes: parsed.on("push") || pushes,
-        output,
-    })
+    Ok(BuildOptions { source, file, progress, query, folders, secrets, agents, outputs })
 }
 
 /// What is known and not built says so.
@@ -190,6 +163,7 @@ fn call(parsed: &Parsed) -> Result<&str> {
     let asked = parsed.text_or_empty("call");
     match asked.split(',').next().unwrap_or_default() {
         _ if parsed.on("check") => Ok("check"),
+        _ if parsed.on("expand") => Ok("expand"),
         "" | "build" => Ok(""),
         "check" | "lint" => Ok("check"),
         call @ ("outline" | "targets") => Ok(call),
@@ -280,44 +254,6 @@ fn contexts(given: &[String]) -> Result<Contexts> {
     Ok((folders, contexts))
 }
 
-/// `type=local,dest=x`, `dest`, `-`; tells also whether the image is pushed.
-fn output(given: &[String], attributes: &mut BTreeMap<String, String>) -> Result<(Output, bool)> {
-    let text = match given {
-        [] => return Ok((Output::Image, false)),
-        [one] => one.as_str(),
-        _ => return Err(Failure::not_implemented("more than one `--output` of build")),
-    };
-    if !text.contains('=') {
-        let output = if text == "-" { Output::Archive("-".to_owned()) } else { Output::Folder(text.to_owned()) };
-        return Ok((output, false));
-    }
-    let (mut kind, mut dest, mut pushes) = ("", "", false);
-    for field in text.split(',') {
-        match field.split_once('=') {
-            Some(("type", value)) => kind = value,
-            Some(("dest", value)) => dest = value,
-            Some(("push", value)) => pushes = value == "true",
-            Some((name, value)) if is_of_image(name) => drop(attributes.insert(name.to_owned(), value.to_owned())),
-            _ => return Err(Failure::not_implemented(&format!("`{field}` of build's `--output`"))),
-        }
-    }
-    match (kind, dest) {
-        ("local", "") => Err(Failure::new("ERROR: dest is required for local exporter")),
-        ("local", dest) => Ok((Output::Folder(dest.to_owned()), false)),
-        ("tar", "" | "-") => Ok((Output::Archive("-".to_owned()), false)),
-        ("tar", dest) => Ok((Output::Archive(dest.to_owned()), false)),
-        ("image" | "docker", "") => Ok((Output::Image, pushes)),
-        ("registry", "") => Ok((Output::Image, true)),
-        _ => Err(Failure::not_implemented(&format!("`--output {text}` of build"))),
-    }
-}
-
-/// Attributes that say how an image is written; the daemon reads them.
-fn is_of_image(name: &str) -> bool {
-    let known = ["compression", "compression-level", "force-compression", "oci-mediatypes", "oci-artifact"];
-    known.contains(&name) || name.starts_with("annotation") || name == "attestation-prefix"
-}
-
 /// `id=x[,src=path][,env=NAME][,type=file|env]`
 fn secret(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(String, SecretSource)> {
     let (mut id, mut source, mut kind) = (String::new(), None, "");
@@ -406,21 +342,6 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_read() {
-        for (line, output) in [
-            (".", Output::Image),
-            ("-o out .", Output::Folder("out".to_owned())),
-            ("-o - .", Output::Archive("-".to_owned())),
-            ("-o type=tar,dest=x.tar .", Output::Archive("x.tar".to_owned())),
-            ("-o type=local,dest=d .", Output::Folder("d".to_owned())),
-        ] {
-            assert_eq!(read(line).unwrap().output, output, "{line}");
-        }
-        assert!(read("-o type=registry .").unwrap().pushes);
-        assert!(read("-o type=local .").is_err());
-    }
-
-    #[test]
     fn resources_are_read() {
         let query =
             read("--resource memory=64m,cpu-shares=512 --resource cpuset-cpus=0,memory-swap=-1 .").unwrap().query;
@@ -435,6 +356,8 @@ mod tests {
 
     #[test]
     fn what_is_not_built_says_so() {
-        assert!(read("-o type=oci,dest=x .").unwrap_err().message.contains("not implemented"));
+        for line in ["--policy x .", "--squash .", "-o type=cacheonly ."] {
+            assert!(read(line).unwrap_err().message.contains("not implemented"), "{line}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What was built, on the client's disk: a directory or an archive.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -7,45 +8,78 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE;
+use bytes::Bytes;
+use ferry_buildkit_proto::grpc::{Call, Code, Status};
+use ferry_buildkit_proto::messages::BytesMessage;
 use ferry_spec::tar::{Entry, Kind, ReadError, Reader, Source, next_entry, skip_padding};
 use ferry_sys::tree::{Looks, MakeError, Maker, Owner, Rules, clean};
 
-use super::options::Output;
+use super::outputs::{Dest, Output};
 use crate::failure::{Failure, Result};
 
-/// Takes the pieces of the tar that the daemon sends.
-pub(super) enum Sink {
-    Nothing,
-    Archive(Box<dyn Write>),
-    Folder(SyncSender<Vec<u8>>, JoinHandle<Result<()>>),
+/// By which the daemon sends an output.
+pub(super) const SEND: &str = "/moby.filesync.v1.FileSend/DiffCopy";
+/// The header that says which.
+const NUMBER: &str = "buildkit-attachable-exporter-id";
+
+/// Where outputs go, by their numbers.
+pub(super) struct Sinks(BTreeMap<usize, Dest>);
+
+impl Sinks {
+    /// Those that come to this side as one stream of bytes each.
+    pub(super) fn of(outputs: &[Output]) -> Self {
+        let all = outputs.iter().enumerate().map(|(number, output)| (number, output.dest.clone()));
+        Self(all.filter(|(_, dest)| matches!(dest, Dest::File(_) | Dest::Folder(_))).collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes one output as it comes.
+    pub(super) async fn take(&self, mut call: Call) -> std::result::Result<(), Status> {
+        let number = call.text(NUMBER).parse().unwrap_or_default();
+        let dest = self.0.get(&number);
+        let dest = dest.ok_or_else(|| Status::new(Code::NotFound, format!("exporter {number} not found")))?;
+        let mut sink = Sink::open(dest).map_err(told)?;
+        while let Some(piece) = call.requests.next::<BytesMessage>().await? {
+            sink.take(piece.data).map_err(told)?;
+        }
+        sink.finish().map_err(told)
+    }
+}
+
+/// What the daemon hears of a failure; it words it as a build's.
+fn told(failure: Failure) -> Status {
+    Status::failed(failure.message.trim_start_matches("ERROR: failed to build: ").to_owned())
+}
+
+/// Takes the pieces of one output.
+enum Sink {
+    Archive(Box<dyn Write + Send>),
+    Folder(SyncSender<Bytes>, JoinHandle<Result<()>>),
 }
 
 impl Sink {
-    pub(super) fn open(output: &Output) -> Result<Self> {
-        let failed = |path: &str, error: io::Error| Failure::new(format!("ERROR: failed to build: {path}: {error}"));
-        match output {
-            Output::Image => Ok(Self::Nothing),
-            Output::Archive(path) if path == "-" => Ok(Self::Archive(Box::new(io::stdout()))),
-            Output::Archive(path) => {
-                Ok(Self::Archive(Box::new(File::create(path).map_err(|error| failed(path, error))?)))
-            }
-            Output::Folder(path) => {
+    fn open(dest: &Dest) -> Result<Self> {
+        match dest {
+            Dest::File(path) if path == "-" => Ok(Self::Archive(Box::new(io::stdout()))),
+            Dest::Folder(path) => {
                 let path = PathBuf::from(path);
                 let (sender, receiver) = sync_channel(4);
                 let thread = std::thread::spawn(move || unpack(&path, receiver));
                 Ok(Self::Folder(sender, thread))
             }
+            Dest::File(path) | Dest::Layout(path) => {
+                let file = File::create(path).map_err(|error| Failure::new(format!("open {path}: {error}")))?;
+                Ok(Self::Archive(Box::new(file)))
+            }
+            Dest::Daemon => Err(Failure::new("an output that stays with the daemon")),
         }
     }
 
-    pub(super) fn take(&mut self, text: &str) -> Result<()> {
-        let piece = URL_SAFE
-            .decode(text)
-            .map_err(|error| Failure::new(format!("ERROR: failed to build: cannot read what was built: {error}")))?;
+    fn take(&mut self, piece: Bytes) -> Result<()> {
         match self {
-            Self::Nothing => {}
             Self::Archive(file) => file.write_all(&piece)?,
             // A thread that has ended says why below.
             Self::Folder(sender, _) => drop(sender.send(piece)),
@@ -53,21 +87,20 @@ impl Sink {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<()> {
+    fn finish(self) -> Result<()> {
         match self {
-            Self::Nothing => Ok(()),
             Self::Archive(mut file) => Ok(file.flush()?),
             Self::Folder(sender, thread) => {
                 drop(sender);
-                thread.join().unwrap_or_else(|_| Err(Failure::new("ERROR: failed to build: unpacking panicked")))
+                thread.join().unwrap_or_else(|_| Err(Failure::new("unpacking panicked")))
             }
         }
     }
 }
 
 struct Pieces {
-    receiver: Receiver<Vec<u8>>,
-    piece: Vec<u8>,
+    receiver: Receiver<Bytes>,
+    piece: Bytes,
     at: usize,
 }
 
@@ -86,12 +119,12 @@ impl Read for Pieces {
     }
 }
 
-fn unpack(path: &std::path::Path, receiver: Receiver<Vec<u8>>) -> Result<()> {
+fn unpack(path: &std::path::Path, receiver: Receiver<Bytes>) -> Result<()> {
     std::fs::create_dir_all(path)?;
     let folder = File::open(path)?;
     let rules = Rules { owner: Owner::Caller, replaces_kinds: true, label: path.display().to_string() };
     let mut maker = Maker::new(folder.as_fd(), rules);
-    let mut reader = Reader(BufReader::new(Pieces { receiver, piece: Vec::new(), at: 0 }));
+    let mut reader = Reader(BufReader::new(Pieces { receiver, piece: Bytes::new(), at: 0 }));
     while let Some(entry) = next_entry(&mut reader)? {
         take(&mut maker, &mut reader, &entry)?;
     }

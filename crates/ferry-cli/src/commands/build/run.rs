@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use ferry_api::build::{Event, OUTPUT, TRACE, Warning};
-use ferry_api::image::{AuthConfig, RegistryAccess};
+use ferry_api::build::{Event, TRACE, Warning};
+use ferry_api::image::AuthConfig;
 use ferry_api::stream::JsonMessage;
 use ferry_client::ByteStream;
 use ferry_dockerfile::Lines;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::caches::Caches;
 use super::dockerignore;
 use super::options::{BuildOptions, Progress, SecretSource, Source, to_options};
-use super::output::Sink;
+use super::outputs::Dest;
 use super::pack::{self, Part};
 use super::shown::Shown;
 use crate::config::credentials;
@@ -49,12 +49,11 @@ pub(in crate::commands) async fn run_with(parsed: &Parsed, context: &Context, in
     let parts = parts(&mut options, inline)?;
     let client = context.client().await?;
     let caches = Caches::open(&mut options.query, context)?;
-    let session = caches.lend(client, &mut options.query, &options.agents).await?;
+    let session = caches.lend(client, &mut options.query, &options.agents, &options.outputs).await?;
     let stream = client.image_build(&options.query, pack::stream(parts)).await.map_err(failed)?;
-    let mut sink = Sink::open(&options.output)?;
-    let (outcome, warnings) = follow(stream, &options.progress, context, &mut sink).await?;
-    sink.finish()?;
+    let (outcome, warnings) = follow(stream, &options.progress, context).await?;
     caches.name(&outcome["CacheManifest"])?;
+    Caches::name_layouts(&options.outputs, &options.query.names, &outcome["Descriptor"])?;
     drop(session);
     match options.query.call.as_str() {
         "" => {}
@@ -70,7 +69,7 @@ pub(in crate::commands) async fn run_with(parsed: &Parsed, context: &Context, in
     }
     let is_long = parsed.on("debug") || context.global.debug;
     context.printer.error_bytes(warned(&warnings, &options.progress, is_long).as_bytes());
-    report(parsed, context, &outcome, &options).await
+    report(parsed, context, &outcome, &options)
 }
 
 fn failed(error: ferry_client::Error) -> Failure {
@@ -218,12 +217,7 @@ fn registry_config(context: &Context) -> String {
 }
 
 /// Shows how the build goes; returns what the daemon says of its outcome.
-async fn follow(
-    mut stream: ByteStream,
-    progress: &Progress,
-    context: &Context,
-    sink: &mut Sink,
-) -> Result<(Value, Vec<Warning>)> {
+async fn follow(mut stream: ByteStream, progress: &Progress, context: &Context) -> Result<(Value, Vec<Warning>)> {
     let mut warnings = Vec::new();
     let mut shown = Shown::of(progress);
     let mut documents = Documents::default();
@@ -258,7 +252,6 @@ async fn follow(
                         shown.take(&event, context);
                     }
                 }
-                Some(aux) if message.id == OUTPUT => sink.take(aux.as_str().unwrap_or_default())?,
                 Some(aux) => outcome = aux,
                 None => {}
             }
@@ -305,7 +298,7 @@ fn report_check(context: &Context, outcome: &Value) -> Result<u8> {
     Ok(u8::from(count > 0))
 }
 
-async fn report(parsed: &Parsed, context: &Context, outcome: &Value, options: &BuildOptions) -> Result<u8> {
+fn report(parsed: &Parsed, context: &Context, outcome: &Value, options: &BuildOptions) -> Result<u8> {
     let id = outcome["ID"].as_str().unwrap_or_default();
     if let Some(path) = parsed.text("iidfile") {
         std::fs::write(path, id)?;
@@ -335,26 +328,9 @@ async fn report(parsed: &Parsed, context: &Context, outcome: &Value, options: &B
         let text = serde_json::to_string_pretty(&metadata).map_err(|error| Failure::new(error.to_string()))?;
         std::fs::write(path, text)?;
     }
-    if parsed.on("quiet") {
+    let is_taken = options.outputs.iter().any(|output| output.dest == Dest::File("-".to_owned()));
+    if parsed.on("quiet") && !is_taken {
         context.printer.line(id)?;
     }
-    if options.pushes {
-        push(context, &options.query.names).await?;
-    }
     Ok(0)
-}
-
-async fn push(context: &Context, names: &[String]) -> Result<()> {
-    if names.is_empty() {
-        return Err(Failure::new("ERROR: failed to build: tag is needed when pushing to registry"));
-    }
-    let client = context.client().await?;
-    for name in names {
-        let reference = Reference::parse_with_default_tag(name).map_err(|error| Failure::new(error.to_string()))?;
-        let (auth, _) = credentials::registry_auth(&context.config, reference.domain());
-        let tag = reference.tag().unwrap_or_default();
-        let stream = client.image_push(&reference.familiar_name(), tag, "", &auth, &RegistryAccess::default()).await?;
-        crate::commands::image::show_on_stderr(stream).await?;
-    }
-    Ok(())
 }

@@ -92,12 +92,13 @@ impl Containers {
         };
         let images = self.inner.images.clone();
         let taking = blocking(move || images.take_layer(data));
-        // The layer counts only when the one who wrote it says that it is whole.
+        // The layer counts only when the one who wrote it says that it is whole. Where it cannot be stored nobody reads on, and the writer
+        // dies of that without a word: then the first reason is the one.
         let (taken, done) = tokio::join!(taking, process.done());
+        let layer = taken?;
         done?;
         drop((process, below));
         let images = self.inner.images.clone();
-        let layer = taken?;
         blocking(move || images.commit(&layer, &commit, &name)).await
     }
 }

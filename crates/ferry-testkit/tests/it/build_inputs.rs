@@ -1,0 +1,112 @@
+//! What builds are given: shown as it comes out, and refused where it makes no sense; a disk that is full.
+
+use ferry_testkit::material::Material;
+use ferry_testkit::{Daemon, Sandbox, programs};
+
+use crate::place::Place;
+use crate::until;
+
+#[test]
+fn what_a_dockerfile_comes_to_is_shown() {
+    if !programs::need_root() {
+        return;
+    }
+    let place = Place::start();
+    place.write("context/Dockerfile", "FROM busybox\nONBUILD RUN echo triggered\n");
+    let _ = place.build(&["-t", "parent"]);
+    let dockerfile = "ARG BASE=none\nFROM ${BASE} AS app\nARG WHO=nobody\nENV NAME=$WHO\nWORKDIR /srv/${NAME}\n\
+        RUN echo $NAME\nFROM busybox AS unused\nRUN exit 1\nFROM app\ncopy --from=app \"/etc/$NAME\" /x\n";
+    place.write("context/Dockerfile", dockerfile);
+    let context = place.path("context");
+    let args = ["--build-arg", "BASE=parent", "--build-arg", "WHO=me"];
+    let shown = place.daemon.run(&[&["build", "--expand"], &args[..], &[&context]].concat()).ok();
+    let (before, after) = shown.split_once("@sha256:").unwrap();
+    let shown = format!("{before}{}", &after[64..]);
+    let expected = "FROM docker.io/library/parent:latest AS app\n# ONBUILD\nRUN echo triggered\nARG WHO=\"me\"\nENV NAME=me\n\
+        WORKDIR /srv/me\nRUN echo $NAME\n\nFROM app\nCOPY --from=app \"/etc/me\" /x";
+    assert_eq!(shown, expected);
+    assert_eq!(
+        place.daemon.run(&["buildx", "history", "ls", "--format", "json"]).ok().lines().count(),
+        1,
+        "nothing is built"
+    );
+}
+
+#[test]
+fn input_that_makes_no_sense_is_refused_in_words() {
+    if !programs::need_root() {
+        return;
+    }
+    let place = Place::start();
+    for (dockerfile, flags, texts) in [
+        (
+            "FROM busybox AS a\nCOPY --from=b /x /x\nFROM busybox AS b\nCOPY --from=a /y /y\n",
+            vec![],
+            vec![
+                "circular dependency detected on stage: a",
+                "   2 | >>> COPY --from=b /x /x\n",
+                "   4 | >>> COPY --from=a /y /y\n",
+            ],
+        ),
+        (
+            "FROM busybox AS one\n",
+            vec!["--target", "on"],
+            vec!["target stage \"on\" could not be found (did you mean one?)"],
+        ),
+        ("FROM busybox\nCOPY --from=9 /x /x\n", vec![], vec!["invalid stage index 9"]),
+        ("FROM busybox\nRUN --mount=type=bind,from=gone true\n", vec![], vec!["gone"]),
+        (
+            "FROM busybox\nENV\n",
+            vec![],
+            vec!["   2 | >>> ENV\n", "dockerfile parse error on line 2: ENV requires at least one argument"],
+        ),
+        ("FROM busybox\nRUN <<EOF\nnever ends\n", vec![], vec!["unterminated heredoc"]),
+        ("FROM 127.0.0.1:9/nothing\n", vec![], vec!["127.0.0.1:9/nothing", "connection refused"]),
+        ("FROM busybox\n", vec!["--build-arg", "SOURCE_DATE_EPOCH=soon"], vec!["SOURCE_DATE_EPOCH"]),
+    ] {
+        place.write("context/Dockerfile", dockerfile);
+        let refused = place.show(&flags);
+        let text = refused.fails_with(1);
+        for part in texts {
+            assert!(text.contains(part), "{dockerfile}: no {part:?}: {refused}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_fails_a_build_and_nothing_else() {
+    if !programs::need_root() {
+        return;
+    }
+    let sandbox = Sandbox::new().unwrap();
+    let daemon = Daemon::ferry(&sandbox, "a");
+    let root = daemon.data_root().display().to_string();
+    let _ = sandbox.sh(&format!("mkdir -p {root} && mount -t tmpfs -o size=40m none {root}")).ok();
+    daemon.start().unwrap();
+    daemon.load(&Material::get().busybox());
+    let context = sandbox.dir().join("context");
+    std::fs::create_dir(&context).unwrap();
+    let build = |dockerfile: &str| {
+        std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+        daemon.run(&["build", "--progress", "plain", "-t", "built", context.to_str().unwrap()])
+    };
+    let failed = build("FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=100\n");
+    assert!(failed.fails_with(1).contains("No space left on device"), "the program says it: {failed}");
+    assert!(failed.err().contains("did not complete successfully: exit code: 1"), "{failed}");
+    // There is room for the files, and none for the layer that they become.
+    let failed = build("FROM busybox\nRUN head -c 20000000 /dev/urandom >/big\n");
+    assert!(failed.fails_with(1).to_lowercase().contains("no space left on device"), "{failed}");
+    let _ = sandbox.sh(&format!("head -c 50000000 /dev/urandom >{}/large", context.display())).ok();
+    let failed = build("FROM busybox\nCOPY large /\n");
+    assert!(failed.fails_with(1).to_lowercase().contains("no space left on device"), "{failed}");
+    std::fs::remove_file(context.join("large")).unwrap();
+    let left = || {
+        sandbox.sh(&format!("ls {root}/build/trees {root}/build/contexts {root}/containers | grep -v : || true")).ok()
+    };
+    until("nothing is left of them", || left().trim().is_empty());
+
+    let _ = build("FROM busybox\nRUN echo fits >/small\n").ok();
+    assert_eq!(daemon.run(&["run", "--rm", "--network", "none", "built", "cat", "/small"]).ok(), "fits");
+    assert!(daemon.run(&["builder", "prune", "-af"]).ok().contains("Total reclaimed space"));
+    assert_eq!(daemon.run(&["run", "--rm", "--network", "none", "busybox", "echo", "there"]).ok(), "there");
+}
