@@ -11,6 +11,7 @@ mod parse;
 mod pools;
 mod registries;
 mod resolve;
+mod spec;
 mod storage;
 
 use std::path::PathBuf;

@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(check(harmless).unwrap(), Vec::<String>::new());
         assert_eq!(
             check(r#"{"builder": {"gc": {}}}"#).unwrap(),
-            ["option `builder` has no effect: ferry has no builder yet"]
+            ["option `builder` has no effect: ferry keeps its build cache until `builder prune` removes it"]
         );
     }
 }

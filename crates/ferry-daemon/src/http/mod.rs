@@ -7,6 +7,7 @@ pub(crate) mod call;
 pub(crate) mod encoding;
 pub(crate) mod error;
 pub(crate) mod framing;
+pub(crate) mod go_json;
 pub(crate) mod guard;
 pub(crate) mod query;
 pub(crate) mod reply;

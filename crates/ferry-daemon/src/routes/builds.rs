@@ -28,6 +28,7 @@ use super::images::{BASE64, from_auth};
 use crate::http::body::{BodySender, Gone, RequestBody};
 use crate::http::call::Call;
 use crate::http::error::{ApiError, status_of};
+use crate::http::go_json::{self, Shape};
 use crate::http::reply::{self, Outcome};
 use crate::http::router::{Route, post};
 use crate::streams;
@@ -295,7 +296,9 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
     if let Some(stages) = query.non_empty("nocache-filter") {
         options.insert("no-cache".to_owned(), stages.to_owned());
     }
-    for ulimit in from_json::<Option<Vec<Ulimit>>>(query.get("ulimits"), "ulimits")?.flatten().unwrap_or_default() {
+    let ulimits =
+        from_parameter::<Option<Vec<Ulimit>>>(query.get("ulimits"), "error reading ulimit settings", ULIMITS)?;
+    for ulimit in ulimits.flatten().unwrap_or_default() {
         let text = format!("{}={}:{}", ulimit.name, ulimit.soft, ulimit.hard);
         options
             .entry("ulimit".to_owned())
@@ -305,22 +308,24 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
             })
             .or_insert(text);
     }
+    // What it names are images whose caches travel; where there are none they change nothing.
+    from_parameter::<Option<Vec<Option<String>>>>(query.get("cachefrom"), "error reading cache-from", LIST_OF_TEXTS)?;
     let attests: Option<BTreeMap<String, String>> = from_json(query.get("attests"), "attests")?;
     for (kind, attributes) in attests.into_iter().flatten() {
         options.insert(format!("attest:{kind}"), attributes);
     }
     let arguments: Option<BTreeMap<String, Option<String>>> =
-        from_json::<Option<BTreeMap<String, Option<String>>>>(query.get("buildargs"), "build args")?.flatten();
+        from_parameter::<Option<_>>(query.get("buildargs"), "error reading build args", BUILD_ARGS)?.flatten();
     for (name, value) in arguments.into_iter().flatten() {
         // Without a value it is as good as not given.
         if let Some(value) = value {
             options.insert(format!("build-arg:{name}"), value);
         }
     }
-    let labels: Option<BTreeMap<String, String>> =
-        from_json::<Option<BTreeMap<String, String>>>(query.get("labels"), "labels")?.flatten();
+    let labels: Option<BTreeMap<String, Option<String>>> =
+        from_parameter::<Option<_>>(query.get("labels"), "error reading labels", MAP_OF_TEXTS)?.flatten();
     for (name, value) in labels.into_iter().flatten() {
-        options.insert(format!("label:{name}"), value);
+        options.insert(format!("label:{name}"), value.unwrap_or_default());
     }
     let contexts: Option<BTreeMap<String, String>> =
         from_json::<Option<BTreeMap<String, String>>>(query.get("contexts"), "contexts")?.flatten();
@@ -352,6 +357,20 @@ fn limits(call: &Call) -> Result<Limits, ApiError> {
         network => host.network_mode = network.to_owned(),
     }
     Ok(Limits { host_config: host })
+}
+
+const BUILD_ARGS: Shape = Shape { whole: "map[string]*string", element: "string" };
+const ULIMITS: Shape = Shape { whole: "[]*container.Ulimit", element: "container.Ulimit" };
+const LIST_OF_TEXTS: Shape = Shape { whole: "[]string", element: "string" };
+/// Texts by their names.
+const MAP_OF_TEXTS: Shape = Shape { whole: "map[string]string", element: "string" };
+
+/// As [`from_json`], of a parameter of Docker's own, in Docker's words.
+fn from_parameter<T: DeserializeOwned>(text: &str, what: &str, shape: Shape) -> Result<Option<T>, ApiError> {
+    match go_json::reason(text, shape).filter(|_| !text.is_empty()) {
+        Some(reason) => Err(ApiError::invalid(format!("{what}: {reason}"))),
+        None => from_json(text, what.trim_start_matches("error reading ")),
+    }
 }
 
 fn from_json<T: DeserializeOwned>(text: &str, name: &str) -> Result<Option<T>, ApiError> {

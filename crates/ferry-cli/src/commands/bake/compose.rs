@@ -27,7 +27,9 @@ pub(super) fn add(
             build => build.clone(),
         };
         let name = sanitized(service);
-        let attributes = attributes(fields, &build, variable).map_err(|error| format!("service {service}: {error}"))?;
+        let mut attributes =
+            attributes(fields, &build, variable).map_err(|error| format!("service {service}: {error}"))?;
+        find_secrets(&mut attributes, &document["secrets"]);
         config.add_target(&name, target::typed(&name, attributes)?);
         names.push(name);
     }
@@ -103,10 +105,27 @@ fn attributes(service: &Value, build: &Value, variable: &dyn Fn(&str) -> Option<
                 "contexts" => (key.as_str(), value.clone()),
                 other => return Err(format!("x-bake: unknown key {other:?}")),
             };
-            all.insert(key.to_owned(), value);
+            match (all.get_mut(key), value) {
+                // Lists add up.
+                (Some(Value::Array(known)), Value::Array(new)) => known.extend(new),
+                (_, value) => drop(all.insert(key.to_owned(), value)),
+            }
         }
     }
     Ok(all)
+}
+
+/// Says of secrets where they are, as the file tells of each by its name.
+fn find_secrets(attributes: &mut Target, known: &Value) {
+    let Some(Value::Array(secrets)) = attributes.get_mut("secret") else { return };
+    for secret in secrets.iter_mut().filter_map(Value::as_object_mut) {
+        let Some(source) = secret.get("id").and_then(Value::as_str).map(|id| known[id].clone()) else { continue };
+        for (field, name) in [("environment", "env"), ("file", "src")] {
+            if let Some(value) = source[field].as_str() {
+                secret.insert(name.to_owned(), json!(value));
+            }
+        }
+    }
 }
 
 /// A map, or a list of `NAME=value`; a name alone takes its value from the environment.

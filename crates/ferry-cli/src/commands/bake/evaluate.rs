@@ -83,6 +83,13 @@ impl<'a> Scope<'a> {
             Expression::TemplateExpr(template) => self.template(template),
             Expression::Variable(name) => self.variable(name.as_str()),
             Expression::Traversal(traversal) => self.traversal(traversal),
+            Expression::FuncCall(call) if matches!(call.name.name.as_str(), "try" | "can") => {
+                let mut tried = call.args.iter().map(|argument| self.value(argument));
+                match call.name.name.as_str() {
+                    "can" => Ok(Value::Bool(tried.next().is_some_and(|outcome| outcome.is_ok()))),
+                    _ => tried.find_map(Result::ok).ok_or_else(|| "try: no expression succeeded".to_owned()),
+                }
+            }
             Expression::FuncCall(call) => {
                 let mut arguments =
                     call.args.iter().map(|argument| self.value(argument)).collect::<Result<Vec<_>, _>>()?;

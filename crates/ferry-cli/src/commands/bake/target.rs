@@ -169,6 +169,18 @@ pub(super) fn normalize(target: &mut Target) {
             rights.push(json!("network.host"));
         }
     }
+    if let Some(Value::String(context)) = target.get_mut("context")
+        && !context.contains("://")
+        && !context.starts_with("git@")
+    {
+        *context = ferry_spec::path::clean(context);
+    }
+    if let Some(Value::Array(secrets)) = target.get_mut("secret") {
+        secrets.iter_mut().filter_map(Value::as_object_mut).for_each(untyped);
+    }
+    if let Some(Value::Array(attests)) = target.get_mut("attest") {
+        *attests = told_last(std::mem::take(attests));
+    }
     for value in target.values_mut() {
         if let Value::Array(items) = value {
             let mut seen: Vec<Value> = Vec::new();
@@ -189,6 +201,34 @@ pub(super) fn normalize(target: &mut Target) {
     });
 }
 
+/// Says by its fields alone where a secret is.
+fn untyped(secret: &mut Map<String, Value>) {
+    if secret.remove("type").is_some_and(|kind| kind == "env")
+        && !secret.contains_key("env")
+        && let Some(source) = secret.remove("src")
+    {
+        secret.insert("env".to_owned(), source);
+    }
+}
+
+/// Of statements of one type what was said last, in the place of the first.
+fn told_last(attests: Vec<Value>) -> Vec<Value> {
+    let mut kept: Vec<Value> = Vec::new();
+    for mut one in attests {
+        if let Some(fields) = one.as_object_mut()
+            && let Some(disabled) = fields.remove("disabled")
+            && matches!(disabled.as_str(), Some("true" | "1" | "t" | "T" | "TRUE" | "True"))
+        {
+            fields.insert("disabled".to_owned(), json!(true));
+        }
+        match kept.iter_mut().find(|known| known["type"] == one["type"]) {
+            Some(known) => *known = one,
+            None => kept.push(one),
+        }
+    }
+    kept
+}
+
 /// A target as it is printed.
 pub(super) fn printed(target: &Target) -> Value {
     let escaped = |text: &str| Value::String(text.replace("${", "$${").replace("%{", "%%{"));
@@ -206,7 +246,13 @@ pub(super) fn printed(target: &Target) -> Value {
             ("annotations", Value::Array(items)) => {
                 items.iter().map(|item| escaped(item.as_str().unwrap_or_default())).collect()
             }
-            ("cache-from" | "cache-to" | "output" | "attest" | "secret" | "ssh", Value::Array(items)) => {
+            ("secret", Value::Array(items)) => {
+                let order = ["id", "src", "env"];
+                let field = |item: &Value, name: &str| Some((name.to_owned(), item.get(name)?.clone()));
+                let one = |item: &Value| Value::Object(order.iter().filter_map(|name| field(item, name)).collect());
+                items.iter().map(one).collect()
+            }
+            ("cache-from" | "cache-to" | "output" | "attest" | "ssh", Value::Array(items)) => {
                 items.iter().map(|item| Value::Object(sorted(item.as_object().cloned().unwrap_or_default()))).collect()
             }
             (_, other) => other.clone(),

@@ -73,7 +73,7 @@ fn files_become_targets() {
     assert_eq!(app["tags"], serde_json::json!(["reg.example.com/app:v1", "reg.example.com/app:extra"]));
     assert_eq!(app["args"], serde_json::json!({"DEBUG": "1", "GO": "1.23"}));
     assert_eq!(app["labels"]["a.b"], "my-label");
-    assert_eq!(app["context"], "./app");
+    assert_eq!(app["context"], "app");
     assert_eq!(app["dockerfile"], "Dockerfile");
     let caches = serde_json::json!([{"ref": "cache", "type": "registry"}, {"ref": "other/cache", "type": "registry"}]);
     assert_eq!(app["cache-from"], caches);
@@ -111,11 +111,11 @@ fn json_and_compose_files_are_read() {
     let files = [("compose.yaml", compose), ("docker-bake.json", bake)];
     let all = json(&chosen(&files, &[], &[], &[("A", "")]).unwrap());
     assert_eq!(all["target"]["web"]["tags"], serde_json::json!(["web:1"]));
-    assert_eq!(all["target"]["web"]["context"], "./web");
+    assert_eq!(all["target"]["web"]["context"], "web");
     assert_eq!(all["target"]["web"]["args"], serde_json::json!({"A": "none"}));
     assert_eq!(all["target"]["web"]["platforms"], serde_json::json!(["linux/amd64"]));
     assert_eq!(all["target"]["web"]["no-cache"], true);
-    assert_eq!(all["target"]["my_job"]["context"], "./job");
+    assert_eq!(all["target"]["my_job"]["context"], "job");
     assert!(all["target"]["db"].is_null());
 }
 
@@ -150,5 +150,39 @@ fn what_is_wrong_is_named() {
         let set: Vec<&str> = if set.is_empty() { Vec::new() } else { vec![set] };
         let error = chosen(&[("docker-bake.hcl", text)], &[asked], &set, &[]).unwrap_err();
         assert_eq!(error, expected, "{text}");
+    }
+}
+
+/// What buildx 0.29.1 printed for the files in `tests/data/bake`.
+#[test]
+fn files_are_printed_as_buildx_prints_them() {
+    macro_rules! file {
+        ($name:literal) => {
+            ($name, include_str!(concat!("../../../tests/data/bake/", $name)))
+        };
+    }
+    for (file, asked, set, (name, expected)) in [
+        (file!("a.hcl"), &[][..], &[][..], file!("a.printed.json")),
+        (file!("b.json"), &["all"], &[], file!("b.printed.json")),
+        (file!("c.yaml"), &[], &[], file!("c.printed.json")),
+        (file!("d.hcl"), &[], &[], file!("d.printed.json")),
+        (file!("e.hcl"), &[], &[], file!("e.printed.json")),
+        (
+            file!("e.hcl"),
+            &[],
+            &["*.platform=linux/s390x", "one.args.X=1", "two.tags=q", "one.output=type=registry"],
+            file!("e-set.printed.json"),
+        ),
+        (
+            file!("e.hcl"),
+            &["one"],
+            &["*.attest=type=provenance,disabled=true", "*.attest=type=sbom,disabled=false"],
+            file!("e-attest.printed.json"),
+        ),
+        (file!("e.hcl"), &["two"], &["one.cache-from=a", "*.cache-to+=type=inline"], file!("e-cache.printed.json")),
+    ] {
+        let made = chosen(&[file], asked, set, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let plain = |text: &str| text.replace("\\u003c", "<").replace("\\u003e", ">");
+        assert_eq!(printed(&made).unwrap(), plain(expected.trim_end()), "{name}");
     }
 }
