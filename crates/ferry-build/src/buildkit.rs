@@ -26,21 +26,24 @@ mod status;
 mod usage;
 mod worker;
 
+use std::io::Read;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ferry_buildkit_proto::grpc::{Call, Code, Service, Status};
 use ferry_buildkit_proto::messages::Any;
 use ferry_buildkit_proto::messages::content::{
     Info, InfoRequest, InfoResponse, ReadContentRequest, ReadContentResponse,
 };
 use ferry_engine::ErrorKind;
+use ferry_spec::digest::Digest;
 use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use crate::builder::Builder;
 use crate::clock::{now_ns, rfc3339};
-use crate::failure::Failure;
+use crate::failure::{Doing, Failure, blocking};
 
 pub use content::ContentStore;
 pub(crate) use content::Incoming;
@@ -50,6 +53,9 @@ pub use recording::Recording;
 pub use sessions::{Offer, Sessions};
 pub use status::Telling;
 pub use worker::Worker;
+
+/// The most bytes of a document that is handed out.
+const DOCUMENT_LIMIT: u64 = 4 << 20;
 
 /// The services; cheap to clone.
 #[derive(Clone)]
@@ -113,23 +119,38 @@ impl BuildKit {
         }
     }
 
+    /// Something that records of builds name: how a build came about, or a document of the image that it made.
+    async fn named_blob(&self, digest: &str) -> Result<Bytes, Status> {
+        if let Some(blob) = self.history.blob(digest) {
+            return Ok(blob);
+        }
+        let missing = || Status::new(Code::NotFound, format!("content {digest}: not found"));
+        let known = Digest::parse(digest).map_err(|_| missing())?;
+        let images = self.builder.ground().engine.images.clone();
+        let reading = blocking(move || {
+            let mut bytes = Vec::new();
+            let file = images.blob(&known)?;
+            file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).doing("cannot read content")?;
+            Ok(bytes)
+        });
+        let bytes = reading.await.map_err(|_| missing())?;
+        // Layers are none of it.
+        if bytes.len() as u64 > DOCUMENT_LIMIT { Err(missing()) } else { Ok(bytes.into()) }
+    }
+
     /// Hands out what records of builds name.
     async fn content(&self, method: &str, mut call: Call) -> Result<(), Status> {
-        let found = |digest: &str| {
-            let blob = self.history.blob(digest);
-            blob.ok_or_else(|| Status::new(Code::NotFound, format!("content {digest}: not found")))
-        };
         match method {
             "Info" => {
                 call.unary(|InfoRequest { digest }| async move {
-                    let size = i64::try_from(found(&digest)?.len()).unwrap_or(i64::MAX);
+                    let size = i64::try_from(self.named_blob(&digest).await?.len()).unwrap_or(i64::MAX);
                     Ok(InfoResponse { info: Some(Info { digest, size, ..Info::default() }) })
                 })
                 .await
             }
             "Read" => {
                 let request: ReadContentRequest = call.requests.only().await?;
-                let blob = found(&request.digest)?;
+                let blob = self.named_blob(&request.digest).await?;
                 let start = usize::try_from(request.offset).unwrap_or_default().min(blob.len());
                 let wanted = usize::try_from(request.size).ok().filter(|size| *size > 0);
                 let end = wanted.map_or(blob.len(), |size| blob.len().min(start.saturating_add(size)));

@@ -82,6 +82,7 @@ pub(crate) static IMAGE_BUILD: Command = Command {
         flag("no-cache-filter", '\0', Strings, "stringArray", "Do not cache specified stages"),
         flag("output", 'o', List, "stringArray", "Output destination (format: \"type=local,dest=path\")"),
         flag("platform", '\0', Strings, "stringArray", "Set target platform for build"),
+        hidden("print", Text, "string"),
         flag(
             "progress",
             '\0',

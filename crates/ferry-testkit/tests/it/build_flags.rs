@@ -122,6 +122,11 @@ fn how_an_image_is_built_is_as_asked() {
     assert!(nobody.fails_with(1).contains("no builder \"nobody\" found"), "{nobody}");
 
     place.write("context/Dockerfile", "FROM busybox as Base\n");
+    let told = place.daemon.run(&["build", "--debug", "--resource", "memory=64m,cpu-shares=512", &context]);
+    assert!(told.err().contains("More info: https://docs.docker.com/go/dockerfile/rule/"), "{told}");
+    assert!(told.err().contains("   1 | >>> FROM busybox as Base\n"), "{told}");
+    let told = place.daemon.run(&["build", &context]);
+    assert!(told.err().contains("(use docker --debug to expand)") && !told.err().contains("More info"), "{told}");
     for flag in ["--check", "--call=check"] {
         let checked = place.daemon.run(&["build", flag, &context]);
         assert!(checked.code == 1 && checked.out().starts_with("Check complete, "), "{flag}: {checked}");

@@ -56,6 +56,12 @@ fn builds_are_remembered_and_can_be_asked_about() {
     let origin = buildx(&place, &format!("history inspect attachment --type provenance {good}")).ok();
     let origin: Value = serde_json::from_str(&origin).unwrap();
     assert!(origin["buildDefinition"].is_object(), "{origin}");
+    assert!(
+        buildx(&place, &format!("history inspect {good}")).ok().contains("application/vnd.oci.image.manifest.v1+json")
+    );
+    let manifest = buildx(&place, &format!("history inspect attachment --type manifest {good}")).ok();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    assert!(manifest["config"].is_object(), "{manifest}");
     let image = lines("history ls --format json").remove(1);
     assert!(image["total_steps"].as_u64().unwrap() > 2 && id.starts_with("sha256:"), "{image}");
 

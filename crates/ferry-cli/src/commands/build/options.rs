@@ -160,7 +160,8 @@ fn refuse_unbuilt(parsed: &Parsed) -> Result<()> {
 
 /// What is asked in place of a build; empty for a build. `,format=json` is left to whoever shows the answer.
 fn call(parsed: &Parsed) -> Result<&str> {
-    let asked = parsed.text_or_empty("call");
+    // `--print` is what buildx called it first.
+    let asked = parsed.text("call").unwrap_or_else(|| parsed.text_or_empty("print"));
     match asked.split(',').next().unwrap_or_default() {
         _ if parsed.on("check") => Ok("check"),
         _ if parsed.on("expand") => Ok("expand"),

@@ -1,9 +1,10 @@
 //! `buildx history inspect attachment`, and what is attached to a record.
 
 use ferry_buildkit_proto::messages::content::{READ, ReadContentRequest, ReadContentResponse};
-use ferry_buildkit_proto::messages::control::{BuildHistoryRecord, BuildResultInfo, Descriptor};
+use ferry_buildkit_proto::messages::control::{BuildHistoryRecord, Descriptor};
 use ferry_spec::descriptor::media_type;
 use ferry_spec::digest::Digest;
+use ferry_spec::manifest::Index;
 
 use super::super::control::{Control, next};
 use super::super::failed;
@@ -22,26 +23,35 @@ pub(super) struct Attachment {
     pub(super) kind: String,
 }
 
-/// Everything that is attached to a record, by platform and type.
-pub(super) fn all(record: &BuildHistoryRecord) -> Vec<Attachment> {
+/// Everything that is attached to a record, by platform and type: statements, and what was built as far as it is still here.
+pub(super) async fn all(control: &Control, record: &BuildHistoryRecord) -> Vec<Attachment> {
     let mut found = Vec::new();
-    if let Some(info) = &record.result {
-        add(&mut found, "", info);
-    }
-    for (platform, info) in &record.results {
-        add(&mut found, platform, info);
+    let only = record.result.iter().map(|info| (String::new(), info));
+    for (platform, info) in only.chain(record.results.iter().map(|(platform, info)| (platform.clone(), info))) {
+        for statement in &info.attestations {
+            let (digest, kind) = (statement.digest.clone(), kind(statement));
+            found.push(Attachment { platform: platform.clone(), digest, kind });
+        }
+        for result in info.results.values() {
+            add_result(control, &mut found, platform.clone(), result).await;
+        }
     }
     found.sort_by(|one, other| (&one.platform, &one.kind).cmp(&(&other.platform, &other.kind)));
     found
 }
 
-fn add(found: &mut Vec<Attachment>, platform: &str, info: &BuildResultInfo) {
-    for descriptor in info.attestations.iter().chain(info.results.values()) {
-        found.push(Attachment {
-            platform: platform.to_owned(),
-            digest: descriptor.digest.clone(),
-            kind: kind(descriptor),
-        });
+/// Adds an image, and those that an index consists of.
+async fn add_result(control: &Control, found: &mut Vec<Attachment>, platform: String, result: &Descriptor) {
+    let Ok(bytes) = read(control, &result.digest).await else { return };
+    let index = match media_type::is_index(&result.media_type) {
+        true => serde_json::from_slice::<Index>(&bytes).ok(),
+        false => None,
+    };
+    let (digest, kind) = (result.digest.clone(), result.media_type.clone());
+    found.push(Attachment { platform: platform.clone(), digest, kind });
+    for part in index.into_iter().flat_map(|index| index.manifests).filter(|part| !part.is_attestation()) {
+        let platform = part.platform.as_ref().map_or_else(|| platform.clone(), ToString::to_string);
+        found.push(Attachment { platform, digest: part.digest.to_string(), kind: part.media_type });
     }
 }
 
@@ -93,7 +103,7 @@ pub(in crate::commands) async fn run(parsed: &Parsed, context: &Context) -> Resu
                 (platform.is_empty() || one.platform == platform)
                     && (word.is_empty() || types(word).contains(&one.kind.as_str()))
             };
-            let found = all(&record).iter().find(fits).map(|one| one.digest.clone());
+            let found = all(&control, &record).await.iter().find(fits).map(|one| one.digest.clone());
             found.ok_or_else(|| failed(format!("no matching attachment found for ref {}", go_quote(reference))))?
         }
     };

@@ -53,7 +53,7 @@ pub(in crate::commands) async fn run(parsed: &Parsed, context: &Context) -> Resu
     let reference = parsed.args.first().map_or("", String::as_str);
     let control = Control::open(parsed, context).await?;
     let record = the_record(&control, reference).await?;
-    let attachments = attachment::all(&record);
+    let attachments = attachment::all(&control, &record).await;
     let materials = materials(&control, &attachments).await?;
     let failed_step = match &record.error {
         Some(_) => failed_step(&control, &record.reference).await?,
