@@ -20,6 +20,7 @@ pub(crate) use export::{ExportOrder, inline};
 pub(crate) use format::{Link, Step};
 pub use import::Imports;
 pub(crate) use import::load;
+pub(crate) use place::ClientStore;
 pub(crate) use place::write_blob;
 
 use crate::failure::{Failure, Result};

@@ -7,6 +7,7 @@ mod exec;
 mod file;
 mod found;
 mod key;
+mod layout;
 pub mod mounts;
 mod source;
 
@@ -34,6 +35,7 @@ use crate::tree::{Layers, Tree};
 pub use exec::Limits;
 use found::Outcome;
 pub(crate) use key::Key;
+pub(crate) use layout::LayoutImage;
 pub(crate) use source::credentials_for;
 pub use source::resolve_image;
 

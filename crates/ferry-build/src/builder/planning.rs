@@ -13,7 +13,7 @@ use crate::files;
 use crate::graph::{Graph, LineRange};
 use crate::plan::{self, Input, Need, Observed, Plan, Planned, Request, ResolvedImage};
 use crate::progress::{Event, Reporter, Warning};
-use crate::solve::resolve_image;
+use crate::solve::{LayoutImage, resolve_image};
 
 /// One build's planning.
 pub(super) struct Work<'a> {
@@ -79,10 +79,23 @@ impl Work<'_> {
     async fn answer(&self, need: Need) -> Result<Box<dyn FnOnce(&mut Observed) + Send>> {
         match need {
             Need::Image(need) => {
-                if need.layout.is_some() {
-                    return Err(Failure::not_implemented("an OCI layout of the client as a source"));
-                }
                 let begun = self.reporter.internal(need.label.clone());
+                if let Some(layout) = &need.layout {
+                    let (session, platform) = (&self.request.solve.session, need.platform.as_ref());
+                    let found = LayoutImage::find(session, &layout.store, &need.reference, platform).await;
+                    let image = match found {
+                        Ok(image) => image,
+                        Err(failure) => {
+                            begun.failed(failure.message.clone());
+                            return Err(failure);
+                        }
+                    };
+                    begun.done();
+                    let (reference, digest, config) = (need.reference.clone(), Some(image.digest), image.config);
+                    return Ok(Box::new(move |observed| {
+                        observed.add_image(need, Ok(ResolvedImage { reference, digest, config }));
+                    }));
+                }
                 let engine = &self.builder.ground.engine;
                 let platform = need.platform.as_ref();
                 let found =

@@ -5,6 +5,7 @@ use std::io::Read;
 use bytes::Bytes;
 use ferry_engine::images::{Access, Images, RemoteContent};
 use ferry_spec::descriptor::Descriptor;
+use ferry_spec::digest::Digest;
 use ferry_spec::reference::Reference;
 
 use crate::buildkit::ContentStore;
@@ -117,6 +118,30 @@ impl Place {
                 store.write(&manifest.digest, bytes.len() as u64, one_piece(Bytes::copy_from_slice(bytes))).await
             }
         }
+    }
+}
+
+/// Images in a directory of the client's.
+pub(crate) struct ClientStore(Place, ContentStore);
+
+impl ClientStore {
+    pub(crate) fn of(store: ContentStore) -> Self {
+        Self(Place::Client(store.clone()), store)
+    }
+
+    /// How many bytes a blob has.
+    pub(crate) async fn size(&self, digest: &Digest) -> Result<u64> {
+        self.1.size(digest).await
+    }
+
+    /// Reads a small blob.
+    pub(crate) async fn read(&self, blob: &Descriptor, limit: u64) -> Result<Vec<u8>> {
+        self.0.read(blob, limit).await
+    }
+
+    /// Brings a blob into the store of the daemon; tells how many bytes have come.
+    pub(crate) async fn fetch(&self, images: &Images, blob: &Descriptor, tell: impl FnMut(u64)) -> Result<()> {
+        self.0.fetch(images, blob, tell).await
     }
 }
 

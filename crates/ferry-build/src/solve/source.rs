@@ -35,7 +35,7 @@ impl Solve {
                     Tree::Folder(Arc::new(folder))
                 }),
             Source::Input(name) => self.input(name, vertex.platform.as_ref()),
-            Source::Layout(_) => Err(Failure::not_implemented("an OCI layout of the client as a source")),
+            Source::Layout(layout) => self.layout(layout, vertex.platform.as_ref(), &begun).await.map(Tree::Layers),
         };
         match brought {
             Ok(tree) => {

@@ -38,6 +38,15 @@ fn what_is_built_goes_wherever_it_is_asked_to() {
     assert!(place.dir.join("layout/blobs/sha256").join(id.trim_start_matches("sha256:")).is_file());
     assert_eq!(place.daemon.api("GET", &format!("/distribution/{image}/json"), None).status, 200);
 
+    // What lies in a layout is the base of more.
+    place.write("upper/Dockerfile", "FROM below\nRUN cat /made >/seen\n");
+    let (upper, below) = (place.path("upper"), format!("below=oci-layout://{layout}:1"));
+    let based = place.daemon.run(&["build", "-q", "--build-context", &below, &upper]);
+    assert_eq!(place.read(&based.ok(), "/seen"), "made");
+    let below = format!("below=oci-layout://{layout}:none");
+    let missing = place.daemon.run(&["build", "--build-context", &below, &upper]);
+    assert!(missing.fails_with(1).contains("failed to find tag \"none\" in OCI layout"), "{missing}");
+
     // An archive for docker load, on standard output; the image is not kept.
     let _ = place.daemon.run(&["rmi", "-f", &image]).ok();
     let context = place.path("context");

@@ -114,7 +114,33 @@ impl Caches {
             }
         }
         query.cache_imports = imports;
+        caches.take_layouts(query)?;
         Ok(caches)
+    }
+
+    /// Named contexts in OCI layouts: the daemon reads them by the digest that their tag has now.
+    fn take_layouts(&mut self, query: &mut BuildQuery) -> Result<()> {
+        for (at, value) in query.contexts.values_mut().enumerate() {
+            let Some(written) = value.strip_prefix("oci-layout://") else { continue };
+            let (place, digest) =
+                written.split_once('@').map_or((written, None), |(place, digest)| (place, Some(digest)));
+            let tagged = place.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+            let (folder, tag) = tagged.unwrap_or((place, "latest"));
+            let digest = match digest {
+                Some(digest) => digest.to_owned(),
+                None => {
+                    let index = read_index(Path::new(folder)).map_err(failed)?;
+                    let is_meant = |one: &&Descriptor| one.annotations.get(TAG).is_some_and(|known| known == tag);
+                    let found = index.manifests.iter().find(is_meant).map(|one| one.digest.to_string());
+                    found
+                        .ok_or_else(|| failed(format!("failed to find tag {} in OCI layout {folder}", go_quote(tag))))?
+                }
+            };
+            let store = format!("layout{at}");
+            self.stores.insert(format!("oci:{store}"), PathBuf::from(folder));
+            *value = format!("oci-layout://{store}@{digest}");
+        }
+        Ok(())
     }
 
     fn take_export(&mut self, export: &BuildCacheEntry) -> Result<()> {
