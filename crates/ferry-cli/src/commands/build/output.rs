@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use ferry_buildkit_proto::grpc::{Call, Code, Status};
+use ferry_buildkit_proto::grpc::{Call, Code, Messages, Status};
 use ferry_buildkit_proto::messages::BytesMessage;
 use ferry_spec::tar::{Entry, Kind, ReadError, Reader, Source, next_entry, skip_padding};
 use ferry_sys::tree::{Looks, MakeError, Maker, Owner, Rules, clean};
@@ -39,10 +39,20 @@ impl Sinks {
     /// Takes one output as it comes.
     pub(super) async fn take(&self, mut call: Call) -> std::result::Result<(), Status> {
         let number = call.text(NUMBER).parse().unwrap_or_default();
+        let outcome = self.take_pieces(number, &mut call.requests).await;
+        if outcome.is_err() {
+            // A stream that is cut while the daemon still sends may lose the reason: what comes is read until it stops.
+            let mut rest = call.requests;
+            tokio::spawn(async move { while let Ok(Some(BytesMessage { .. })) = rest.next().await {} });
+        }
+        outcome
+    }
+
+    async fn take_pieces(&self, number: usize, pieces: &mut Messages) -> std::result::Result<(), Status> {
         let dest = self.0.get(&number);
         let dest = dest.ok_or_else(|| Status::new(Code::NotFound, format!("exporter {number} not found")))?;
         let mut sink = Sink::open(dest).map_err(told)?;
-        while let Some(piece) = call.requests.next::<BytesMessage>().await? {
+        while let Some(piece) = pieces.next::<BytesMessage>().await? {
             sink.take(piece.data).map_err(told)?;
         }
         sink.finish().map_err(told)
