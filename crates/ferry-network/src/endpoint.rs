@@ -331,7 +331,7 @@ fn set_up_inside(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error
         requests.extend(default_routes(endpoint, index));
         inside.send(&requests).map_err(|Refused { source, .. }| Error::kernel("configure link", interface, source))
     })?;
-    endpoint.sysctls.iter().try_for_each(|(name, value)| sysctl::write(name, value))
+    endpoint.sysctls.iter().try_for_each(|(name, value)| sysctl::write_inside(name, value))
 }
 
 /// Looking at a link makes the kernel (6.8 and later) finish what it does about a new carrier:
@@ -355,8 +355,8 @@ fn settle_inside(inside: &mut Netlink, endpoint: &EndpointSpec) -> Result<(), Er
 /// router advertisements, which a neighbour could send.
 fn set_ipv6(interface: &str, has_ipv6: bool) -> Result<(), Error> {
     if !has_ipv6 {
-        return sysctl::write_if_present(&format!("ipv6/conf/{interface}/disable_ipv6"), "1");
+        return sysctl::write_inside_if_present(&format!("ipv6/conf/{interface}/disable_ipv6"), "1");
     }
-    sysctl::write_if_present(&format!("ipv6/conf/{interface}/disable_ipv6"), "0")?;
-    sysctl::write_if_present(&format!("ipv6/conf/{interface}/accept_ra"), "0")
+    sysctl::write_inside_if_present(&format!("ipv6/conf/{interface}/disable_ipv6"), "0")?;
+    sysctl::write_inside_if_present(&format!("ipv6/conf/{interface}/accept_ra"), "0")
 }

@@ -137,6 +137,16 @@ impl Networking {
         subnet::first_free6(&self.options.default_pools6, &used).map(Some).ok_or(Error::NoSubnet)
     }
 
+    /// Whether a subnet holds a part of the default pools.
+    #[must_use]
+    pub fn is_pooled(&self, net: &IpNet) -> bool {
+        let meets = |pool: IpNet| pool.contains(&net.network()) || net.contains(&pool.network());
+        match net {
+            IpNet::V4(_) => self.options.default_pools.iter().any(|(pool, _)| meets(IpNet::V4(*pool))),
+            IpNet::V6(_) => self.options.default_pools6.iter().any(|(pool, _)| meets(IpNet::V6(*pool))),
+        }
+    }
+
     /// Whether nothing of the host meets `subnet`; what a bridge of ours that is still there has made of it does not count.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     error::Error,
-    firewall::run_nft,
+    firewall::{self, Questions},
     netd::client::Client,
     sandbox::Sandbox,
     types::{Named, ResolverSpec},
@@ -112,10 +112,11 @@ pub(crate) fn open_sockets(sandbox: &Sandbox) -> Result<[OwnedFd; 2], Error> {
         let failed = |source| Error::kernel("listen on", format!("{RESOLVER} in the container"), source);
         let (datagrams, listener) = bind(0).map_err(failed)?;
         let ports = (local_port(datagrams.local_addr()), local_port(listener.local_addr()));
-        match run_nft(&redirection(ports.0, ports.1)) {
+        let questions = Questions { resolver: RESOLVER, port: PORT, datagrams: ports.0, stream: ports.1 };
+        match firewall::lead(questions) {
             Ok(()) => Ok([datagrams.into(), listener.into()]),
             Err(error) => {
-                // A kernel or host without nftables: the port itself then, if nothing in the container has it yet.
+                // A kernel without nftables: the port itself then, if nothing in the container has it yet.
                 tracing::debug!(%error, "questions of a container cannot be led to other ports");
                 let (datagrams, listener) = bind(PORT).map_err(failed)?;
                 Ok([datagrams.into(), listener.into()])
@@ -130,16 +131,4 @@ fn bind(port: u16) -> std::io::Result<(UdpSocket, TcpListener)> {
 
 fn local_port(address: std::io::Result<SocketAddr>) -> u16 {
     address.map_or(PORT, |address| address.port())
-}
-
-/// Replaces what an earlier life of the resolver left in the namespace.
-fn redirection(datagrams: u16, stream: u16) -> String {
-    format!(
-        "add table ip ferry_dns\n\
-         delete table ip ferry_dns\n\
-         add table ip ferry_dns\n\
-         add chain ip ferry_dns output {{ type nat hook output priority -100; policy accept; }}\n\
-         add rule ip ferry_dns output ip daddr {RESOLVER} udp dport {PORT} dnat to {RESOLVER}:{datagrams}\n\
-         add rule ip ferry_dns output ip daddr {RESOLVER} tcp dport {PORT} dnat to {RESOLVER}:{stream}\n"
-    )
 }

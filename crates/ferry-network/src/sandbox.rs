@@ -98,7 +98,7 @@ fn prepare() -> Result<Netlink, Error> {
     netlink
         .send(&[route::link_up(LOOPBACK)])
         .map_err(|Refused { source, .. }| Error::kernel("set up link", "lo", source))?;
-    sysctl::write_if_present("ipv4/ping_group_range", "0 2147483647")?;
-    sysctl::write_if_present("ipv4/ip_unprivileged_port_start", "0")?;
+    sysctl::write_inside_if_present("ipv4/ping_group_range", "0 2147483647")?;
+    sysctl::write_inside_if_present("ipv4/ip_unprivileged_port_start", "0")?;
     Ok(netlink)
 }

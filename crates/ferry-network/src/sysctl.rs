@@ -1,8 +1,22 @@
 //! Network sysctls of the calling thread's namespace.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rustix::{
+    fs::{Mode, OFlags, openat},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
+};
 
 use crate::error::Error;
+
+/// Namespaces that are looked up in one instance of `/proc`.
+const SHARED_BY: u32 = 64;
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net").join(name)
@@ -29,6 +43,51 @@ pub(crate) fn write_if_present(name: &str, value: &str) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("write", path(name))(error)),
         _ => Ok(()),
     }
+}
+
+/// Writes a sysctl of a container's namespace, in which the calling thread is.
+pub(crate) fn write_inside(name: &str, value: &str) -> Result<(), Error> {
+    let written = match instance() {
+        Some(proc) => write_below(&proc, name, value),
+        None => fs::write(path(name), value),
+    };
+    written.map_err(Error::file("write", path(name)))
+}
+
+/// The same for one that a kernel without IPv6 does not have.
+pub(crate) fn write_inside_if_present(name: &str, value: &str) -> Result<(), Error> {
+    match write_inside(name, value) {
+        Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn write_below(proc: &OwnedFd, name: &str, value: &str) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = openat(proc.as_fd(), format!("sys/net/{name}"), flags, Mode::empty())?;
+    File::from(file).write_all(value.as_bytes())
+}
+
+/// An instance of `/proc` of our own, and a new one now and then: the kernel finds a sysctl by going through those of that name of all
+/// namespaces that were looked up in the same instance. None where it cannot be made.
+fn instance() -> Option<Arc<OwnedFd>> {
+    static SHARED: Mutex<Option<(Arc<OwnedFd>, u32)>> = Mutex::new(None);
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((proc, uses)) = shared.as_mut().filter(|(_, uses)| *uses < SHARED_BY) {
+        *uses += 1;
+        return Some(Arc::clone(proc));
+    }
+    let proc = Arc::new(mount_proc().ok()?);
+    *shared = Some((Arc::clone(&proc), 0));
+    Some(proc)
+}
+
+fn mount_proc() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// A host that forwards IPv6 ignores router advertisements unless told otherwise, and would lose
@@ -73,5 +132,7 @@ mod tests {
         assert_eq!(read("no/such/thing"), None);
         assert!(write_if_present("no/such/thing", "1").is_ok());
         assert!(write("no/such/thing", "1").is_err());
+        assert!(write_inside_if_present("no/such/thing", "1").is_ok());
+        assert!(write_inside("no/such/thing", "1").is_err());
     }
 }

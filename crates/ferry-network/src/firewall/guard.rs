@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Every set of the table that each `nft` can make.
-pub(crate) const SETS: [&str; 5] = ["macs", "addresses", "port_macs", "port_addresses", "strict"];
+pub(crate) const SETS: [&str; 6] = ["macs", "addresses", "port_macs", "port_addresses", "unlimited", "strict"];
 /// Those of IPv6.
 pub(crate) const SETS6: [&str; 2] = ["addresses6", "port_addresses6"];
 
@@ -26,18 +26,22 @@ add rule bridge T prerouting icmpv6 type nd-neighbor-advert @th,64,128 @addresse
 add rule bridge T strict ether type ip6 ip6 saddr != { ::, fe80::/10 } iifname . @nh,64,128 != @port_addresses6 drop
 ";
 
-/// What most frames are, IPv4 from the hardware address that belongs to the port, is let through by one look-up after that of `strict`.
+/// What most frames are, packets from the hardware address that belongs to the port, is let through by one look-up: that pair is in `unlimited`
+/// unless the port is in `strict`.
 const TEXT: &str = "
 add table bridge T
 add set bridge T macs { type ether_addr; }
 add set bridge T addresses { type ipv4_addr; }
 add set bridge T port_macs { type ifname . ether_addr; }
 add set bridge T port_addresses { type ifname . ipv4_addr; }
+add set bridge T unlimited { type ifname . ether_addr; }
 add set bridge T strict { type ifname; }
 add chain bridge T prerouting { type filter hook prerouting priority -300; policy accept; }
 add chain bridge T strict
 flush chain bridge T prerouting
 flush chain bridge T strict
+add rule bridge T prerouting ether type ip iifname . ether saddr @unlimited accept
+add rule bridge T prerouting ether type ip6 meta l4proto != icmpv6 iifname . ether saddr @unlimited accept
 add rule bridge T prerouting iifname != \"P*\" accept
 add rule bridge T prerouting iifname @strict jump strict
 add rule bridge T prerouting ether type ip iifname . ether saddr @port_macs accept
@@ -78,8 +82,9 @@ pub(crate) fn endpoint_elements(endpoint: &EndpointSpec, host_end: &str) -> Vec<
     };
     // Fields of a concatenation are padded to four bytes.
     let padded_mac = [endpoint.mac.0.as_slice(), &[0, 0]].concat();
+    let mac_on_port = [port.as_slice(), &padded_mac].concat();
     let mut elements =
-        vec![element("macs", &endpoint.mac.0), element("port_macs", &[port.as_slice(), &padded_mac].concat())];
+        vec![element("macs", &endpoint.mac.0), element("port_macs", &mac_on_port), element("unlimited", &mac_on_port)];
     for net in &endpoint.addresses {
         let (own, on_port) = match net.addr() {
             IpAddr::V4(_) => ("addresses", "port_addresses"),
@@ -99,7 +104,7 @@ pub(crate) fn is_of_endpoint(element: &Element, endpoint: &EndpointSpec) -> bool
         // After the name of the port.
         _ => element.key.get(16..).unwrap_or_default(),
     };
-    if element.set.ends_with("macs") {
+    if element.set.ends_with("macs") || element.set == "unlimited" {
         return value.get(..6) == Some(endpoint.mac.0.as_slice());
     }
     endpoint.addresses.iter().any(|net| value == octets(net.addr()))
@@ -158,6 +163,7 @@ mod tests {
             [
                 ("macs", 6),
                 ("port_macs", 24),
+                ("unlimited", 24),
                 ("addresses", 4),
                 ("port_addresses", 20),
                 ("addresses6", 16),

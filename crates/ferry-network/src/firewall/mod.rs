@@ -9,6 +9,7 @@ mod forward;
 mod guard;
 mod monitor;
 mod nftables;
+mod questions;
 mod restrict;
 mod ruleset;
 
@@ -27,6 +28,8 @@ use crate::{
 use egress::Restricted;
 pub(crate) use monitor::Monitor;
 use nftables::{BRIDGE, Change, Element, INET};
+pub(crate) use questions::{Questions, lead};
+use ruleset::Needs;
 
 /// Well below what a socket sends at once.
 const TRANSACTION_BYTES: usize = 100 * 1024;
@@ -73,6 +76,8 @@ pub(crate) struct Firewall {
     /// And `nft` words for what IPv6 needs.
     guards6: bool,
     habits: Habits,
+    /// The rules that not everybody needs and that are there; `None` before the kernel's table was looked at.
+    needs: Option<Needs>,
     is_ready: bool,
 }
 
@@ -92,6 +97,7 @@ impl Firewall {
             guards: false,
             guards6: false,
             habits,
+            needs: None,
             is_ready: false,
         })
     }
@@ -99,6 +105,9 @@ impl Firewall {
     /// Makes the rules for a bridge.
     pub(crate) fn ensure_bridge(&mut self, bridge: &BridgeSpec) -> Result<(), Error> {
         let before = self.bridges.insert(bridge.link.clone(), bridge.clone());
+        if bridge.internal {
+            self.need(|needs| needs.internal = true)?;
+        }
         self.make_ready()?;
         if before.is_some_and(|before| before != *bridge) {
             self.rebuild()?;
@@ -126,6 +135,9 @@ impl Firewall {
                 requests.extend(nftables::delete_elements(BRIDGE, &self.table, &elements));
             }
             self.apply(requests)?;
+            if bridge.internal {
+                self.need_no_more()?;
+            }
         }
         self.remove_accepts()
     }
@@ -243,6 +255,8 @@ impl Firewall {
         if self.bridges.is_empty() && self.ports.is_empty() {
             self.remove_table()?;
         } else {
+            let needs = self.needed_now()?;
+            self.need(|before| *before = needs)?;
             self.make_ready()?;
             self.take_up_owned(live)?;
             self.rebuild()?;
@@ -293,9 +307,54 @@ impl Firewall {
         Ok(has_inet && has_guard)
     }
 
+    /// Takes away rules that nobody needs any more.
+    fn need_no_more(&mut self) -> Result<(), Error> {
+        let needs = self.needed_now()?;
+        let was_ready = self.is_ready;
+        self.need(|before| *before = needs)?;
+        if was_ready { self.make_ready() } else { Ok(()) }
+    }
+
+    /// By the bridges that there are, and containers with rules, which may have them from an earlier daemon.
+    fn needed_now(&mut self) -> Result<Needs, Error> {
+        let internal = self.bridges.values().any(|bridge| bridge.internal);
+        Ok(Needs { internal, egress: self.has_restricted()? })
+    }
+
+    /// Changes which of the rules are to be there that not everybody needs.
+    fn need(&mut self, change: impl FnOnce(&mut Needs)) -> Result<(), Error> {
+        let before = self.needed()?;
+        let mut after = before;
+        change(&mut after);
+        self.is_ready &= before == after;
+        self.needs = Some(after);
+        Ok(())
+    }
+
+    /// At first what an earlier daemon's containers and networks need: until all of those are known, nothing is opened to them.
+    fn needed(&mut self) -> Result<Needs, Error> {
+        if let Some(needs) = self.needs {
+            return Ok(needs);
+        }
+        let failed = |source| Error::kernel("look up table", &self.table, source);
+        let needs = match nftables::has_table(&mut self.netlink, INET, &self.table).map_err(failed)? {
+            true => Needs { internal: self.has_internal()?, egress: self.has_restricted()? },
+            false => Needs::default(),
+        };
+        self.needs = Some(needs);
+        Ok(needs)
+    }
+
+    fn has_internal(&mut self) -> Result<bool, Error> {
+        let elements = nftables::elements(&mut self.netlink, INET, &self.table, "internal");
+        let elements = elements.map_err(|source| Error::kernel("list set", "internal", source))?;
+        Ok(!elements.is_empty())
+    }
+
     fn make_ready(&mut self) -> Result<(), Error> {
         if !self.is_ready {
-            run_nft(&(ruleset::text(&self.table, &self.habits) + &self.restricted_text()))?;
+            let needs = self.needed()?;
+            run_nft(&(ruleset::text(&self.table, &self.habits, needs) + &self.restricted_text()))?;
             // Apart from the rest: a kernel may be built without tables for bridges.
             let guards = run_nft(&guard::text(&self.instance));
             if let Err(error) = &guards {
@@ -397,7 +456,7 @@ fn port_elements(container_id: &str, target: &PortTarget, ports: &[PublishedPort
 }
 
 /// Runs `nft` over a text: one transaction.
-pub(crate) fn run_nft(text: &str) -> Result<(), Error> {
+fn run_nft(text: &str) -> Result<(), Error> {
     let failed = |source| Error::Program { program: "nft".to_owned(), source };
     let mut child = Command::new("nft")
         .args(["-f", "-"])

@@ -23,9 +23,10 @@ pub(crate) const IPV6: u8 = 10;
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
-const DELTABLE: u16 = 2;
+pub(crate) const NEWTABLE: u16 = 0;
+pub(crate) const DELTABLE: u16 = 2;
 const GETTABLE: u16 = 1;
-const NEWCHAIN: u16 = 3;
+pub(crate) const NEWCHAIN: u16 = 3;
 const GETCHAIN: u16 = 4;
 const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
@@ -83,7 +84,8 @@ fn head(family: u8, resource: u16) -> [u8; 4] {
     [family, 0, high, low]
 }
 
-fn message(kind: u16, family: u8, flags: u16, attributes: impl FnOnce(Attributes) -> Attributes) -> Request {
+/// A message about what a family has.
+pub(crate) fn message(kind: u16, family: u8, flags: u16, attributes: impl FnOnce(Attributes) -> Attributes) -> Request {
     let payload = attributes(Attributes::after(&head(family, 0))).into_bytes();
     Request { kind: SUBSYSTEM << 8 | kind, flags, payload }
 }

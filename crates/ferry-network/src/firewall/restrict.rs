@@ -19,6 +19,10 @@ use crate::{
 
 /// Ports of bridges by which nothing comes but from the addresses that are theirs.
 const STRICT: &str = "strict";
+/// Ports and their hardware addresses.
+const PORT_MACS: &str = "port_macs";
+/// Those for which nothing else is looked at.
+const UNLIMITED: &str = "unlimited";
 /// Maps from the addresses of containers to their chains.
 const MAPS: [&str; 2] = ["egress4", "egress6"];
 
@@ -30,6 +34,7 @@ impl Firewall {
         addresses: BTreeSet<IpAddr>,
         egress: &Egress,
     ) -> Result<(), Error> {
+        self.need(|needs| needs.egress = true)?;
         self.make_ready()?;
         let has_v6 = addresses.iter().any(IpAddr::is_ipv6);
         if !self.guards || (has_v6 && !self.guards6) {
@@ -63,13 +68,18 @@ impl Firewall {
         if let Some(owned) = self.owned.get_mut(container_id) {
             let strict: Vec<_> = owned.iter().filter(|element| element.set == STRICT).cloned().collect();
             owned.retain(|element| element.set != STRICT);
-            let requests = nftables::delete_elements(BRIDGE, &self.table, &strict);
+            let macs = owned.iter().filter(|element| element.set == PORT_MACS);
+            let unlimited: Vec<_> = macs.map(|element| Element { set: UNLIMITED, ..element.clone() }).collect();
+            owned.extend(unlimited.iter().cloned());
+            let mut requests = nftables::delete_elements(BRIDGE, &self.table, &strict);
+            requests.extend(nftables::add_elements(BRIDGE, &self.table, &unlimited));
             self.apply(requests)?;
         }
         run_nft(&restricted.text_of_end(&self.table, container_id)).or_else(|error| {
             tracing::warn!(table = self.table, %error, "firewall is not as it was left, making it again");
             self.rebuild()
-        })
+        })?;
+        self.need_no_more()
     }
 
     /// Notes addresses of a name that a container may reach.
@@ -98,6 +108,13 @@ impl Firewall {
         let counts = nftables::counters(&mut self.netlink, INET, &self.table)
             .map_err(|source| Error::kernel("list counters of", &self.table, source))?;
         Ok(Some(restricted.flows(container_id, &counts, Instant::now())))
+    }
+
+    /// Whether the kernel's table has rules of any container.
+    pub(super) fn has_restricted(&mut self) -> Result<bool, Error> {
+        let names = nftables::names(&mut self.netlink, INET, &self.table, Listed::Chain)
+            .map_err(|source| Error::kernel("list", "egress rules", source))?;
+        Ok(names.iter().any(|name| egress::owner(name).is_some()))
     }
 
     /// The rules of all, for a table that is made again.
@@ -138,7 +155,7 @@ impl Firewall {
         let Some(owned) = self.owned.get_mut(container_id) else { return Ok(()) };
         let ports: BTreeSet<Vec<u8>> = owned
             .iter()
-            .filter(|element| element.set == "port_macs")
+            .filter(|element| element.set == PORT_MACS)
             .filter_map(|element| element.key.get(..16).map(<[u8]>::to_vec))
             .collect();
         let strict: Vec<_> = ports
@@ -153,7 +170,10 @@ impl Firewall {
             })
             .collect();
         owned.extend(strict.iter().cloned());
-        let requests = nftables::add_elements(BRIDGE, &self.table, &strict);
+        let unlimited: Vec<_> = owned.iter().filter(|element| element.set == UNLIMITED).cloned().collect();
+        owned.retain(|element| element.set != UNLIMITED);
+        let mut requests = nftables::add_elements(BRIDGE, &self.table, &strict);
+        requests.extend(nftables::delete_elements(BRIDGE, &self.table, &unlimited));
         self.apply(requests)
     }
 }

@@ -98,23 +98,24 @@ add chain inet T raw { type filter hook prerouting priority raw; policy accept; 
 add chain inet T prerouting { type nat hook prerouting priority dstnat; policy accept; }
 add chain inet T output { type nat hook output priority -100; policy accept; }
 add chain inet T postrouting { type nat hook postrouting priority srcnat; policy accept; }
-add chain inet T input { type filter hook input priority filter; policy accept; }
 add chain inet T forward { type filter hook forward priority filter; policy accept; }
 add chain inet T published
 add chain inet T limited
 add chain inet T to_container
+add chain inet T from_internal
 flush chain inet T raw
 flush chain inet T prerouting
 flush chain inet T output
 flush chain inet T postrouting
-flush chain inet T input
 flush chain inet T forward
 flush chain inet T published
 flush chain inet T limited
 flush chain inet T to_container
+flush chain inet T from_internal
 ";
 
 /// What every packet passes is looked at in the order of what it costs: bytes of the packet before sets, and what goes on before what begins.
+/// What internal networks and containers with egress rules need besides is not there without them, see [`Needs`].
 ///
 /// - `raw`: nothing on a wire may carry a loopback address. Bridges have `route_localnet`, and ports
 ///   published on 127.0.0.1 are for this machine alone.
@@ -150,24 +151,50 @@ add rule inet T postrouting snat ip to iifname map @source4
 add rule inet T postrouting snat ip6 to iifname map @source6
 add rule inet T postrouting meta nfproto ipv4 iifname @masqueraded4 masquerade
 add rule inet T postrouting meta nfproto ipv6 iifname @masqueraded6 masquerade
+add rule inet T to_container ct status dnat accept
+add rule inet T to_container oifname @routed4 ip daddr . meta l4proto . th dport @open4 accept
+add rule inet T to_container oifname @routed6 ip6 daddr . meta l4proto . th dport @open6 accept
+add rule inet T to_container iifname . oifname @trusted ip daddr . meta l4proto . th dport @open4 accept
+add rule inet T to_container iifname . oifname @trusted ip6 daddr . meta l4proto . th dport @open6 accept
+";
+
+/// Where nothing is kept from this machine.
+const NO_INPUT_TEXT: &str = "
+add chain inet T input { type filter hook input priority filter; policy accept; }
+flush chain inet T input
+delete chain inet T input
+";
+const INPUT_TEXT: &str = "
+add chain inet T input { type filter hook input priority filter; policy accept; }
+flush chain inet T input
+add rule inet T input ct direction reply accept
+";
+
+/// Containers with egress rules look at every packet that they send of themselves, so that a change of them counts at once.
+const EGRESS_TEXT: &str = "
 add rule inet T input ip saddr vmap @egress4
 add rule inet T input ip6 saddr vmap @egress6
-add rule inet T input iifname @internal ct state established,related accept
-add rule inet T input iifname @internal icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
-add rule inet T input iifname @internal drop
 add rule inet T forward ip saddr vmap @egress4
 add rule inet T forward ip6 saddr vmap @egress6
+";
+
+/// Where everything that goes on may go on.
+const OPEN_TEXT: &str = "
+add rule inet T forward ct state established,related accept
+add rule inet T forward oifname @bridges jump to_container
+add rule inet T to_container iifname . oifname @connected accept
+";
+const INTERNAL_TEXT: &str = "
+add rule inet T input iifname @internal jump from_internal
+add rule inet T from_internal ct state established,related accept
+add rule inet T from_internal icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+add rule inet T from_internal drop
 add rule inet T forward oifname @bridges jump to_container
 add rule inet T forward iifname @internal drop
 add rule inet T to_container ct state established,related oifname != @internal iifname != @internal accept
 add rule inet T to_container iifname . oifname @connected accept
 add rule inet T to_container iifname @internal drop
 add rule inet T to_container oifname @internal drop
-add rule inet T to_container ct status dnat accept
-add rule inet T to_container oifname @routed4 ip daddr . meta l4proto . th dport @open4 accept
-add rule inet T to_container oifname @routed6 ip6 daddr . meta l4proto . th dport @open6 accept
-add rule inet T to_container iifname . oifname @trusted ip daddr . meta l4proto . th dport @open4 accept
-add rule inet T to_container iifname . oifname @trusted ip6 daddr . meta l4proto . th dport @open6 accept
 ";
 
 /// Other networks of ours end here.
@@ -192,14 +219,29 @@ add rule inet T to_container drop
 /// Without rules for IPv6 nothing of it is looked at: whoever has a route to a container reaches it.
 const OPEN6_TEXT: &str = "
 add rule inet T raw meta nfproto ipv6 accept
-add rule inet T input meta nfproto ipv6 accept
 add rule inet T forward meta nfproto ipv6 accept
 ";
+/// The same for the chain that is not always there, before its other rules.
+const OPEN6_INPUT: &str = "add rule inet T input meta nfproto ipv6 accept\n";
+
+/// What has to be looked at in every packet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Networks are internal.
+    pub(crate) internal: bool,
+    /// Containers have egress rules.
+    pub(crate) egress: bool,
+}
 
 /// Returns the ruleset for `nft -f`; sets keep their elements.
-pub(crate) fn text(table: &str, habits: &Habits) -> String {
+pub(crate) fn text(table: &str, habits: &Habits, needs: Needs) -> String {
     let named = format!(" inet {table}");
+    let has_input = needs.internal || needs.egress;
+    let input = if has_input { INPUT_TEXT } else { NO_INPUT_TEXT };
     let open6 = if habits.ipv6 { "" } else { OPEN6_TEXT };
+    let open6_input = if has_input && !habits.ipv6 { OPEN6_INPUT } else { "" };
+    let egress = if needs.egress { EGRESS_TEXT } else { "" };
+    let going_on = if needs.internal { INTERNAL_TEXT } else { OPEN_TEXT };
     let mut closing = String::from(APART_TEXT);
     if let Some(FirewallMark { value, mask }) = habits.mark {
         closing.insert_str(1, &format!("add rule inet T to_container meta mark & {mask:#x} == {value:#x} accept\n"));
@@ -207,7 +249,9 @@ pub(crate) fn text(table: &str, habits: &Habits) -> String {
     if habits.direct {
         closing += DIRECT_TEXT.trim_start();
     }
-    [SETS_TEXT, CHAINS_TEXT, open6, RULES_TEXT, &closing, CLOSING_TEXT].concat().replace(" inet T", &named)
+    [SETS_TEXT, CHAINS_TEXT, open6, input, open6_input, egress, going_on, RULES_TEXT, &closing, CLOSING_TEXT]
+        .concat()
+        .replace(" inet T", &named)
 }
 
 /// Returns the elements of a network and those that it must not have.
@@ -393,7 +437,11 @@ mod tests {
 
     #[test]
     fn ruleset_names_only_the_instances_table() {
-        let text = text("ferry_abcd0123", &Habits { ipv6: true, direct: false, mark: None });
+        let text = text(
+            "ferry_abcd0123",
+            &Habits { ipv6: true, direct: false, mark: None },
+            Needs { internal: true, egress: true },
+        );
         for line in text.lines().filter(|line| !line.is_empty()) {
             assert!(line.contains(" inet ferry_abcd0123"), "{line}");
         }
@@ -407,13 +455,22 @@ mod tests {
     #[test]
     fn what_the_daemon_was_told_opens_before_everything_is_closed() {
         let mark = Some("0x10/0xf0".parse().expect("a mark"));
-        let text = text("t", &Habits { ipv6: false, direct: true, mark });
+        let text = text("t", &Habits { ipv6: false, direct: true, mark }, Needs::default());
         let at = |rule: &str| text.find(rule).unwrap_or_else(|| panic!("{rule} in {text}"));
         let apart = at("to_container iifname @bridges drop");
         assert!(at("to_container meta mark & 0xf0 == 0x10 accept") < apart);
         assert!(apart < at("to_container ip daddr . meta l4proto . th dport @open4 accept\nadd"));
         assert!(text.ends_with("add rule inet t to_container drop\n"));
         assert!(at("forward meta nfproto ipv6 accept") < at("forward oifname @bridges"));
+        assert!(at("delete chain inet t input") < at("forward ct state established,related accept"));
+        for needs in [Needs { internal: true, egress: false }, Needs { internal: false, egress: true }] {
+            let text = super::text("t", &Habits { ipv6: true, direct: false, mark }, needs);
+            let has = |words: &str| text.contains(words);
+            assert!(!has("delete chain") && has("input ct direction reply accept"), "{text}");
+            assert_eq!(has("forward ip saddr vmap @egress4"), needs.egress);
+            assert_eq!(has("iifname @internal drop"), needs.internal);
+            assert_eq!(has("forward ct state established,related accept"), !needs.internal);
+        }
         for wrong in ["", "x", "1/y", "0x1ffffffff"] {
             assert!(wrong.parse::<FirewallMark>().is_err(), "{wrong}");
         }
