@@ -125,10 +125,19 @@ impl Engine {
         // Before containers, which may have volumes and logs of theirs.
         plugins.managed().recover().await;
         containers.recover().await?;
+        networks.repeat_requests();
         images.start_upkeep();
         let compare = Compare::new(store.clone(), images.clone(), containers.clone());
         let workshop = Workshop::open(&config, store.clone(), containers.clone())?;
-        let system = System::new(id, Arc::clone(&config), store, containers.clone(), images.clone(), volumes.clone());
+        let system = System::new(
+            id,
+            Arc::clone(&config),
+            store,
+            containers.clone(),
+            images.clone(),
+            volumes.clone(),
+            networks.clone(),
+        );
         let execs = Execs::new(containers.clone());
         plugins
             .check_authorizers(&config.live.get().authorization_plugins)

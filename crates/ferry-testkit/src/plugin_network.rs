@@ -91,7 +91,7 @@ impl Wires {
     fn addresses(&mut self, method: &str, body: &Value) -> Option<Result<Value, String>> {
         let text = |field: &str| body[field].as_str().unwrap_or_default();
         Some(match method {
-            "GetCapabilities" => Ok(json!({ "RequiresMACAddress": true })),
+            "GetCapabilities" => Ok(json!({ "RequiresMACAddress": true, "RequiresRequestReplay": true })),
             "GetDefaultAddressSpaces" => {
                 Ok(json!({ "LocalDefaultAddressSpace": "here", "GlobalDefaultAddressSpace": "there" }))
             }

@@ -15,9 +15,10 @@ mod places;
 mod record;
 mod remote;
 mod remove;
+mod replay;
 mod subnets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -155,6 +156,15 @@ impl Networks {
         if let Err(error) = self.inner.networking.close(nothing_runs) {
             tracing::warn!(error = %Error::internal("network left behind").with_source(error).text());
         }
+    }
+
+    /// Names of what makes networks here: what is built, and plugins that are installed or have made some.
+    pub(crate) fn driver_names(&self) -> Vec<String> {
+        let built = [Driver::Bridge, Driver::Host, Driver::Ipvlan, Driver::Macvlan, Driver::Null];
+        let mut names: BTreeSet<String> = built.into_iter().map(|driver| driver.as_str().to_owned()).collect();
+        names.extend(self.inner.plugins.installed_with(crate::plugins::NETWORK_DRIVER));
+        names.extend(self.table().values().map(|network| network.record.driver_name().to_owned()));
+        names.into_iter().collect()
     }
 
     /// Lists networks.

@@ -33,7 +33,7 @@ const LOCAL_SPACE: &str = "LocalDefault";
 const GENERIC: &str = "com.docker.network.generic";
 /// What the plugin of addresses is told of an address for a gateway, and may tell of one.
 const GATEWAY: &str = "com.docker.network.gateway";
-const MAC_ADDRESS: &str = "com.docker.network.endpoint.macaddress";
+pub(super) const MAC_ADDRESS: &str = "com.docker.network.endpoint.macaddress";
 
 /// How long the end of a container waits for plugins; the rest is done behind its back.
 const PARTING: Duration = Duration::from_secs(5);
@@ -122,7 +122,7 @@ impl Networks {
         wants_ipv4: bool,
         wants_ipv6: bool,
     ) -> Result<(Vec<SubnetRecord>, BTreeMap<IpNet, String>)> {
-        let plugin = self.plugin(&ipam.driver, IPAM_DRIVER)?;
+        let plugin = self.address_plugin(&ipam.driver)?;
         let space = wait(plugin.address_space())?;
         let (mut subnets, mut pools) = (Vec::new(), BTreeMap::new());
         for (asked, v6) in wanted_pools(given, wants_ipv4, wants_ipv6) {
@@ -141,7 +141,7 @@ impl Networks {
     /// Gives back what a plugin gave to a network; what fails is told in the log.
     pub(super) fn release_pools(&self, record: &NetworkRecord) {
         let Some(name) = record.ipam_plugin() else { return };
-        match self.plugin(name, IPAM_DRIVER) {
+        match self.address_plugin(name) {
             Ok(plugin) => release(&plugin, &record.plugin_pools, &record.subnets),
             Err(error) => tracing::warn!(network = %record.name, error = error.text(), "address pools left behind"),
         }
@@ -151,10 +151,10 @@ impl Networks {
     pub(super) fn request_addresses(&self, asked: &EndpointWish) -> Result<Option<EndpointWish>> {
         let record = find(&self.table(), &asked.network)?.record.clone();
         let Some(name) = record.ipam_plugin() else { return Ok(None) };
-        let plugin = self.plugin(name, IPAM_DRIVER)?;
+        let plugin = self.address_plugin(name)?;
         let mut given = asked.clone();
         let mut options = BTreeMap::new();
-        if wait(async { Ok(plugin.wants_mac_address().await) })? {
+        if wait(async { Ok(plugin.address_capabilities().await) })?.requires_mac_address {
             if given.asked.requested_mac.is_empty() {
                 let mac = ferry_network::mac::random().context("cannot draw a MAC address")?;
                 given.asked.requested_mac = mac.to_string();
@@ -485,15 +485,19 @@ fn request_pool(
     subnet.gateway = Some(match told {
         Some(gateway) => bare(gateway)?,
         None => {
-            let options = BTreeMap::from([("RequestAddressType".to_owned(), GATEWAY.to_owned())]);
             let wanted = subnet.gateway.map(|gateway| gateway.to_string()).unwrap_or_default();
-            bare(&wait(plugin.request_address(&given.id, &wanted, &options))?)?
+            bare(&wait(plugin.request_address(&given.id, &wanted, &gateway_options()))?)?
         }
     });
     for address in subnet.auxiliary.values() {
         let _ = wait(plugin.request_address(&given.id, &address.to_string(), &BTreeMap::new()))?;
     }
     Ok(subnet)
+}
+
+/// What the plugin of addresses is told of an address for a gateway.
+pub(super) fn gateway_options() -> BTreeMap<String, String> {
+    BTreeMap::from([("RequestAddressType".to_owned(), GATEWAY.to_owned())])
 }
 
 fn release(plugin: &Plugin, pools: &BTreeMap<IpNet, String>, subnets: &[SubnetRecord]) {

@@ -41,6 +41,18 @@ pub(crate) struct Pool {
     pub(crate) data: Option<BTreeMap<String, String>>,
 }
 
+/// What a plugin wants to be told.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Capabilities {
+    /// Each endpoint's hardware address.
+    #[serde(rename = "RequiresMACAddress")]
+    pub(crate) requires_mac_address: bool,
+    /// After a start of the daemon, what earlier ones asked for.
+    #[serde(rename = "RequiresRequestReplay")]
+    pub(crate) requires_request_replay: bool,
+}
+
 #[derive(Serialize)]
 struct Request<'a> {
     #[serde(rename = "PoolID")]
@@ -52,17 +64,9 @@ struct Request<'a> {
 }
 
 impl Plugin {
-    /// Whether each endpoint's hardware address has to be told.
-    pub(crate) async fn wants_mac_address(&self) -> bool {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Capabilities {
-            #[serde(rename = "RequiresMACAddress")]
-            requires: bool,
-        }
-        // Older plugins do not have the method.
-        let found = self.ipam::<Capabilities>("GetCapabilities", None::<&()>).await;
-        found.is_ok_and(|found| found.requires)
+    /// What it wants. Older plugins do not have the method, and want nothing.
+    pub(crate) async fn address_capabilities(&self) -> Capabilities {
+        self.ipam("GetCapabilities", None::<&()>).await.unwrap_or_default()
     }
 
     /// The space that addresses of this host's networks are from.

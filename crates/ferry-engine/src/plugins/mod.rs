@@ -84,6 +84,8 @@ pub(crate) struct Plugin {
     scope: OnceCell<String>,
     /// How far its networks reach.
     network_scope: OnceCell<String>,
+    /// What it gave to earlier daemons has been asked for again.
+    pub(crate) replayed: OnceCell<()>,
     /// Where the host finds what it names; `None` where that is the same.
     elsewhere: Option<managed::Places>,
 }
@@ -154,6 +156,7 @@ impl Plugins {
             implements: target.implements,
             scope: OnceCell::new(),
             network_scope: OnceCell::new(),
+            replayed: OnceCell::new(),
             elsewhere: Some(target.places),
         });
         self.known().insert(target.name, Arc::clone(&plugin));
@@ -166,6 +169,11 @@ impl Plugins {
         let legacy = known.values().filter(|plugin| plugin.elsewhere.is_none());
         let fitting = legacy.filter(|plugin| plugin.implements.iter().any(|one| one == capability));
         fitting.map(|plugin| plugin.name.clone()).collect()
+    }
+
+    /// Names of the plugins that are installed here, enabled and have a capability.
+    pub(crate) fn installed_with(&self, capability: &str) -> Vec<String> {
+        self.inner.managed.with(capability).into_iter().map(|target| target.name).collect()
     }
 
     /// Every plugin with a capability; one that does not answer at once is left out.
@@ -205,6 +213,7 @@ impl Plugins {
             implements: manifest.implements.unwrap_or_default(),
             scope: OnceCell::new(),
             network_scope: OnceCell::new(),
+            replayed: OnceCell::new(),
             elsewhere: None,
         });
         self.known().insert(name.to_owned(), Arc::clone(&plugin));

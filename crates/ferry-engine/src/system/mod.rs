@@ -20,6 +20,7 @@ use crate::containers::state::Status;
 use crate::devices::Devices;
 use crate::error::Result;
 use crate::images::Images;
+use crate::networks::Networks;
 use crate::volumes::Volumes;
 
 pub use usage::UsageKinds;
@@ -33,6 +34,7 @@ pub struct System {
     containers: Containers,
     images: Images,
     volumes: Volumes,
+    networks: Networks,
 }
 
 impl System {
@@ -43,8 +45,9 @@ impl System {
         containers: Containers,
         images: Images,
         volumes: Volumes,
+        networks: Networks,
     ) -> Self {
-        Self { id, config, store, containers, images, volumes }
+        Self { id, config, store, containers, images, volumes, networks }
     }
 
     /// The engine's id.
@@ -143,7 +146,7 @@ impl System {
         let authorization = self.config.live.get().authorization_plugins.clone();
         PluginsInfo {
             volume: Some(volume),
-            network: list(&["bridge", "host", "null"]),
+            network: Some(self.networks.driver_names()),
             authorization: (!authorization.is_empty()).then_some(authorization),
             log: list(&DRIVERS),
         }

@@ -305,6 +305,9 @@ fn the_api_installs_runs_and_removes_a_plugin() {
     let pulled = ask("POST", &format!("/plugins/pull?remote={name}&name=api"), Some(&privileges));
     assert_eq!(pulled.status, 200);
     let few = ask("POST", &format!("/plugins/pull?remote={name}&name=few"), Some(&json!([])));
+    // Where there is no registry, that is told at once.
+    let nowhere = daemon.run(&["plugin", "install", "--grant-all-permissions", "127.0.0.1:9/no/registry"]);
+    assert!(nowhere.fails_with(1).contains("127.0.0.1:9"), "{nowhere}");
     assert!(few.text().contains("incorrect privileges"), "{}", few.text());
     let shown = ask("GET", "/plugins/api/json", None);
     assert_eq!(shown.json()["Name"], json!("api:latest"));
@@ -398,10 +401,21 @@ fn networks_and_addresses_of_a_plugin_are_used_like_others() {
     let ended = |method: &str| plugin.calls(&format!("NetworkDriver.{method}")).len();
     let _ = daemon.run(&["run", "-d", "--name", "brief", "--network", "far", "busybox", "sleep", "1000"]).ok();
     let pid = daemon.inspect("brief", "{{.State.Pid}}");
+    let _ = daemon.run(&["network", "connect", "near", "box"]).ok();
     daemon.kill().unwrap();
     let _ = daemon.sandbox().sh(&format!("kill -9 {pid}")).ok();
     daemon.start().unwrap();
     until("the plugin to be told of what ended meanwhile", || ended("DeleteEndpoint") == 2);
+    // It is asked again for what it gave, since it said that it does not remember.
+    let asked = || plugin.calls("IpamDriver.RequestAddress");
+    until("the plugin to be asked again", || {
+        asked().iter().filter(|call| call["Address"] == "10.123.1.42").count() == 1
+    });
+    let again = asked().into_iter().find(|call| call["Address"] == "10.123.1.1").expect("its gateway");
+    assert_eq!(again["Options"]["RequestAddressType"], json!("com.docker.network.gateway"));
+    assert_eq!(plugin.calls("IpamDriver.RequestPool")[1]["Pool"], json!("10.123.1.0/24"));
+    let info = daemon.api("GET", "/info", None).json();
+    assert_eq!(info["Plugins"]["Network"], json!(["bridge", "host", "ipvlan", "macvlan", "null", "wires"]));
     let _ = daemon.run(&["rm", "-f", "box", "other", "brief"]).ok();
     until("the plugin to be told of the end", || ended("DeleteEndpoint") == 3);
     assert_eq!(ended("Leave"), 3);

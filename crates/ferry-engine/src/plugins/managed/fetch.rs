@@ -278,8 +278,8 @@ pub(super) async fn begin<F: Future<Output = Result<()>> + Send + 'static>(
     work: impl FnOnce(Out) -> F,
 ) -> Result<JsonMessageStream> {
     let (sender, mut receiver) = mpsc::channel(QUEUE);
-    let out = Out(sender.clone());
-    let work = work(out.clone());
+    // Nobody but the work may be able to tell something: its end is heard by that.
+    let work = work(Out(sender.clone()));
     let worker = tokio::spawn(async move {
         tokio::select! {
             outcome = work => outcome,
@@ -291,7 +291,6 @@ pub(super) async fn begin<F: Future<Output = Result<()>> + Send + 'static>(
         return worker.await.context("work on a plugin panicked")?.map(|()| receiver);
     };
     let (forward, stream) = mpsc::channel(QUEUE);
-    drop(out);
     tokio::spawn(async move {
         let mut next = Some(first);
         while let Some(message) = next {
