@@ -133,7 +133,7 @@ impl Networks {
         let child = record.settings.child.ok_or_else(|| Error::internal("a network on a parent without a kind"))?;
         if !self.inner.networking.has_kind(child) {
             let text = format!(
-                "cannot create network {}: the kernel has no {driver} links (`CONFIG_{}` is off and there is no module                  {driver}); use driver bridge, or a kernel that has them",
+                "cannot create network {}: the kernel has no {driver} links (`CONFIG_{}` is off and there is no module for it); use driver bridge, or a kernel that has them",
                 record.name,
                 driver.to_ascii_uppercase()
             );
@@ -357,14 +357,14 @@ impl Networks {
         }
         if of_family(&subnets, true) == 0 && wants_ipv4 {
             let chosen = self.inner.networking.choose_subnet(&taken).map_err(|error| match error {
-                ferry_network::Error::NoSubnet => self.no_subnet(),
+                ferry_network::Error::NoSubnet => self.no_subnet(true),
                 other => Error::internal("cannot choose a subnet").with_source(other),
             })?;
             subnets.insert(0, subnets::chosen_v4(chosen));
         }
         if of_family(&subnets, false) == 0 && wants_ipv6 {
             let pooled = self.inner.networking.choose_subnet6(&taken).map_err(|error| match error {
-                ferry_network::Error::NoSubnet => self.no_subnet(),
+                ferry_network::Error::NoSubnet => self.no_subnet(false),
                 other => Error::internal("cannot choose a subnet").with_source(other),
             })?;
             subnets.push(match pooled {
@@ -378,13 +378,14 @@ impl Networks {
     }
 
     /// Docker's sentence, then who has them all and what frees some.
-    fn no_subnet(&self) -> Error {
+    fn no_subnet(&self, v4: bool) -> Error {
         let table = self.table();
-        let mut names: Vec<&str> = table
-            .values()
-            .filter(|network| network.record.subnets.iter().any(SubnetRecord::is_v4))
-            .map(|network| network.record.name.as_str())
-            .collect();
+        let holds = |record: &NetworkRecord| {
+            let mut own = record.nets().filter(|net| net.addr().is_ipv4() == v4);
+            own.any(|net| self.inner.networking.is_pooled(&net))
+        };
+        let held = table.values().filter(|network| holds(&network.record));
+        let mut names: Vec<&str> = held.map(|network| network.record.name.as_str()).collect();
         names.sort_unstable();
         Error::invalid(format!(
             "all predefined address pools have been fully subnetted: they are held by {} and by routes of the host; \

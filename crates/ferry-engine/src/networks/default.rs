@@ -91,13 +91,6 @@ fn bridge_record(
     id: String,
     link: String,
 ) -> Result<NetworkRecord> {
-    let gateway = match config.bip {
-        Some(IpNet::V4(bip)) => bip,
-        Some(IpNet::V6(bip)) => {
-            return Err(Error::invalid(format!("invalid bip {bip}: an IPv6 address is given by `bip6`")));
-        }
-        None => chosen_gateway(networking, &link, earlier, taken)?,
-    };
     let ip_range = match config.fixed_cidr {
         Some(IpNet::V4(range)) => Some(range),
         Some(IpNet::V6(range)) => {
@@ -107,6 +100,20 @@ fn bridge_record(
         }
         None => None,
     };
+    let gateway = match config.bip {
+        Some(IpNet::V4(bip)) => bip,
+        Some(IpNet::V6(bip)) => {
+            return Err(Error::invalid(format!("invalid bip {bip}: an IPv6 address is given by `bip6`")));
+        }
+        None => match ip_range {
+            // The range is the subnet then, as in Docker.
+            Some(range) => first_of(range),
+            None => chosen_gateway(networking, &link, earlier, taken)?,
+        },
+    };
+    if let Some(range) = ip_range.filter(|range| !gateway.trunc().contains(range)) {
+        return Err(Error::invalid(format!("invalid fixed-cidr {range}: it is not within {}", gateway.trunc())));
+    }
     let mut subnet = SubnetRecord::plain(IpNet::V4(gateway.trunc()));
     subnet.gateway = Some(gateway.addr().into());
     subnet.range = ip_range.map(|range| IpNet::V4(range.trunc()));
@@ -130,6 +137,12 @@ fn bridge_record(
         mtu: config.mtu.filter(|mtu| *mtu > 0),
         ..NetworkRecord::plain("bridge", Driver::Bridge)
     })
+}
+
+/// The first address of a subnet, with its prefix.
+fn first_of(net: Ipv4Net) -> Ipv4Net {
+    let first = net.hosts().next().unwrap_or(net.addr());
+    Ipv4Net::new(first, net.prefix_len()).unwrap_or(net)
 }
 
 /// The subnet of `bip6`, with `fixed-cidr-v6` as its range; that of `fixed-cidr-v6` alone; the one it has had; a new unique local one.

@@ -85,6 +85,8 @@ fn its_ipv6_subnet_is_chosen_and_kept_or_cut_to_a_range() {
     daemon.start().unwrap();
     assert_eq!(bridge(&daemon), chosen, "as it was");
     let daemon = start(&[
+        "--fixed-cidr",
+        "172.29.7.0/25",
         "--ipv6",
         "--bip6",
         "fd00:78::9/64",
@@ -93,7 +95,8 @@ fn its_ipv6_subnet_is_chosen_and_kept_or_cut_to_a_range() {
         "--default-gateway-v6",
         "fd00:78::99",
     ]);
-    assert!(bridge(&daemon).ends_with(" fd00:78::/64|fd00:78::100/120|fd00:78::9"), "{}", bridge(&daemon));
+    let v4 = "172.29.7.0/25|172.29.7.0/25|172.29.7.1";
+    assert_eq!(bridge(&daemon), format!("true {v4} fd00:78::/64|fd00:78::100/120|fd00:78::9"));
     sleeper(&daemon, "box");
     let address = daemon.inspect("box", "{{.NetworkSettings.Networks.bridge.GlobalIPv6Address}}");
     assert!(address.starts_with("fd00:78::1"), "{address}");
@@ -117,6 +120,11 @@ fn an_address_that_does_not_fit_keeps_the_daemon_from_starting() {
             "b",
             &["--ipv6", "--bip6", "fd00:78::9/64", "--fixed-cidr-v6", "fd00:79::/120"],
             "invalid fixed-cidr-v6 fd00:79::/120: it is not within fd00:78::/64",
+        ),
+        (
+            "d",
+            &["--bip", "172.29.5.1/24", "--fixed-cidr", "172.28.0.0/25"],
+            "invalid fixed-cidr 172.28.0.0/25: it is not within 172.29.5.0/24",
         ),
         ("c", &["--ipv6", "--default-address-pool", "base=10.0.0.0/8,size=4"], "invalid size"),
     ] {

@@ -202,6 +202,7 @@ fn pools_that_are_used_up_name_who_has_them_and_what_frees_some() {
     }
     let daemon = Daemon::ready();
     let watch = Watch::daemon(&daemon);
+    let _ = daemon.run(&["network", "create", "--subnet", "10.44.0.0/24", "apart"]).ok();
     // A route of the host's, which no network may take.
     let _ = daemon
         .sandbox()
@@ -221,6 +222,7 @@ fn pools_that_are_used_up_name_who_has_them_and_what_frees_some() {
         "{told}"
     );
     assert!(told.contains("network prune"), "{told}");
+    assert!(!told.contains("apart"), "a network outside of the pools holds nothing of them: {told}");
     let subnets =
         daemon.run(&["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", "pool1", "pool9"]);
     assert!(!subnets.ok().contains("172.30."), "{made} networks avoid the host's route");
