@@ -62,6 +62,19 @@ stats_are_true() {
     [ "$(cat "$group/memory.current")" -ge 20971520 ] && ferry rm -f busy
 }
 
+# Kernels of distributions have `netem`, as a module that nobody has loaded yet.
+delayed_and_lost() {
+    ferry run -d --name late --net-delay 400ms --net-out 1mbit busybox sleep 1000 || return 1
+    gateway=$(ferry exec late ip route | sed -n 's/default via \([^ ]*\).*/\1/p')
+    took=$(ferry exec late ping -c 3 -w 30 "$gateway" | sed -n 's/.*min\/avg\/max = \([0-9]*\)\..*/\1/p')
+    [ "$took" -ge 400 ] || { echo "round trip of '$took' ms"; tc qdisc; return 1; }
+    ferry update --net-delay none --net-loss 100% late || return 1
+    is "$(ferry inspect -f '{{.HostConfig.NetLoss}}' late)" 1000000 || return 1
+    ! ferry exec late ping -c 2 -w 3 "$gateway" || return 1
+    ferry update --net-loss none --net-in 2mbit late && ferry exec late ping -c 1 -w 10 "$gateway" || return 1
+    ! tc qdisc | grep -q netem && ferry rm -f late && until_true 10 sh -c '! ip -o link | grep -q ": fi"'
+}
+
 # begin_other NAME OPTION...: one more daemon beside the first, spoken to by `other`.
 begin_other() {
     other=$1
@@ -289,6 +302,7 @@ if [ "$failed" -eq 0 ]; then
     check 'hello-world' hello_world
     check 'published port' published
     check 'exec' executes
+    check 'delay and loss' delayed_and_lost
     check 'limits' limits_are_set
     check 'limits change while it runs' limits_change
     check 'figures of stats' stats_are_true
