@@ -10,6 +10,7 @@
 pub mod build;
 pub mod compare;
 pub mod container;
+pub mod context;
 pub mod error;
 pub mod event;
 pub mod exec;

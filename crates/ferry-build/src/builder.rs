@@ -34,6 +34,7 @@ use crate::session::{Session, Uploaded};
 use crate::solve::mounts::CacheMounts;
 use crate::solve::{Ground, Solve, SolveOptions};
 use crate::subrequest;
+use crate::synced::{self, Wanted};
 use crate::tree::{Folder, Layers, Tree};
 
 pub(crate) use built::best_target;
@@ -175,6 +176,47 @@ impl Builder {
             Ok(Session::of(Arc::new(lent)))
         })
         .await
+    }
+
+    /// Takes a list of a client's directories, and the content of what is not here as it was told; see `ferry_api::context`. `key` is the
+    /// client's name for all of them.
+    ///
+    /// # Errors
+    /// InvalidArgument for what is no such list.
+    pub async fn sync_context(
+        &self,
+        pieces: tokio::sync::mpsc::Receiver<bytes::Bytes>,
+        mut lent: Uploaded,
+        key: String,
+        tell: impl FnOnce(Wanted) + Send + 'static,
+    ) -> Result<Session> {
+        let (workshop, contexts) = (self.ground.engine.workshop.clone(), self.ground.contexts.clone());
+        blocking(move || {
+            let mut body = AsyncPieces { pieces, left: bytes::Bytes::new() };
+            let tell = |wanted| {
+                tell(wanted);
+                Ok(())
+            };
+            let folder = synced::receive(&mut body, &key, &contexts, &workshop, tell)?;
+            for name in folder.names()? {
+                let below = Arc::new(folder.below(&name)?);
+                lent.folders.insert(name, below);
+            }
+            Ok(Session::of(Arc::new(lent)))
+        })
+        .await
+    }
+
+    /// Keeps of a client's directories what layers did not take; for when the build of them has ended.
+    pub async fn let_go(&self, key: String) {
+        let contexts = self.ground.contexts.clone();
+        let let_go = blocking(move || {
+            synced::let_go(&key, &contexts);
+            Ok(())
+        });
+        if let Err(failure) = let_go.await {
+            tracing::warn!(error = %failure, "files of a context have more names than they should");
+        }
     }
 
     /// Ends a build by its id; tells whether there was one.
@@ -466,6 +508,26 @@ struct FinishOnDrop(Reporter);
 impl Drop for FinishOnDrop {
     fn drop(&mut self) {
         self.0.finish();
+    }
+}
+
+/// Bytes that come in pieces from a task.
+struct AsyncPieces {
+    pieces: tokio::sync::mpsc::Receiver<bytes::Bytes>,
+    left: bytes::Bytes,
+}
+
+impl std::io::Read for AsyncPieces {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.left.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.left = piece,
+                None => return Ok(0),
+            }
+        }
+        let taken = self.left.split_to(self.left.len().min(buffer.len()));
+        buffer[..taken.len()].copy_from_slice(&taken);
+        Ok(taken.len())
     }
 }
 

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::failure::{Doing, Result};
 use crate::files;
+use crate::synced::{Index, Known};
 
 /// Attributes that count.
 pub(crate) fn is_kept(name: &[u8]) -> bool {
@@ -50,16 +51,39 @@ impl ContentHasher {
         self.hasher.update(word);
     }
 
+    fn head(&mut self, name: &[u8], kind: FileType, mode: u32, (uid, gid): (u32, u32)) {
+        self.word(name);
+        self.hasher.update(kind.as_raw_mode().to_le_bytes());
+        // Of a link nothing but its target can be told apart by anybody.
+        if !kind.is_symlink() {
+            self.hasher.update(mode.to_le_bytes());
+        }
+        self.hasher.update(uid.to_le_bytes());
+        self.hasher.update(gid.to_le_bytes());
+    }
+
+    fn content(&mut self, digest: &[u8], length: u64) {
+        self.hasher.update(digest);
+        self.hasher.update(length.to_le_bytes());
+    }
+
+    /// Takes in an entry of a client's directory, as if it had been found there.
+    pub(crate) fn known(&mut self, name: &[u8], known: &Known) {
+        self.head(name, known.kind, known.mode, (0, 0));
+        match known.kind {
+            FileType::RegularFile => self.content(&known.digest, known.size),
+            FileType::Symlink => self.word(&known.link),
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                self.hasher.update(known.device.0.to_le_bytes());
+                self.hasher.update(known.device.1.to_le_bytes());
+            }
+            _ => {}
+        }
+    }
+
     /// Takes in an entry under a name.
     pub(crate) fn entry(&mut self, name: &[u8], found: &mut Found) -> io::Result<()> {
-        self.word(name);
-        self.hasher.update(found.kind.as_raw_mode().to_le_bytes());
-        // Of a link nothing but its target can be told apart by anybody.
-        if !found.kind.is_symlink() {
-            self.hasher.update(found.looks.mode.to_le_bytes());
-        }
-        self.hasher.update(found.looks.uid.to_le_bytes());
-        self.hasher.update(found.looks.gid.to_le_bytes());
+        self.head(name, found.kind, found.looks.mode, (found.looks.uid, found.looks.gid));
         for (name, value) in &found.looks.xattrs {
             self.word(name);
             self.word(value);
@@ -84,25 +108,36 @@ impl ContentHasher {
 
     fn file(&mut self, file: OwnedFd) -> io::Result<()> {
         let mut file = File::from(file);
-        let mut length = 0_u64;
+        let (mut hasher, mut length) = (Sha256::new(), 0_u64);
         loop {
             match file.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(read) => {
-                    self.hasher.update(&self.buffer[..read]);
+                    hasher.update(&self.buffer[..read]);
                     length += read as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        self.hasher.update(length.to_le_bytes());
+        self.content(&hasher.finalize(), length);
         Ok(())
     }
 
     pub(crate) fn finish(self) -> String {
         format!("content:{}", hex::encode(self.hasher.finalize()))
     }
+}
+
+/// The digest of everything in a folder of which all is known.
+pub(crate) fn of_index(index: &Index) -> String {
+    let mut hasher = ContentHasher::new();
+    index.walk(b"", |name, known| {
+        if !name.is_empty() {
+            hasher.known(name, known);
+        }
+    });
+    hasher.finish()
 }
 
 /// The digest of everything in a folder. Blocks.

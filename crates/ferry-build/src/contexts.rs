@@ -31,13 +31,47 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// Nobody looks at it, or at a part of it.
+    fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.folder) == 1 && self.folder.is_alone()
+    }
+
     /// Where it lies.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 }
 
+impl Kept {
+    pub(crate) fn folder(&self) -> Arc<Folder> {
+        Arc::clone(&self.folder)
+    }
+
+    /// The same, used once more.
+    pub(crate) fn used(self) -> Self {
+        Self { uses: self.uses + 1, used_ns: now_ns(), ..self }
+    }
+}
+
 impl Contexts {
+    /// Takes the directory that came last under a key, to change it; `None` when there is none or somebody looks at it.
+    pub(crate) fn take(&self, key: &str) -> Option<Kept> {
+        let mut all = self.all();
+        let at = all.iter().position(|kept| kept.key == key && kept.is_unused())?;
+        Some(all.remove(at))
+    }
+
+    /// Puts one back that was taken, as what it is now.
+    pub(crate) fn put_back(&self, kept: Kept, folder: &Arc<Folder>) {
+        let put = Kept { folder: Arc::clone(folder), ..kept };
+        let mut all = self.all();
+        // Somebody who could not take it has brought one of their own.
+        let other = all.iter().position(|other| other.key == put.key).map(|at| all.remove(at));
+        all.push(put);
+        drop(all);
+        drop(other);
+    }
+
     /// The directory that came last under a key.
     pub(crate) fn last(&self, key: &str) -> Option<Arc<Folder>> {
         let mut all = self.all();
@@ -76,7 +110,7 @@ impl Contexts {
     pub(crate) fn list(&self) -> Vec<(Kept, bool)> {
         let all = self.all();
         let with_use = all.iter().map(|kept| {
-            let in_use = Arc::strong_count(&kept.folder) > 1;
+            let in_use = !kept.is_unused();
             (kept.clone(), in_use)
         });
         with_use.collect()

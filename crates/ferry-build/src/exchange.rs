@@ -24,6 +24,7 @@ pub(crate) use place::ClientStore;
 pub(crate) use place::write_blob;
 
 use crate::failure::{Failure, Result};
+use crate::tree::BuiltLayer;
 
 /// A cache as a client names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
@@ -59,6 +60,15 @@ pub(crate) struct Compression {
 }
 
 impl Compression {
+    /// The form that a layer is given, if that is to change. One that was built here is compressed when it `travels`.
+    pub(crate) fn of_layer(self, layer: &BuiltLayer, travels: bool) -> Option<LayerForm> {
+        let is_plain = LayerForm::Plain.is_that_of(&layer.descriptor.media_type);
+        match self.form.filter(|_| self.is_forced || !layer.foreign) {
+            None if travels && is_plain && !layer.foreign => Some(LayerForm::Gzip(None)),
+            form => form,
+        }
+    }
+
     /// Reads `compression`, `compression-level` and `force-compression`.
     pub(crate) fn read(attributes: &BTreeMap<String, String>) -> Result<Self> {
         let level =

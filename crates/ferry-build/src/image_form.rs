@@ -28,6 +28,8 @@ pub struct ImageForm {
     is_docker: bool,
     /// Statements are artifacts of OCI.
     has_artifacts: bool,
+    /// It is not to stay in the store: what is not compressed yet is.
+    travels: bool,
     annotations: Vec<Annotation>,
     /// Files of its layers are no newer than the moment that it is built for.
     rewrites_times: bool,
@@ -87,10 +89,17 @@ impl ImageForm {
             compression: Compression::read(attributes)?,
             is_docker: !flag("oci-mediatypes", true)?,
             has_artifacts: flag("oci-artifact", false)?,
+            travels: false,
             annotations,
             rewrites_times: flag("rewrite-timestamp", false)?,
             epoch: Epoch::read(attributes)?,
         })
+    }
+
+    /// The same for an image that goes elsewhere at once.
+    #[must_use]
+    pub fn that_travels(self) -> Self {
+        Self { travels: true, ..self }
     }
 
     fn annotations(&self, place: Place, platform: Option<&Platform>) -> BTreeMap<String, String> {
@@ -166,7 +175,9 @@ pub(crate) fn write(
     if form.is_docker && !attest.is_empty() {
         return Err(Failure::invalid("cannot export attestations with \"oci-mediatypes=false\""));
     }
-    let writing = Writing { built, form, images };
+    // What an index says of a manifest, and a statement, holds wherever it goes.
+    let travels = form.travels || has_index;
+    let writing = Writing { built, form, images, travels };
     let (mut parts, mut manifests, mut statements, mut config) = (Vec::new(), Vec::new(), Vec::new(), None);
     for (at, target) in built.targets.iter().enumerate() {
         let (manifest, of_image) = writing.manifest(target)?;
@@ -205,6 +216,7 @@ struct Writing<'a> {
     built: &'a Built,
     form: &'a ImageForm,
     images: &'a Images,
+    travels: bool,
 }
 
 impl Writing<'_> {
@@ -256,13 +268,12 @@ impl Writing<'_> {
     }
 
     fn layers(&self, layers: &Layers) -> Result<Vec<Descriptor>> {
-        let Compression { form, is_forced } = self.form.compression;
         layers
             .0
             .iter()
             .map(|layer| {
                 let mut descriptor = layer.descriptor.clone();
-                if let Some(form) = form.filter(|_| is_forced || !layer.foreign) {
+                if let Some(form) = self.form.compression.of_layer(layer, self.travels) {
                     descriptor = self.images.layer_as(&descriptor, form)?;
                 }
                 descriptor.annotations.clear();

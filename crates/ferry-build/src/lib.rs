@@ -26,6 +26,7 @@ mod redact;
 pub mod session;
 pub mod solve;
 mod subrequest;
+mod synced;
 pub mod tree;
 pub mod usage;
 
@@ -35,3 +36,4 @@ pub use epoch::Epoch;
 pub use failure::{DockerfileText, Failure, Result};
 pub use image_form::ImageForm;
 pub use subrequest::EXPAND;
+pub use synced::Wanted;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::content;
 use crate::failure::{Doing, Failure, Result};
 use crate::files;
+use crate::synced::Index;
 
 /// One layer that a build made or took from an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,8 @@ pub struct Folder {
     root: OwnedFd,
     path: PathBuf,
     digest: OnceLock<String>,
+    /// What is known of it without looking.
+    index: Option<Index>,
     /// It may be the folder that `path` lies in.
     owner: Arc<OwnFolder>,
 }
@@ -75,7 +78,29 @@ impl Folder {
     /// When it cannot be opened.
     pub fn open(owner: OwnFolder) -> Result<Self> {
         let root = std::fs::File::open(owner.path()).doing("cannot open the context")?.into();
-        Ok(Self { root, path: owner.path().to_owned(), digest: OnceLock::new(), owner: Arc::new(owner) })
+        let path = owner.path().to_owned();
+        Ok(Self { root, path, digest: OnceLock::new(), index: None, owner: Arc::new(owner) })
+    }
+
+    /// The same folder, of which this is known.
+    pub(crate) fn known_as(&self, index: Index) -> Result<Self> {
+        Ok(Self {
+            root: self.root.try_clone().doing("cannot open the context")?,
+            path: self.path.clone(),
+            digest: OnceLock::new(),
+            index: Some(index),
+            owner: Arc::clone(&self.owner),
+        })
+    }
+
+    /// What is known of it without looking.
+    pub(crate) fn index(&self) -> Option<&Index> {
+        self.index.as_ref()
+    }
+
+    /// Nothing else is a part of what it is a part of.
+    pub(crate) fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.owner) == 1
     }
 
     /// Where it lies.
@@ -93,7 +118,8 @@ impl Folder {
         let root = ferry_sys::path::resolve_in_root(&self.root, &plain[..], flags, rustix::fs::Mode::empty())
             .doing(format!("cannot open {path}"))?;
         let path = self.path.join(OsStr::from_bytes(&plain));
-        Ok(Self { root, path, digest: OnceLock::new(), owner: Arc::clone(&self.owner) })
+        let index = self.index.as_ref().map(|index| index.within(&plain));
+        Ok(Self { root, path, digest: OnceLock::new(), index, owner: Arc::clone(&self.owner) })
     }
 
     /// The names of what lies right in it.
@@ -123,7 +149,10 @@ impl Folder {
         if let Some(digest) = self.digest.get() {
             return Ok(digest.clone());
         }
-        let digest = content::of_tree(self.root.as_fd())?;
+        let digest = match &self.index {
+            Some(index) => content::of_index(index),
+            None => content::of_tree(self.root.as_fd())?,
+        };
         Ok(self.digest.get_or_init(|| digest).clone())
     }
 }
@@ -186,6 +215,14 @@ impl Tree {
         match self {
             Self::Layers(layers) => Ok(layers.chain().map_or("scratch".to_owned(), |chain| chain.to_string())),
             Self::Folder(folder) => folder.digest(),
+        }
+    }
+
+    /// What is known of it without looking.
+    pub(crate) fn index(&self) -> Option<&Index> {
+        match self {
+            Self::Layers(_) => None,
+            Self::Folder(folder) => folder.index(),
         }
     }
 

@@ -97,6 +97,8 @@ pub struct BuildQuery {
     pub archive: Option<Vec<u8>>,
     /// What the user calls the context; told of the build when it is remembered.
     pub called: String,
+    /// What the directories are called when they are told of before any of them is sent.
+    pub context_key: String,
 }
 
 /// A cache elsewhere, or an output: of which kind, and what else is said of it.
@@ -121,7 +123,8 @@ pub struct BuildPruneReport {
 }
 
 impl Client {
-    /// API: `POST /build`, with progress in ferry's own form. `directories` is a tar whose directories at the top are the client's.
+    /// API: `POST /build`, with progress in ferry's own form. `directories` is a list of what the client's directories hold, followed by
+    /// what is wanted of it (see `ferry_api::context`).
     ///
     /// # Errors
     /// 400 for the request; everything later is told in the stream.
@@ -131,7 +134,13 @@ impl Client {
         directories: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<ByteStream> {
         let mut headers = HeaderMap::new();
-        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+        headers.insert(
+            http::header::CONTENT_TYPE,
+            HeaderValue::from_static(match &build.archive {
+                Some(_) => "application/x-tar",
+                None => "application/octet-stream",
+            }),
+        );
         if let Ok(value) = HeaderValue::from_str(&build.registry_config) {
             headers.insert("x-registry-config", value);
         }
@@ -212,6 +221,7 @@ impl BuildQuery {
             .with("progress", "trace")
             .with("version", "1")
             .with_flag("directories", self.archive.is_none() && self.remote.is_empty())
+            .with_text("contextkey", &self.context_key)
             .with_text("dockerfile", &self.dockerfile)
             .with_text("target", &self.target)
             .with_flag("nocache", self.no_cache)

@@ -13,10 +13,11 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_spec::digest::ChainId;
 use ferry_store::{LayersView, MountOptions, Store};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 
 use crate::blocking;
 use crate::config::EngineConfig;
@@ -67,6 +68,18 @@ pub struct Tree {
     root: OwnedFd,
     base: Option<ChainId>,
     folder: OwnFolder,
+    /// Files that take the place of empty ones, once it is no longer mounted.
+    given: Mutex<Vec<Given>>,
+    takes_files: bool,
+}
+
+/// A file that becomes one of a tree.
+#[derive(Debug)]
+struct Given {
+    /// Where an empty file stands for it.
+    path: Vec<u8>,
+    file: OwnedFd,
+    id: (u64, u64),
 }
 
 impl Tree {
@@ -75,6 +88,73 @@ impl Tree {
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+
+    /// Takes a file of the builder's own as it is, in place of the empty one at a path without links, when the tree becomes a layer; tells
+    /// whether it does. Nobody may write to the file afterwards.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn take_file(&self, path: &[u8], file: BorrowedFd<'_>) -> Result<bool> {
+        let stat = rustix::fs::fstat(file).context("cannot look at a file")?;
+        let id = (stat.st_dev, stat.st_ino);
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has another name is another's as well.
+        if !self.takes_files || stat.st_nlink != 1 || given.iter().any(|other| other.id == id) {
+            return Ok(false);
+        }
+        let file = file.try_clone_to_owned().context("cannot keep a file open")?;
+        given.push(Given { path: path.to_vec(), file, id });
+        Ok(true)
+    }
+}
+
+/// Puts the files in their places in the folder that was the upper one of a mount.
+fn place_files(upper: &Path, given: &[Given]) -> Result<()> {
+    if given.is_empty() {
+        return Ok(());
+    }
+    let root = fs::File::open(upper).context("cannot open a tree")?;
+    for Given { path, file, .. } in given {
+        let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&b"."[..], &path[..]),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let folder = ferry_sys::path::resolve_in_root(&root, above, flags, Mode::empty());
+        let folder = folder.context("cannot open a folder of a tree")?;
+        let placed = rustix::fs::unlinkat(&folder, name, AtFlags::empty())
+            .and_then(|()| rustix::fs::linkat(file, c"", &folder, name, AtFlags::EMPTY_PATH));
+        match placed {
+            Ok(()) => {}
+            // Not everybody may; then it is a copy.
+            Err(_) => copy_file(file, &folder, name).context("cannot copy a file")?,
+        }
+        // A layer knows whole seconds.
+        let stat = rustix::fs::fstat(file).context("cannot look at a file")?;
+        let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: 0 };
+        let placed = rustix::fs::openat(&folder, name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty());
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::futimens(placed.context("cannot open a file")?, &times)
+            .context("cannot set the times of a file")?;
+    }
+    Ok(())
+}
+
+fn copy_file(file: &OwnedFd, folder: &OwnedFd, name: &[u8]) -> std::io::Result<()> {
+    let stat = rustix::fs::fstat(file)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let to = match rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR) {
+        Err(rustix::io::Errno::EXIST) => {
+            let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(folder, name, flags, Mode::empty())?
+        }
+        made => made?,
+    };
+    let mut from = fs::File::from(file.try_clone()?);
+    std::io::Seek::rewind(&mut from)?;
+    let mut to = fs::File::from(to);
+    std::io::copy(&mut from, &mut to)?;
+    Ok(rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?)
 }
 
 /// Layers to be looked at.
@@ -127,6 +207,17 @@ impl Workshop {
         OwnFolder::create(&self.folder.join("contexts"), 0o755)
     }
 
+    /// Begins to bring what was written to the disk, for whoever needs it there later.
+    pub fn begin_sync(&self) {
+        let folder = Arc::clone(&self.folder);
+        std::thread::spawn(move || {
+            // Whoever needs it hears of failures by themselves.
+            if let Ok(folder) = fs::File::open(folder.as_path()) {
+                let _ = rustix::fs::syncfs(&folder);
+            }
+        });
+    }
+
     /// Makes a folder in memory, for what may never be on a disk. Blocks.
     ///
     /// # Errors
@@ -147,7 +238,9 @@ impl Workshop {
         }
         let options = MountOptions { volatile: true, ..MountOptions::default() };
         let root = self.store.mount_rootfs(base.as_ref(), &upper, &work, options);
-        Ok(Tree { root: root.context("cannot mount a tree")?, base, folder })
+        let takes_files = self.store.driver_name() == "overlayfs";
+        let root = root.context("cannot mount a tree")?;
+        Ok(Tree { root, base, folder, given: Mutex::default(), takes_files })
     }
 
     /// Shows layers. Blocks.
@@ -170,10 +263,21 @@ impl Workshop {
     /// # Errors
     /// When it cannot be read or stored.
     pub async fn layer_of(&self, tree: Tree) -> Result<StoredLayer> {
-        let Tree { root, base, folder } = tree;
+        let Tree { root, base, folder, given, .. } = tree;
+        let given = given.into_inner().unwrap_or_else(PoisonError::into_inner);
         // One mount at a time uses the folders.
         drop(root);
-        let layer = self.containers.layer_of(folder.path().to_owned(), base, true).await;
+        let layer = match self.store.driver_name() {
+            "overlayfs" => {
+                let (images, upper) = (self.containers.images().clone(), folder.path().join("upper"));
+                let making = move || {
+                    place_files(&upper, &given)?;
+                    images.publish_new(images.adopt_new(base.as_ref(), &upper)?)
+                };
+                blocking(making).await
+            }
+            _ => self.containers.layer_of(folder.path().to_owned(), base, true).await,
+        };
         // A tree may be large.
         let _ = blocking(move || {
             drop(folder);

@@ -19,6 +19,12 @@ impl Store {
     /// Tells whether the content is here.
     #[must_use]
     pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.stores_blob(digest) || self.made_of(digest).is_some()
+    }
+
+    /// Tells whether the content lies here as it is, and need not be made.
+    #[must_use]
+    pub fn stores_blob(&self, digest: &Digest) -> bool {
         self.inner.ledger.note_blob(digest);
         fs::symlink_metadata(self.inner.paths.blob(digest)).is_ok_and(|m| m.is_file())
     }
@@ -28,7 +34,10 @@ impl Store {
     /// # Errors
     /// [`Error::BlobNotFound`].
     pub fn blob_size(&self, digest: &Digest) -> Result<u64> {
-        Ok(self.stat_blob(digest)?.len())
+        match self.stat_blob(digest) {
+            Err(error @ Error::BlobNotFound(_)) => self.made_of(digest).map(|(_, bytes)| bytes).ok_or(error),
+            stat => Ok(stat?.len()),
+        }
     }
 
     /// Returns content of at most `max` bytes. Its digest is checked again, so what it says can be relied upon.
@@ -51,14 +60,20 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Opens content for reading; its digest is not checked again.
+    /// Opens content for reading; its digest is not checked again. The tar of a layer that was built here is made for that.
     ///
     /// # Errors
-    /// [`Error::BlobNotFound`].
+    /// [`Error::BlobNotFound`]; [`Error::WrongDigest`] when it cannot be made as it was.
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
         self.inner.ledger.note_blob(digest);
         let path = self.inner.paths.blob(digest);
-        File::open(&path).map_err(|source| not_found_or(digest, "open", &path, source))
+        match File::open(&path).map_err(|source| not_found_or(digest, "open", &path, source)) {
+            Err(error @ Error::BlobNotFound(_)) => match self.made_of(digest) {
+                Some((chain, _)) => self.make_blob(digest, &chain),
+                None => Err(error),
+            },
+            opened => opened,
+        }
     }
 
     /// Stores bytes under their own SHA-256 digest.

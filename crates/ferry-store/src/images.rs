@@ -37,25 +37,34 @@ pub struct Origins {
     pub repositories: BTreeSet<String>,
     /// Builds that made it, with the moment, Unix time in nanoseconds.
     pub builds: BTreeMap<String, i64>,
+    /// What it is in repositories where its layers were compressed on the way, by their whole names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pushed: BTreeMap<String, Digest>,
 }
 
 impl Origins {
     /// Returns that of a repository.
     #[must_use]
     pub fn repository(name: String) -> Self {
-        Self { repositories: BTreeSet::from([name]), builds: BTreeMap::new() }
+        Self { repositories: BTreeSet::from([name]), ..Self::default() }
+    }
+
+    /// Returns that of a repository which got it in another form.
+    #[must_use]
+    pub fn pushed(name: String, digest: Digest) -> Self {
+        Self { pushed: BTreeMap::from([(name.clone(), digest)]), ..Self::repository(name) }
     }
 
     /// Returns that of a build.
     #[must_use]
     pub fn build(reference: String, made_ns: i64) -> Self {
-        Self { repositories: BTreeSet::new(), builds: BTreeMap::from([(reference, made_ns)]) }
+        Self { builds: BTreeMap::from([(reference, made_ns)]), ..Self::default() }
     }
 
     /// Tells whether nothing is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.repositories.is_empty() && self.builds.is_empty()
+        self == &Self::default()
     }
 
     /// Adds what `other` knows.
@@ -64,6 +73,7 @@ impl Origins {
         for (reference, made_ns) in &other.builds {
             self.builds.entry(reference.clone()).or_insert(*made_ns);
         }
+        self.pushed.extend(other.pushed.iter().map(|(name, digest)| (name.clone(), digest.clone())));
     }
 }
 

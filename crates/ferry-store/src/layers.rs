@@ -27,15 +27,18 @@ use crate::paths::{Paths, random_name};
 use crate::record;
 use crate::{Inner, Store};
 
+mod built;
 pub(crate) mod copy;
 mod error;
 mod export;
 mod hidden;
 mod limits;
 mod path;
+mod recipe;
 pub(crate) mod stream;
 pub(crate) mod unpack;
 
+pub use built::{NewLayer, TarNotes};
 pub use error::{EntryProblem, LayerError};
 pub(crate) use ferry_spec::tar::{Kind as EntryKind, next_entry, skip_padding};
 pub(crate) use hidden::Hidden;
@@ -66,6 +69,9 @@ struct LayerRecord {
     /// Present when the layer was unpacked where overlayfs could not be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hidden: Option<Hidden>,
+    /// Bytes of its tar, where a recipe says how that is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tar_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -73,6 +79,8 @@ struct Indexed {
     layer: Layer,
     short: String,
     listed: bool,
+    /// As in the record.
+    tar_bytes: Option<u64>,
 }
 
 /// The layers that are here.
@@ -81,6 +89,10 @@ pub(crate) struct Layers {
     index: Mutex<HashMap<ChainId, Indexed>>,
     coming: Mutex<Coming>,
     landed: Condvar,
+    /// Layers that are used already and do not outlive a power cut yet.
+    unsettled: Mutex<Vec<ChainId>>,
+    /// Held while layers are brought to the disk.
+    settling: Mutex<()>,
 }
 
 /// Layers that are not here yet.
@@ -112,6 +124,9 @@ impl Drop for Expectation {
         self.inner.layers.landed.notify_all();
     }
 }
+
+/// Marks the folder of a layer that is not certain to be whole after a power cut.
+const UNSETTLED: &str = "unsettled";
 
 /// How long a layer waits for one below it that was announced and is not even begun.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -243,10 +258,15 @@ impl Layers {
     }
 
     fn load_one(&self, folder: &Path, chain_id: &ChainId) -> Result<()> {
+        if folder.join(UNSETTLED).exists() {
+            // Nobody was told of it.
+            return remove_tree(folder);
+        }
         let read = record::read::<LayerRecord>(&folder.join("layer.json"));
         let error = match read {
             Ok(Some(record)) if record.layer.chain_id == *chain_id => {
-                let indexed = Indexed { layer: record.layer, short: record.short, listed: record.hidden.is_some() };
+                let LayerRecord { layer, short, hidden, tar_bytes } = record;
+                let indexed = Indexed { layer, short, listed: hidden.is_some(), tar_bytes };
                 self.index().insert(chain_id.clone(), indexed);
                 return Ok(());
             }
@@ -464,7 +484,7 @@ impl Store {
     fn publish(&self, mut staging: Staging, layer: Layer, hidden: Option<Hidden>) -> Result<()> {
         let chain_id = layer.chain_id.clone();
         let short = self.link(&chain_id)?;
-        let record = LayerRecord { layer: layer.clone(), short: short.clone(), hidden };
+        let record = LayerRecord { layer: layer.clone(), short: short.clone(), hidden, tar_bytes: None };
         let listed = record.hidden.is_some();
         // The sync of the whole file system that follows takes it along.
         record::write_unsynced(&staging.path.join("layer.json"), &record)?;
@@ -473,7 +493,7 @@ impl Store {
         fs::rename(&staging.path, &target).map_err(Error::io("publish", &target))?;
         staging.published = true;
         sync_dir(&self.inner.paths.layers())?;
-        self.inner.layers.index().insert(chain_id, Indexed { layer, short, listed });
+        self.inner.layers.index().insert(chain_id, Indexed { layer, short, listed, tar_bytes: None });
         Ok(())
     }
 

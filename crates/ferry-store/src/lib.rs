@@ -32,7 +32,7 @@ pub use collect::Collected;
 pub use content::BlobWriter;
 pub use error::{Error, Result};
 pub use images::{ImageRecord, Live, Origins};
-pub use layers::{EntryProblem, Expectation, Layer, LayerError, Limits};
+pub use layers::{EntryProblem, Expectation, Layer, LayerError, Limits, NewLayer, TarNotes};
 pub use lease::Lease;
 pub use record::{RecordError, Syncer};
 pub use rootfs::{LayersView, MountOptions};

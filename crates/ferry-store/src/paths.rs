@@ -7,6 +7,8 @@
 //!   content/ingest/<algorithm>-<hex>.part  left by a broken transfer, continued by the next
 //!   layers/<chain-id hex>/diff             one unpacked layer
 //!   layers/<chain-id hex>/layer.json       its record
+//!   layers/<chain-id hex>/tar.zst          how its tar is made, of a layer that was built here
+//!   layers/<chain-id hex>/unsettled        it is used and not yet certain to outlive a power cut; a start removes it
 //!   layers/l/<short>                       link to a `diff`, short enough for one page of 500 of them
 //!   layers/empty                           an empty folder, the lowest layer of an image without any
 //!   layers/.new-<random>                   being unpacked; removed at start

@@ -120,9 +120,10 @@ impl Export {
         let kind = match exporter.kind.as_str() {
             "image" | "moby" => {
                 check_image_attributes(attrs)?;
+                let (pushes, form) = (flag(attrs, "push")?, ImageForm::read(attrs)?);
                 Kind::Image(Box::new(ImageOrder {
-                    form: ImageForm::read(attrs)?,
-                    pushes: flag(attrs, "push")?,
+                    form: if pushes { form.that_travels() } else { form },
+                    pushes,
                     plain_http: flag(attrs, "registry.insecure")?,
                     by_digest,
                     is_stored: !attrs.contains_key("store") || flag(attrs, "store")?,
@@ -132,7 +133,7 @@ impl Export {
                 check_image_attributes(attrs)?;
                 Kind::Archive {
                     kind: if form == "oci" { "oci" } else { "docker" },
-                    form: Box::new(ImageForm::read(attrs)?),
+                    form: Box::new(ImageForm::read(attrs)?.that_travels()),
                     is_tar: attrs.get("tar").is_none_or(|_| flag(attrs, "tar").unwrap_or(true)),
                 }
             }

@@ -239,8 +239,7 @@ impl Places for Gathered<'_> {
 
 impl Gathered<'_> {
     fn blob(&self, layer: &BuiltLayer) -> Option<Descriptor> {
-        let Compression { form, is_forced } = self.order.compression;
-        let wanted = form.filter(|_| is_forced || !layer.foreign);
+        let wanted = self.order.compression.of_layer(layer, true);
         let mut descriptor = layer.descriptor.clone();
         descriptor.annotations = BTreeMap::from([(UNCOMPRESSED.to_owned(), layer.diff_id.0.to_string())]);
         if let Some(created) = layer.created_ns {

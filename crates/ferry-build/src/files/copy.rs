@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ferry_dockerfile::ignore::Patterns;
@@ -15,11 +16,23 @@ use super::{archive, mode, wildcard};
 use crate::content::{ContentHasher, is_kept};
 use crate::failure::{Doing, Failure, Result};
 use crate::graph::{ArchiveHandling, CopyAction};
+use crate::synced::Index;
+
+/// Takes a large file as it is, in place of an empty one at a path, and tells whether it does; without a file it hears that what was there,
+/// and everything below it, is gone. See [`CopyOrder::giving`].
+pub(crate) type TakesFile<'a> = dyn Fn(&[u8], Option<BorrowedFd<'_>>) -> Result<bool> + 'a;
+
+/// Bytes that are copied at once.
+const PIECE: usize = 64 * 1024;
+
+/// Files of so many bytes are given rather than copied, where that is possible.
+const LARGE: u64 = 1 << 20;
 
 /// A copy, with its owner looked up.
 pub(crate) struct CopyOrder<'a> {
     action: &'a CopyAction,
     owner: Option<Ids>,
+    takes: Option<&'a TakesFile<'a>>,
     include: Patterns,
     exclude: Patterns,
 }
@@ -29,9 +42,15 @@ impl<'a> CopyOrder<'a> {
         Ok(Self {
             action,
             owner,
+            takes: None,
             include: patterns(&action.include_patterns)?,
             exclude: patterns(&action.exclude_patterns)?,
         })
+    }
+
+    /// The same, where large files are the builder's own and `takes` may have them.
+    pub(crate) fn giving(self, takes: &'a TakesFile<'a>) -> Self {
+        Self { takes: Some(takes), ..self }
     }
 
     /// Tells whether a path below the copied one is taken.
@@ -95,13 +114,21 @@ fn starts(source: BorrowedFd<'_>, action: &CopyAction) -> Result<Vec<Start>> {
     Ok(starts)
 }
 
-/// The digest of what a copy takes, names included, times not. Blocks.
-pub(crate) fn digest(source: BorrowedFd<'_>, action: &CopyAction) -> Result<String> {
+/// The digest of what a copy takes, names included, times not; of what is known the files are not looked at. Blocks.
+pub(crate) fn digest(source: BorrowedFd<'_>, index: Option<&Index>, action: &CopyAction) -> Result<String> {
     let order = CopyOrder::new(action, None)?;
     let mut hasher = ContentHasher::new();
     for start in starts(source, action)? {
         let name = start.asked.rsplit('/').next().unwrap_or_default();
         hasher.word(name.as_bytes());
+        if let Some(index) = index {
+            index.walk(&start.at, |below, known| {
+                if order.takes(below) || below.is_empty() {
+                    hasher.known(below, known);
+                }
+            });
+            continue;
+        }
         let mut failed = None;
         let mut visit = |mut found: Found| {
             if order.takes(&found.path) || found.path.is_empty() {
@@ -169,6 +196,7 @@ fn copy_one(source: BorrowedFd<'_>, target: BorrowedFd<'_>, start: &Start, order
         dressed_last: Vec::new(),
         top_looks: None,
         made_dirs,
+        buffer: Vec::new(),
         failure: None,
     };
     let walked = walk(source, start, &mut |found| {
@@ -229,6 +257,7 @@ struct Copier<'a> {
     top_looks: Option<Looks>,
     /// Directories that were made on the way.
     made_dirs: Vec<Plain>,
+    buffer: Vec<u8>,
     failure: Option<Failure>,
 }
 
@@ -296,6 +325,7 @@ impl Copier<'_> {
             found => {
                 let (above, name) = place::open_above(self.target, path)?;
                 if found.is_some() {
+                    self.forget(path)?;
                     place::remove_at(above.as_fd(), name).doing(format!("remove {}", shown(path)))?;
                 }
                 rustix::fs::mkdirat(&above, name, Mode::RWXU).doing(format!("mkdir {}", shown(path)))?;
@@ -316,7 +346,9 @@ impl Copier<'_> {
         match found.kind {
             FileType::RegularFile => {
                 let Some(file) = found.file.take() else { return Ok(()) };
-                self.regular(above.as_fd(), name, file, &found).doing(doing())??;
+                if !self.give(above.as_fd(), name, &path, &file, &found)? {
+                    self.regular(above.as_fd(), name, file, &found).doing(doing())??;
+                }
             }
             FileType::Symlink => {
                 rustix::fs::symlinkat(&found.link[..], &above, name).doing(doing())?;
@@ -340,11 +372,35 @@ impl Copier<'_> {
             }
             _ => {}
         }
+        self.forget(path)?;
         place::remove_at(above, name).doing(format!("remove {}", shown(path)))
     }
 
+    /// What was given for a path is for it no more.
+    fn forget(&self, path: &[u8]) -> Result<()> {
+        self.order.takes.map_or(Ok(true), |takes| takes(path, None)).map(drop)
+    }
+
+    /// Gives a file that looks as its copy would look; an empty one stands for it. Tells whether it did.
+    fn give(&self, above: BorrowedFd<'_>, name: &[u8], path: &[u8], file: &OwnedFd, found: &Found) -> Result<bool> {
+        let Some(takes) = self.order.takes.filter(|_| found.size >= LARGE && found.looks.xattrs.is_empty()) else {
+            return Ok(false);
+        };
+        let looks = &found.looks;
+        let owner = self.order.owner.unwrap_or(Ids { uid: looks.uid, gid: looks.gid });
+        let is_same = owner == Ids { uid: looks.uid, gid: looks.gid }
+            && self.mode(looks, false)? == looks.mode
+            && self.order.action.timestamp.is_none();
+        if !is_same || !takes(path, Some(file.as_fd()))? {
+            return Ok(false);
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(above, name, flags, Mode::RUSR | Mode::WUSR);
+        made.map(|_| true).doing(format!("copy to {}", shown(path)))
+    }
+
     fn regular(
-        &self,
+        &mut self,
         above: BorrowedFd<'_>,
         name: &[u8],
         from: OwnedFd,
@@ -353,10 +409,31 @@ impl Copier<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = rustix::fs::openat(above, name, flags, Mode::RUSR | Mode::WUSR)?;
         let to = File::from(to);
-        if let Err(error) = std::io::copy(&mut File::from(from), &mut &to) {
+        if let Err(error) = self.content(File::from(from), &to, found.size) {
             return Ok(Err(error).doing("copy"));
         }
         self.dress(to.as_fd(), &found.looks, false)
+    }
+
+    /// Of a small file two calls are the least; for a large one the kernel may know better.
+    fn content(&mut self, mut from: File, to: &File, size: u64) -> std::io::Result<()> {
+        if size >= LARGE {
+            return std::io::copy(&mut from, &mut &*to).map(drop);
+        }
+        self.buffer.resize(PIECE, 0);
+        let mut copied = 0;
+        while copied < size {
+            match from.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    (&*to).write_all(&self.buffer[..read])?;
+                    copied += read as u64;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Owner first: a change of it clears set-id bits and capabilities.
@@ -409,7 +486,8 @@ impl Copier<'_> {
         if let Some(time) = self.order.action.timestamp {
             return place::times_of_ns(time);
         }
-        let time = Timespec { tv_sec: looks.mtime.0, tv_nsec: i64::from(looks.mtime.1) };
+        // A layer knows whole seconds.
+        let time = Timespec { tv_sec: looks.mtime.0, tv_nsec: 0 };
         Timestamps { last_access: time, last_modification: time }
     }
 
@@ -436,7 +514,21 @@ impl Copier<'_> {
     }
 }
 
-fn lies_in(path: &[u8], folder: &[u8]) -> bool {
+/// Makes an empty file of a tree what another file is.
+pub(crate) fn fill(target: BorrowedFd<'_>, path: &[u8], file: OwnedFd) -> Result<()> {
+    let doing = || format!("copy to {}", shown(path));
+    let stat = rustix::fs::fstat(&file).doing(doing())?;
+    let to = place::open_plain(target, path, OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW).doing(doing())?;
+    let to = File::from(to);
+    std::io::copy(&mut File::from(file), &mut &to).doing(doing())?;
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    rustix::fs::fchown(&to, Some(uid), Some(gid)).doing(doing())?;
+    rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777)).doing(doing())?;
+    let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: 0 };
+    rustix::fs::futimens(&to, &Timestamps { last_access: time, last_modification: time }).doing(doing())
+}
+
+pub(crate) fn lies_in(path: &[u8], folder: &[u8]) -> bool {
     folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
@@ -473,7 +565,7 @@ mod tests {
         }
 
         fn digest(&self, action: &CopyAction) -> String {
-            digest(File::open(self.path("source")).unwrap().as_fd(), action).unwrap()
+            digest(File::open(self.path("source")).unwrap().as_fd(), None, action).unwrap()
         }
 
         fn result(&self) -> Vec<String> {

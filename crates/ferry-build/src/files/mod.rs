@@ -13,6 +13,6 @@ mod wildcard;
 
 pub(crate) use archive::unpack_context;
 pub(crate) use change::{make_dir, make_file, make_symlink, remove};
-pub(crate) use copy::{CopyOrder, copy, digest};
+pub(crate) use copy::{CopyOrder, TakesFile, copy, digest, fill, lies_in};
 pub(crate) use owner::{Ids, find_ids};
 pub(crate) use place::{clean, open_folder, plain, read_file};

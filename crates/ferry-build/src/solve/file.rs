@@ -1,13 +1,14 @@
 //! Operations that change files.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::cell::RefCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ferry_engine::workshop::{Tree as Workpiece, Workshop};
 
 use super::Solve;
 use crate::clock::now_ns;
-use crate::failure::{Failure, Result, blocking};
-use crate::files::{self, CopyOrder, Ids};
+use crate::failure::{Doing, Failure, Result, blocking};
+use crate::files::{self, CopyOrder, Ids, TakesFile};
 use crate::graph::{ActionInput, ChangeOwner, FileAction, FileOp, Owner};
 use crate::tree::{BuiltLayer, Layers, OpenTree, Tree};
 
@@ -85,7 +86,14 @@ fn carry_out(op: &FileOp, bases: &[Layers], inputs: &[Tree], workshop: &Workshop
             Some(ActionInput::Step(before)) => results[before].as_ref().map(Workpiece::root),
             None => None,
         };
-        act(&step.action, workpiece.root(), source, &opened)?;
+        // What comes after the only step is the layer.
+        let is_own = op.steps.len() == 1
+            && matches!(step.source, Some(ActionInput::Input(place)) if inputs[place].index().is_some());
+        let given = GivenFiles::default();
+        let takes =
+            |path: &[u8], file: Option<BorrowedFd<'_>>| given.take(path, file.filter(|_| is_own), file.is_some());
+        act(&step.action, workpiece.root(), source, &opened, &takes)?;
+        given.hand_over(&workpiece)?;
         results.push(Some(workpiece));
         if let Some(output) = step.output
             && let Some(workpiece) = results[at].take()
@@ -96,18 +104,57 @@ fn carry_out(op: &FileOp, bases: &[Layers], inputs: &[Tree], workshop: &Workshop
     Ok(done)
 }
 
+/// Large files that are to become files of a tree as they are, with the places where empty ones stand for them.
+#[derive(Default)]
+struct GivenFiles(RefCell<Vec<GivenFile>>);
+
+struct GivenFile {
+    path: Vec<u8>,
+    id: (u64, u64),
+    file: OwnedFd,
+}
+
+impl GivenFiles {
+    /// Takes a file that has no other name; or, when nothing `is_there` any more, forgets what was given for it.
+    fn take(&self, path: &[u8], file: Option<BorrowedFd<'_>>, is_there: bool) -> Result<bool> {
+        let mut given = self.0.borrow_mut();
+        let Some(file) = file else {
+            given.retain(|other| is_there || !(other.path == path || files::lies_in(&other.path, path)));
+            return Ok(false);
+        };
+        let stat = rustix::fs::fstat(file).doing("cannot look at a file")?;
+        let id = (stat.st_dev, stat.st_ino);
+        if stat.st_nlink != 1 || given.iter().any(|other| other.id == id) {
+            return Ok(false);
+        }
+        let file = file.try_clone_to_owned().doing("cannot keep a file open")?;
+        given.push(GivenFile { path: path.to_vec(), id, file });
+        Ok(true)
+    }
+
+    fn hand_over(self, workpiece: &Workpiece) -> Result<()> {
+        for GivenFile { path, file, .. } in self.0.into_inner() {
+            if !workpiece.take_file(&path, file.as_fd())? {
+                files::fill(workpiece.root(), &path, file)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn act(
     action: &FileAction,
     root: BorrowedFd<'_>,
     source: Option<BorrowedFd<'_>>,
     inputs: &[Option<OpenTree>],
+    takes: &TakesFile<'_>,
 ) -> Result<()> {
     let owner = action.owner().map(|owner| ids(owner, root, inputs)).transpose()?;
     match action {
         FileAction::Copy(copy) => {
             let source =
                 source.ok_or_else(|| Failure::invalid(format!("\"/{}\": not found", files::clean(&copy.source))))?;
-            files::copy(source, root, &CopyOrder::new(copy, owner)?)
+            files::copy(source, root, &CopyOrder::new(copy, owner)?.giving(takes))
         }
         FileAction::MakeFile(order) => files::make_file(root, order, owner),
         FileAction::MakeDir(order) => files::make_dir(root, order, owner),

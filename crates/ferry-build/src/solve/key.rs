@@ -116,7 +116,7 @@ fn of_file(file: &FileOp, inputs: &[Tree], workshop: &Workshop, parts: &mut Vec<
         let FileAction::Copy(copy) = &step.action else { continue };
         if let Some(ActionInput::Input(place)) = step.source {
             let source = inputs[place].open(workshop)?;
-            let digest = files::digest(source.as_fd(), copy);
+            let digest = files::digest(source.as_fd(), inputs[place].index(), copy);
             let digest = digest.map_err(|failure| failure.during("failed to calculate checksum of ref"))?;
             parts.push((format!("step {at} files of {}", copy.source), digest));
         }
@@ -142,7 +142,7 @@ fn content_at(tree: &Tree, selector: &str, workshop: &Workshop) -> Result<String
     }
     let open = tree.open(workshop)?;
     let copy = crate::graph::CopyAction { source: path, follow_symlink: true, ..Default::default() };
-    files::digest(open.as_fd(), &copy)
+    files::digest(open.as_fd(), tree.index(), &copy)
 }
 
 /// What an operation does, as far as that changes its outcome.

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use ferry_api::build::{Event, TRACE};
 use ferry_api::container::{HostConfig, Ulimit};
+use ferry_api::context::WANTED;
 use ferry_api::image::AuthConfig;
 use ferry_api::json;
 use ferry_api::stream::JsonMessage;
@@ -25,6 +26,7 @@ use serde_json::json;
 mod posted;
 
 use super::images::{BASE64, from_auth};
+use crate::app::App;
 use crate::http::body::{BodySender, Gone, RequestBody};
 use crate::http::call::Call;
 use crate::http::error::{ApiError, status_of};
@@ -88,6 +90,11 @@ async fn build(call: Call) -> Outcome {
     let mut order = Order::read(&call)?;
     let lent = Uploaded { secrets: std::mem::take(&mut order.secrets), ..Uploaded::default() };
     let Call { app, peer, request, .. } = call;
+    if !order.context_key.is_empty() {
+        let body = request.into_body();
+        let feed = move |out| async move { sync_and_build(app, order, body, lent, out).await };
+        return Ok(streams::stream_body(peer, reply::JSON, feed));
+    }
     order.build.solve.session = match order.build.remote.is_empty() {
         true => receive_context(&app.builder, request.into_body(), lent, order.split).await?,
         false => Session::of(Arc::new(lent)),
@@ -99,16 +106,93 @@ async fn build(call: Call) -> Outcome {
         let lent = std::mem::take(&mut order.build.solve.session);
         order.build.solve.session = lent.or(app.buildkit.lent(&order.session));
     }
-    let is_build = !order.build.options.contains_key("requestid");
-    let remembered = order.build.clone();
-    let building = match order.exports.is_empty() {
-        true => app.builder.start(order.build),
-        false => app.buildkit.start_exporting(order.build, order.exports, &order.session),
-    };
-    let recording = is_build.then(|| app.buildkit.remember(&remembered, &building.reporter, &order.called));
     let form = order.form;
+    let (building, recording) = order.start(&app);
     Ok(streams::stream_body(peer, reply::JSON, move |body| tell(building, recording, body, form)))
 }
+
+/// Takes what a client's directories hold while the answer goes on already, in which it hears what of that is wanted; then builds.
+async fn sync_and_build(
+    app: Arc<App>,
+    mut order: Order,
+    body: RequestBody,
+    lent: Uploaded,
+    out: BodySender,
+) -> Result<(), Gone> {
+    let (told, wanted) = tokio::sync::oneshot::channel();
+    let (sender, pieces) = tokio::sync::mpsc::channel(PIECES);
+    // It may be that nobody listens any more.
+    let answer = move |wanted| drop(told.send(wanted));
+    let key = std::mem::take(&mut order.context_key);
+    let let_go = LetGo { app: Arc::clone(&app), key: key.clone() };
+    let syncing = app.builder.sync_context(pieces, lent, key, answer);
+    let telling = async {
+        match wanted.await {
+            Ok(wanted) => {
+                let aux = Some(json!(wanted));
+                send(&out, &JsonMessage { id: WANTED.to_owned(), aux, ..JsonMessage::default() }).await
+            }
+            // The reason is told below.
+            Err(_) => Ok(()),
+        }
+    };
+    let carrying = carry(body, sender);
+    let (session, (told, carried)) = tokio::join!(syncing, async { tokio::join!(telling, carrying) });
+    told?;
+    order.build.solve.session = match (carried, session) {
+        (Ok(()), Ok(session)) => session,
+        (Err(error), _) => return send(&out, &JsonMessage::failed(error.message)).await,
+        (_, Err(failure)) => return send(&out, &JsonMessage::failed(failure.message)).await,
+    };
+    if !order.session.is_empty() {
+        let lent = std::mem::take(&mut order.build.solve.session);
+        order.build.solve.session = lent.or(app.buildkit.lent(&order.session));
+    }
+    let form = order.form;
+    let (building, recording) = order.start(&app);
+    let told = tell(building, recording, out.clone(), form).await;
+    // Before the answer ends: whoever looks at the image then sees files of its own.
+    let_go.now().await;
+    drop(out);
+    told
+}
+
+/// Lets go of a context's files when the build has ended, however it does.
+struct LetGo {
+    app: Arc<App>,
+    key: String,
+}
+
+impl LetGo {
+    async fn now(mut self) {
+        let key = std::mem::take(&mut self.key);
+        self.app.builder.let_go(key).await;
+    }
+}
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        let (app, key) = (Arc::clone(&self.app), std::mem::take(&mut self.key));
+        if !key.is_empty() {
+            tokio::spawn(async move { app.builder.let_go(key).await });
+        }
+    }
+}
+
+/// Carries a body to whoever takes its pieces; one that is gone has said why.
+async fn carry(mut body: RequestBody, sender: tokio::sync::mpsc::Sender<Bytes>) -> Result<(), ApiError> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::invalid(format!("cannot read the build context: {error}")))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if sender.send(piece).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Pieces of a context that may wait to be written.
+const PIECES: usize = 16;
 
 /// How progress is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,9 +218,23 @@ struct Order {
     exports: Vec<Export>,
     /// What the user calls the context; ferry's own.
     called: String,
+    /// What the client calls its directories, which it tells of before it sends any of them; ferry's own. Empty for an archive.
+    context_key: String,
 }
 
 impl Order {
+    /// Begins the build.
+    fn start(self, app: &Arc<App>) -> (Building, Option<Recording>) {
+        let is_build = !self.build.options.contains_key("requestid");
+        let remembered = self.build.clone();
+        let building = match self.exports.is_empty() {
+            true => app.builder.start(self.build),
+            false => app.buildkit.start_exporting(self.build, self.exports, &self.session),
+        };
+        let recording = is_build.then(|| app.buildkit.remember(&remembered, &building.reporter, &self.called));
+        (building, recording)
+    }
+
     fn read(call: &Call) -> Result<Self, ApiError> {
         match call.query.get("version") {
             "" | "1" => {}
@@ -191,7 +289,10 @@ impl Order {
         let secrets = secrets(call.header("x-ferry-build-secrets"))?;
         let session = call.query.get("session").to_owned();
         let called = call.query.get("called").to_owned();
-        Ok(Self { build, form, secrets, session, split: call.query.flag("directories"), exports, called })
+        let split = call.query.flag("directories");
+        let syncs = split && form == Form::Trace && build.remote.is_empty();
+        let context_key = if syncs { call.query.get("contextkey").to_owned() } else { String::new() };
+        Ok(Self { build, form, secrets, session, split, exports, called, context_key })
     }
 }
 
@@ -249,7 +350,9 @@ fn outputs(text: &str, form: Form, names: &[ferry_spec::Reference]) -> Result<Ou
         }
         [one] if matches!(one.kind.as_str(), "image" | "moby" | "docker") => {
             let attributes = one.attrs.clone().unwrap_or_default();
-            Ok(Outputs::Image(ImageForm::read(&attributes)?))
+            let form = ImageForm::read(&attributes)?;
+            let is_pushed = attributes.get("push").is_some_and(|push| push == "true");
+            Ok(Outputs::Image(if is_pushed { form.that_travels() } else { form }))
         }
         [one] => Err(ApiError::not_implemented(format_args!("output of type {}", one.kind))),
         _ => Err(ApiError::not_implemented("several outputs of one build")),

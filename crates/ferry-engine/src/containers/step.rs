@@ -31,7 +31,7 @@ use crate::blocking;
 use crate::cgroups::Abilities;
 use crate::error::{Context, Error, Result};
 use crate::ids;
-use crate::images::StoredLayer;
+use crate::images::{Images, StoredLayer};
 
 /// What a step runs, and in what.
 #[derive(Debug, Clone)]
@@ -174,6 +174,11 @@ impl Containers {
         Ok(missing)
     }
 
+    /// Where layers go.
+    pub(crate) fn images(&self) -> &Images {
+        &self.inner.images
+    }
+
     /// Makes a layer of what `upper` in `folder` has beyond `chain`, and puts it on top of that. `exact` when nothing has run there.
     ///
     /// # Errors
@@ -183,8 +188,8 @@ impl Containers {
             self.work_on_layer(folder, chain.clone(), Action::Layer { exact }).await?;
         let data = process.take_data()?.into_std().context("cannot take over the layer")?;
         data.set_nonblocking(false).context("cannot take over the layer")?;
-        let images = self.inner.images.clone();
-        let taking = blocking(move || images.take_layer(data));
+        let (images, parent) = (self.inner.images.clone(), chain);
+        let taking = blocking(move || images.unpack_new(parent.as_ref(), data));
         // The layer counts only when the one who wrote it says that it is whole. Where it cannot be stored nobody reads on, and the writer
         // dies of that without a word: then the first reason is the one.
         let (taken, done) = tokio::join!(taking, process.done());
@@ -192,7 +197,7 @@ impl Containers {
         done?;
         drop((process, below));
         let images = self.inner.images.clone();
-        blocking(move || images.put_on_top(taken, chain.as_ref())).await
+        blocking(move || images.publish_new(taken)).await
     }
 }
 

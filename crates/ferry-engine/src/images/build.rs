@@ -1,19 +1,24 @@
 //! What a build does with images: layers put on top of layers, images written of them, and what its cache keeps.
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, PoisonError};
 
+use ferry_shim::layer::{Layers as ChangedLayers, Sink};
+use ferry_spec::tar::Entry;
 use ferry_spec::{
     ChainId, Descriptor, DiffId, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type,
 };
-use ferry_store::{Live, Origins};
+use ferry_store::{Layer, Live, NewLayer, Origins, TarNotes};
 
-use super::commit::CommittedLayer;
 use super::import::oci_type;
-use super::layers::{Hold, Layer, layer_failed};
+use super::layers::{self, Hold, layer_failed};
 use super::names::{dangling_name, parse_name};
 use super::{Images, Inner, ResolvedImage};
 use crate::error::{Context, Error, Result};
+
+/// Layers with so many bytes are brought to the disk at once.
+const BEGINS_SYNC: u64 = 4 << 20;
 
 /// A layer that is stored and unpacked on top of others.
 #[derive(Clone)]
@@ -102,12 +107,45 @@ impl Images {
         Ok(manifest.layers.into_iter().map(of_oci).zip(image.config.rootfs.diff_ids.iter().cloned()).collect())
     }
 
-    /// Puts a stored layer on top of others.
-    pub(crate) fn put_on_top(&self, layer: CommittedLayer, below: Option<&ChainId>) -> Result<StoredLayer> {
-        let (descriptor, diff_id) = layer.stored();
-        let chain_id = self.stack(below, &descriptor, &diff_id)?;
-        let size_bytes = self.inner.layer_bytes(&chain_id);
-        layer.keep();
+    /// Unpacks the tar of a layer on top of others, where nobody sees it yet. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read or unpacked.
+    pub(crate) fn unpack_new(&self, below: Option<&ChainId>, tar: impl std::io::Read) -> Result<NewLayer> {
+        self.inner.store.unpack_new_layer(below, tar).context("failed to export layer")
+    }
+
+    /// Takes over the upper folder of a tree that nothing but the engine has written to. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn adopt_new(&self, below: Option<&ChainId>, upper: &std::path::Path) -> Result<NewLayer> {
+        let store = &self.inner.store;
+        let open = std::fs::File::open(upper).context("cannot open a tree")?;
+        let view = below.map(|below| store.look_at_layers(below)).transpose().context("cannot mount layers")?;
+        let lower = view.as_ref().map(|view| view.as_fd().try_clone_to_owned()).transpose();
+        let layers = ChangedLayers { upper: open.into(), lower: lower.context("cannot open layers")?, whole: false };
+        let adopted = store.adopt_new_layer(below, upper, |notes| {
+            ferry_shim::layer::write(&layers, true, &mut Noted(notes))?;
+            notes.bytes(&ferry_spec::tar::END)
+        });
+        adopted.context("failed to export layer")
+    }
+
+    /// Makes a new layer one that can be used. Its blob is its tar, which is made when somebody asks for it. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be put in its place.
+    pub(crate) fn publish_new(&self, new: NewLayer) -> Result<StoredLayer> {
+        let tar_bytes = new.tar_bytes();
+        let layer = self.inner.store.publish_new_layer(new).map_err(layer_failed)?;
+        if layer.size_bytes >= BEGINS_SYNC {
+            // While the build goes on; the end of it finds less to do. A failure shows there.
+            let store = self.inner.store.clone();
+            std::thread::spawn(move || drop(store.settle()));
+        }
+        let descriptor = Descriptor::new(media_type::OCI_LAYER, layer.diff_id.0.clone(), tar_bytes);
+        let Layer { chain_id, diff_id, size_bytes, .. } = layer;
         Ok(StoredLayer { chain_id, descriptor, diff_id, size_bytes })
     }
 
@@ -116,10 +154,9 @@ impl Images {
     /// # Errors
     /// When its blob is not here or is damaged.
     pub fn stack(&self, below: Option<&ChainId>, descriptor: &Descriptor, diff_id: &DiffId) -> Result<ChainId> {
-        let layer = Layer { descriptor: descriptor.clone(), parent: below.cloned(), diff_id: diff_id.clone() };
+        let layer = layers::Layer { descriptor: descriptor.clone(), parent: below.cloned(), diff_id: diff_id.clone() };
         if !self.inner.store.has_layer(&layer.chain()) {
-            let file = self.inner.store.open_blob(&descriptor.digest).map_err(layer_failed)?;
-            self.inner.unpack(&layer, file).map_err(layer_failed)?;
+            self.inner.unpack_stored(&layer).map_err(layer_failed)?;
         }
         Ok(layer.chain())
     }
@@ -198,6 +235,21 @@ impl Images {
     }
 }
 
+/// A tar that is told to the store.
+struct Noted<'a>(&'a mut TarNotes);
+
+impl Sink for Noted<'_> {
+    fn entry(&mut self, entry: &Entry) -> std::io::Result<()> {
+        self.0.bytes(&ferry_spec::tar::header(entry))
+    }
+
+    fn content(&mut self, path: &[u8], file: std::fs::File, length: u64) -> std::io::Result<()> {
+        self.0.file(path, file, length)?;
+        let padding = usize::try_from(ferry_spec::tar::padding(length)).unwrap_or_default();
+        self.0.bytes(&[0; 512][..padding])
+    }
+}
+
 /// Reads a name for an image that is to be built.
 ///
 /// # Errors
@@ -250,11 +302,6 @@ impl Inner {
             self.publish("tag", &id, &name.familiar(), Some(&target.digest));
         }
         Ok(())
-    }
-
-    fn layer_bytes(&self, chain: &ChainId) -> u64 {
-        let chain = self.store.layer_chain(chain).unwrap_or_default();
-        chain.first().map_or(0, |layer| layer.size_bytes)
     }
 
     /// What is kept besides what names and containers reach.

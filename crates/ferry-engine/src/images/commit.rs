@@ -61,18 +61,6 @@ pub(crate) struct CommittedLayer {
     hold: Arc<Hold>,
 }
 
-impl CommittedLayer {
-    /// Its blob, and the digest of its uncompressed tar.
-    pub(super) fn stored(&self) -> (Descriptor, ferry_spec::DiffId) {
-        (self.layer.descriptor.clone(), self.layer.diff_id.clone())
-    }
-
-    /// Something keeps it now.
-    pub(super) fn keep(&self) {
-        self.hold.keep();
-    }
-}
-
 impl Images {
     /// Stores the tar of a layer.
     ///
@@ -97,8 +85,7 @@ impl Images {
             layers.push(layer.layer.descriptor.clone());
             let parts = Layer::all(&layers, &config.rootfs.diff_ids);
             let top = parts.last().ok_or_else(|| Error::internal("an image without its layer"))?;
-            let file = inner.store.open_blob(&top.descriptor.digest).map_err(layer_failed)?;
-            inner.unpack(top, file).map_err(layer_failed)?;
+            inner.unpack_stored(top).map_err(layer_failed)?;
         }
         let target = inner.write_manifest(&config, &layers, Default::default())?.target;
         let id = target.digest.to_string();

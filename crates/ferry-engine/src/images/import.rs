@@ -141,8 +141,7 @@ impl Inner {
         let layer = Descriptor { media_type: oci_type(&descriptor.media_type).to_owned(), ..descriptor };
         let parts = Layer::all(std::slice::from_ref(&layer), std::slice::from_ref(&diff_id));
         for part in &parts {
-            let file = self.store.open_blob(&layer.digest).map_err(layer_failed)?;
-            self.unpack(part, file).map_err(layer_failed)?;
+            self.unpack_stored(part).map_err(layer_failed)?;
         }
         let image = image_config(config, diff_id, request, self.host.clone());
         let target = self.write_manifest(&image, &[layer], Default::default())?.target;

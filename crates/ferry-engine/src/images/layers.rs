@@ -55,6 +55,10 @@ impl Drop for Hold {
                 if !kept {
                     inner.collect();
                 }
+                // Whoever needed them to last has seen to that; these serve builds to come.
+                if let Err(error) = inner.store.settle() {
+                    tracing::warn!(%error, "layers that were built may be lost");
+                }
                 inner.drop_blobs();
                 inner.keep_to_budget();
                 // Buffers of layers are tens of megabytes, which the allocator would keep for the next transfer.
@@ -135,8 +139,7 @@ impl Inner {
         let (inner, hold) = (Arc::clone(self), Arc::clone(hold));
         blocking(move || {
             let _hold = hold;
-            let file = inner.store.open_blob(&layer.descriptor.digest).map_err(layer_failed)?;
-            inner.unpack(&layer, file).map_err(layer_failed)
+            inner.unpack_stored(&layer).map_err(layer_failed)
         })
         .await
     }
@@ -218,6 +221,20 @@ impl Inner {
     pub(super) fn unpack(&self, layer: &Layer, source: impl Read) -> ferry_store::Result<()> {
         let media_type = &layer.descriptor.media_type;
         self.store.apply_layer(layer.parent.as_ref(), &layer.diff_id, media_type, source).map(drop)
+    }
+
+    /// Unpacks a layer whose blob is here, or is made of another unpacked one's files.
+    pub(super) fn unpack_stored(&self, layer: &Layer) -> ferry_store::Result<()> {
+        let digest = &layer.descriptor.digest;
+        let file = self.store.open_blob(digest)?;
+        if *digest != layer.diff_id.0 || self.store.stores_blob(digest) {
+            return self.unpack(layer, file);
+        }
+        // It goes with the other layer, so this one has to know, too, how it is made.
+        let new = self.store.unpack_new_layer(layer.parent.as_ref(), file)?;
+        let layer = self.store.publish_new_layer(new)?;
+        tracing::debug!(layer = %layer.chain_id, "layer unpacked from one that was built here");
+        Ok(())
     }
 
     /// Waits until nobody else is busy with the blob.

@@ -121,7 +121,10 @@ pub(super) fn repo_tags(records: &[&ImageRecord]) -> Vec<String> {
 pub(super) fn repo_digests(records: &[&ImageRecord]) -> Vec<String> {
     let mut found: Vec<String> = records
         .iter()
-        .map(|record| record.reference.repository().with_digest(record.target.digest.clone()).familiar())
+        .map(|record| {
+            let there = record.origins.pushed.get(&record.reference.name()).unwrap_or(&record.target.digest);
+            record.reference.repository().with_digest(there.clone()).familiar()
+        })
         .collect();
     found.dedup();
     found

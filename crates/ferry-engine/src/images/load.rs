@@ -192,12 +192,11 @@ impl Inner {
 
     fn unpack_here(&self, layer: &Layer) -> Result<()> {
         let descriptor = &layer.descriptor;
-        if descriptor.digest == layer.diff_id.0 {
+        if descriptor.digest == layer.diff_id.0 && self.store.stores_blob(&descriptor.digest) {
             let applied = self.store.apply_plain_layer(layer.parent.as_ref(), &layer.diff_id, &descriptor.media_type);
             return applied.map(drop).map_err(layer_failed);
         }
-        let file = self.store.open_blob(&descriptor.digest).map_err(layer_failed)?;
-        self.unpack(layer, file).map_err(layer_failed)
+        self.unpack_stored(layer).map_err(layer_failed)
     }
 
     /// Removes the content of an index that is for other platforms.

@@ -77,6 +77,8 @@ impl Inner {
 
     /// The same for an image of which it is now known where it comes from.
     pub(super) fn write_name_of(&self, reference: &Reference, target: &Descriptor, origins: &Origins) -> Result<()> {
+        // A name that lasts leads to layers that last.
+        self.store.settle().context("cannot bring layers to the disk")?;
         let mut state = self.state();
         let before = state.names.get(reference).map(|record| record.target.clone());
         if let Some(before) = before.filter(|before| before.digest != target.digest) {

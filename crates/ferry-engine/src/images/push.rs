@@ -141,6 +141,10 @@ impl Inner {
             None => record.target.clone(),
         };
         let target = self.say_if_rebuilt(target, out).await?;
+        let (inner, before) = (Arc::clone(self), target.clone());
+        let compressed = super::layers::blocking(move || inner.compressed(&before)).await?;
+        let is_compressed = compressed.is_some();
+        let target = compressed.unwrap_or(target);
         let sources = self.mount_sources(reference);
         let mut readable: Vec<String> = sources.values().cloned().collect();
         readable.sort();
@@ -150,9 +154,12 @@ impl Inner {
             .map_err(|error| push_failed(&error))?;
         let job = Job { inner: Arc::clone(self), remote, sources, out: out.clone(), _lease: lease };
         let pushed = job.push_target(&record, &target, reference, request.platform.is_some()).await?;
-        if pushed.digest == record.target.digest {
-            let (inner, id) = (Arc::clone(self), pushed.digest.clone());
-            let origins = Origins::repository(reference.name());
+        if pushed.digest == record.target.digest || is_compressed {
+            let (inner, id) = (Arc::clone(self), record.target.digest.clone());
+            let origins = match is_compressed {
+                true => Origins::pushed(reference.name(), pushed.digest.clone()),
+                false => Origins::repository(reference.name()),
+            };
             super::layers::blocking(move || inner.add_origins(&id, &origins)).await?;
         }
         self.publish("push", &reference.familiar(), &reference.familiar_name(), Some(&record.target.digest));

@@ -1,8 +1,10 @@
-//! Images whose layers are not kept as they came: what is dropped, and how it is made again for others.
+//! Images whose layers are not kept as they came: what is dropped, and how it is made again for others. And those that were built here, whose
+//! layers are compressed for others.
 //!
 //! Only unpacked layers of images that have a name lose their blobs. Manifests, configurations and attestations stay.
 
 use ferry_spec::{ChainId, Descriptor, Document, ImageConfig, Index, Manifest, media_type};
+use ferry_store::archive::LayerForm;
 
 use super::Inner;
 use super::import::oci_type;
@@ -47,6 +49,33 @@ impl Inner {
             Document::Manifest(manifest) => self.rebuilt_manifest(&manifest),
             Document::Index(index) => self.rebuilt_index(*index),
         }
+    }
+
+    /// Makes an image whose layers are compressed of one that was built here and whose layers are not; `None` for any other. The caller holds a
+    /// lease.
+    ///
+    /// # Errors
+    /// When layers cannot be read or content not be written.
+    pub(super) fn compressed(&self, target: &Descriptor) -> Result<Option<Descriptor>> {
+        if !self.store.has_blob(&target.digest) {
+            return Ok(None);
+        }
+        let Document::Manifest(mut manifest) = self.store.document(target).context("cannot read the manifest")? else {
+            return Ok(None);
+        };
+        let mut changed = false;
+        for layer in &mut manifest.layers {
+            let is_docker = layer.media_type == media_type::DOCKER_LAYER;
+            let is_plain = LayerForm::Plain.is_that_of(&layer.media_type);
+            if is_plain && self.store.has_blob(&layer.digest) && !self.store.stores_blob(&layer.digest) {
+                *layer = self.store.layer_as(layer, LayerForm::Gzip(None)).context("cannot compress a layer")?;
+                if is_docker {
+                    layer.media_type = media_type::DOCKER_LAYER_GZIP.to_owned();
+                }
+                changed = true;
+            }
+        }
+        if changed { self.store_manifest(&manifest).map(Some) } else { Ok(None) }
     }
 
     /// The images of an index that are here; statements about them name digests that are no more.

@@ -100,7 +100,7 @@ impl Inner {
     fn present_content(&self, child: &Descriptor, parsed: Option<&Parsed>) -> Vec<(Digest, u64)> {
         let below =
             parsed.into_iter().flat_map(|parsed| parsed.manifest.layers.iter().chain([&parsed.manifest.config]));
-        let present = std::iter::once(child).chain(below).filter(|one| self.store.has_blob(&one.digest));
+        let present = std::iter::once(child).chain(below).filter(|one| self.store.stores_blob(&one.digest));
         present.map(|one| (one.digest.clone(), one.size)).collect()
     }
 

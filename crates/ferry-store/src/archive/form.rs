@@ -51,6 +51,10 @@ impl Store {
     /// [`Error::BlobNotFound`]; when it cannot be read, or the other form not be written.
     pub fn layer_as(&self, layer: &Descriptor, form: LayerForm) -> Result<Descriptor> {
         if form.is_that_of(&layer.media_type) {
+            if !self.stores_blob(&layer.digest) {
+                // It was built here and is wanted as it is: from now on it lies here like that.
+                self.spool(self.open_blob(&layer.digest)?)?;
+            }
             return Ok(layer.clone());
         }
         let failed = Error::io("write", "the layer");

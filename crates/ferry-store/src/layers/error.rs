@@ -81,6 +81,9 @@ pub enum LayerError {
     /// No thread could be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    /// What it would take to make the archive again cannot be written down.
+    #[error("cannot keep how the layer is made")]
+    Recipe(#[source] io::Error),
     /// The layers below are needed and cannot be had.
     #[error("cannot look into the layers below")]
     Lower(#[source] Box<Error>),
@@ -121,7 +124,7 @@ impl LayerError {
                 )
             }
             Self::Io { source, .. } => source.kind() == io::ErrorKind::InvalidFilename,
-            Self::Thread(_) | Self::Lower(_) => false,
+            Self::Thread(_) | Self::Lower(_) | Self::Recipe(_) => false,
         }
     }
 }

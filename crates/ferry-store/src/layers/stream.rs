@@ -13,6 +13,7 @@ use ferry_spec::tar;
 
 use super::LayerError;
 use super::limits::Limits;
+use super::recipe::RecipeWriter;
 
 const CHUNK: usize = 256 * 1024;
 const CHUNKS: usize = 8;
@@ -28,9 +29,29 @@ pub(crate) fn inflate<T: Send>(
     limits: Limits,
     consume: impl FnOnce(&mut Stream) -> Result<T, LayerError> + Send,
 ) -> Result<(T, Digest), LayerError> {
-    let hasher = Some(Hasher::new(Algorithm::Sha256));
-    let (result, hasher) = run(compressed, limits, hasher, consume)?;
-    Ok((result, hasher.expect("it was given").finish()))
+    let aside = Aside { hasher: Some(Hasher::new(Algorithm::Sha256)), recipe: None };
+    let (result, aside, _) = run(Source::Guessed(compressed), limits, aside, consume)?;
+    Ok((result, aside.hasher.expect("it was given").finish()))
+}
+
+/// What is known of a plain tar when all of it was read.
+pub(crate) struct Written {
+    pub(crate) digest: Digest,
+    pub(crate) bytes: u64,
+    pub(crate) recipe: Vec<u8>,
+}
+
+/// Runs `consume` over a tar that is known not to be compressed, and writes down how it is made again.
+pub(crate) fn write_down<T: Send>(
+    tar: impl Read,
+    limits: Limits,
+    consume: impl FnOnce(&mut Stream) -> Result<T, LayerError> + Send,
+) -> Result<(T, Written), LayerError> {
+    let recipe = Some(RecipeWriter::new().map_err(LayerError::Recipe)?);
+    let aside = Aside { hasher: Some(Hasher::new(Algorithm::Sha256)), recipe };
+    let (result, aside, bytes) = run(Source::Plain(tar), limits, aside, consume)?;
+    let recipe = aside.recipe.expect("it was given").finish().map_err(LayerError::Recipe)?;
+    Ok((result, Written { digest: aside.hasher.expect("it was given").finish(), bytes, recipe }))
 }
 
 /// As [`inflate`], where nobody needs the digest of the whole.
@@ -39,15 +60,30 @@ pub(crate) fn inflate_unhashed<T: Send>(
     limits: Limits,
     consume: impl FnOnce(&mut Stream) -> Result<T, LayerError> + Send,
 ) -> Result<T, LayerError> {
-    run(compressed, limits, None, consume).map(|(result, _)| result)
+    run(Source::Guessed(compressed), limits, Aside::default(), consume).map(|(result, ..)| result)
+}
+
+/// What bytes come from.
+enum Source<R> {
+    /// Compressed as their beginning says.
+    Guessed(R),
+    /// Not compressed, whatever they begin with.
+    Plain(R),
+}
+
+/// What becomes of bytes besides being unpacked.
+#[derive(Default)]
+struct Aside {
+    hasher: Option<Hasher>,
+    recipe: Option<RecipeWriter>,
 }
 
 fn run<T: Send>(
-    compressed: impl Read,
+    source: Source<impl Read>,
     limits: Limits,
-    hasher: Option<Hasher>,
+    aside: Aside,
     consume: impl FnOnce(&mut Stream) -> Result<T, LayerError> + Send,
-) -> Result<(T, Option<Hasher>), LayerError> {
+) -> Result<(T, Aside, u64), LayerError> {
     let compressed_bytes = Arc::new(AtomicU64::new(0));
     let (full_sender, full_receiver) = sync_channel(CHUNKS);
     let (empty_sender, empty_receiver) = channel();
@@ -57,7 +93,7 @@ fn run<T: Send>(
         chunk: Vec::new(),
         position: 0,
         ended: false,
-        hasher,
+        aside,
         total: 0,
         compressed_bytes: Arc::clone(&compressed_bytes),
         limits,
@@ -68,19 +104,27 @@ fn run<T: Send>(
             .spawn_scoped(scope, move || {
                 let result = consume(&mut stream)?;
                 stream.drain()?;
-                Ok((result, stream.hasher.take()))
+                Ok((result, std::mem::take(&mut stream.aside), stream.total))
             })
             .map_err(LayerError::Thread)?;
-        let counted = Counted { inner: compressed, count: compressed_bytes };
-        produce(counted, &full_sender, &empty_receiver);
+        let count = compressed_bytes;
+        let decoder = match source {
+            Source::Guessed(inner) => Decoder::new(Counted { inner, count }),
+            Source::Plain(inner) => Ok(Decoder::plain(Counted { inner, count })),
+        };
+        produce(decoder, &full_sender, &empty_receiver);
         drop(full_sender);
         consumer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
 /// Inflates until the end, an error, or until nobody listens; errors go to the other side.
-fn produce(compressed: impl Read, full: &SyncSender<io::Result<Vec<u8>>>, empty: &Receiver<Vec<u8>>) {
-    let mut decoder = match Decoder::new(compressed) {
+fn produce<R: Read>(
+    decoder: io::Result<Decoder<R>>,
+    full: &SyncSender<io::Result<Vec<u8>>>,
+    empty: &Receiver<Vec<u8>>,
+) {
+    let mut decoder = match decoder {
         Ok(decoder) => decoder,
         Err(error) => {
             // A consumer that has ended has its own reason.
@@ -127,6 +171,10 @@ pub(crate) enum Decoder<R: Read> {
 }
 
 impl<R: Read> Decoder<R> {
+    fn plain(inner: R) -> Self {
+        Self::Plain(Peeked { head: io::Cursor::default(), inner })
+    }
+
     pub(crate) fn new(mut inner: R) -> io::Result<Self> {
         let mut head = Vec::with_capacity(6);
         (&mut inner).take(6).read_to_end(&mut head)?;
@@ -188,7 +236,7 @@ pub(crate) struct Stream {
     chunk: Vec<u8>,
     position: usize,
     ended: bool,
-    hasher: Option<Hasher>,
+    aside: Aside,
     total: u64,
     compressed_bytes: Arc<AtomicU64>,
     limits: Limits,
@@ -215,7 +263,7 @@ impl Stream {
                     return Err(LayerError::Decompress(error));
                 }
                 Ok(Ok(chunk)) => {
-                    if let Some(hasher) = &mut self.hasher {
+                    if let Some(hasher) = &mut self.aside.hasher {
                         hasher.update(&chunk);
                     }
                     self.total += chunk.len() as u64;
@@ -246,10 +294,33 @@ impl Stream {
             }
             let count = piece.len().min(usize::try_from(length).unwrap_or(usize::MAX));
             take(&piece[..count])?;
+            self.note(count)?;
             self.consume(count);
             length -= count as u64;
         }
         Ok(())
+    }
+
+    /// Hands out the content of a file, which is found at this path afterwards.
+    pub(crate) fn content(
+        &mut self,
+        path: &[u8],
+        length: u64,
+        take: impl FnMut(&[u8]) -> Result<(), LayerError>,
+    ) -> Result<(), LayerError> {
+        let mut recipe = self.aside.recipe.take();
+        if let Some(recipe) = recipe.as_mut().filter(|_| length > 0) {
+            recipe.file(path, length).map_err(LayerError::Recipe)?;
+        }
+        let handed_out = self.pieces(length, take);
+        self.aside.recipe = recipe;
+        handed_out
+    }
+
+    /// Writes the next bytes at hand down.
+    fn note(&mut self, count: usize) -> Result<(), LayerError> {
+        let Some(recipe) = &mut self.aside.recipe else { return Ok(()) };
+        recipe.bytes(&self.chunk[self.position..self.position + count]).map_err(LayerError::Recipe)
     }
 
     /// Reads to the end: padding counts for the digest too.
@@ -259,6 +330,7 @@ impl Stream {
             if length == 0 {
                 return Ok(());
             }
+            self.note(length)?;
             self.consume(length);
         }
     }

@@ -39,6 +39,8 @@ pub(crate) struct Unpacked {
     pub(crate) size_bytes: u64,
     /// What it hides, with [`WhiteoutStyle::Listed`].
     pub(crate) hidden: Hidden,
+    /// An entry took the place of an earlier one.
+    pub(crate) replaced: bool,
 }
 
 /// Opens the root of the layers below, for the rare entries that need it.
@@ -229,6 +231,7 @@ impl<'a> Unpacker<'a> {
     fn clear_the_way(&mut self, folder: &Folder<'a>, path: &[u8], name: &[u8]) -> Result<(), LayerError> {
         // Kept descriptors may lead into what goes now, or through it.
         self.folders.clear();
+        self.done.replaced = true;
         let removed = match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {
                 self.implied.retain(|implied| !starts_with_path(implied, path));
@@ -288,7 +291,7 @@ impl<'a> Unpacker<'a> {
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
         let fd = self.make(folder, path, name, |fd, name| rustix::fs::openat(fd, name, flags, mode))?;
         match &entry.sparse {
-            None => stream.pieces(entry.stored_bytes, |bytes| write_all(&fd, bytes, path))?,
+            None => stream.content(path, entry.stored_bytes, |bytes| write_all(&fd, bytes, path))?,
             Some(pieces) => write_sparse(stream, &fd, entry.size, pieces, path)?,
         }
         self.done.size_bytes += entry.size;

@@ -3,6 +3,7 @@
 mod support;
 
 mod archive;
+mod built;
 mod collection;
 mod content;
 mod crash;

@@ -109,8 +109,26 @@ fn how_an_image_is_built_is_as_asked() {
 
     place.write("context/Dockerfile", "FROM scratch\nCOPY Dockerfile /d\n");
     let pushed = format!("{ADDRESS}/pushed:1");
-    let _ = place.build(&["--push", "-t", &pushed]);
-    assert_eq!(place.daemon.api("GET", &format!("/distribution/{pushed}/json"), None).status, 200);
+    let of_registry = |name: &str| {
+        let answer = place.daemon.api("GET", &format!("/distribution/{name}/json"), None);
+        answer.json()["Descriptor"]["digest"].as_str().unwrap_or_default().to_owned()
+    };
+    let id = place.build(&["--push", "-t", &pushed]);
+    assert_eq!(of_registry(&pushed), id, "what is pushed at once is the same here and there");
+    let later = format!("{ADDRESS}/later:1");
+    let id = place.build(&["-t", &later]);
+    let said = place.daemon.run(&["push", &later]).ok();
+    let there = of_registry(&later);
+    assert_ne!(there, id, "its layers are compressed on the way");
+    assert!(said.contains(&there), "{said}");
+    let digests = place.daemon.inspect(&later, "{{json .RepoDigests}}");
+    assert_eq!(digests, format!("[\"{ADDRESS}/later@{there}\"]"));
+    let archive = place.path("later.tar");
+    let _ = place.daemon.run(&["save", "-o", &archive, &later]).ok();
+    let _ = place.daemon.run(&["rmi", "-f", &id]).ok();
+    assert!(place.daemon.run(&["load", "-i", &archive]).ok().contains(&later));
+    assert_eq!(place.daemon.inspect(&later, "{{.Id}}"), id, "what is saved is what was built");
+    assert_eq!(place.daemon.run(&["pull", "-q", &format!("{ADDRESS}/later@{there}")]).code, 0);
     let _ = place.build(&["--output", &place.path("out")]);
     assert!(place.dir.join("out/d").is_file());
     let arm = place.build(&["--platform", "linux/arm64"]);

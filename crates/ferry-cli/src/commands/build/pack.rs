@@ -1,6 +1,6 @@
-//! The context on its way to the daemon: a tar whose directories at the top are the client's directories.
+//! The context on its way to the daemon: a list of what the client's directories hold, and then the content of what the daemon wants of it.
 //!
-//! Files are read by a thread of their own while they are sent. Owners stay at home, times and modes travel.
+//! Files are looked at, and read, by a thread of their own while they are sent. Owners stay at home, times and modes travel.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -8,15 +8,27 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use ferry_api::context::{END, Listed, ListedKind};
 use ferry_dockerfile::ignore::{ParentMatches, Patterns};
-use ferry_spec::tar::{END, Entry, Kind, header, padding};
+use ferry_spec::digest::Digest;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
 /// Bytes sent at a time.
 const CHUNK: usize = 256 * 1024;
+
+/// A file that was changed so shortly ago may be changed again without looking different, where times are those of the kernel's clock.
+const SETTLED: Duration = Duration::from_millis(100);
+/// The same where times are whole seconds.
+const SETTLED_COARSE: Duration = Duration::from_secs(3);
+
+/// Pairs of a place in the list and a count.
+pub(super) type Wanted = Vec<(usize, usize)>;
 
 /// One thing that travels.
 pub(super) enum Part {
@@ -24,25 +36,45 @@ pub(super) enum Part {
     Folder { name: String, path: PathBuf, ignored: Patterns },
     /// A directory with nothing in it.
     Empty(String),
-    /// A file of these bytes.
-    Bytes { path: String, bytes: Vec<u8> },
-    /// A file.
-    File { path: String, from: PathBuf },
+    /// Files in a directory of their own.
+    Files { name: String, files: Vec<(String, Source)> },
 }
 
-/// Sends the parts.
-pub(super) fn stream(parts: Vec<Part>) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+/// Where a file comes from.
+pub(super) enum Source {
+    /// These are its bytes.
+    Bytes(Vec<u8>),
+    /// A file of the client's.
+    File(PathBuf),
+}
+
+/// A name for the directories, the same for every build of them.
+pub(super) fn key(parts: &[Part]) -> String {
+    let mut text = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    text.push_str(&rustix::process::getuid().as_raw().to_string());
+    for part in parts {
+        let (name, path) = match part {
+            Part::Folder { name, path, .. } => (name, path.canonicalize().unwrap_or_else(|_| path.clone())),
+            Part::Empty(name) | Part::Files { name, .. } => (name, PathBuf::new()),
+        };
+        text.push_str(&format!("\n{name}={}", path.display()));
+    }
+    Digest::sha256(text.as_bytes()).hex().to_owned()
+}
+
+/// Sends the list of the parts, and then what `wanted` says. Why that broke off is left in `reason`, since the daemon does not know.
+pub(super) fn stream(
+    parts: Vec<Part>,
+    wanted: Receiver<Wanted>,
+    reason: Arc<OnceLock<String>>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(8);
     std::thread::spawn(move || {
-        let mut archive = Archive {
-            sender: sender.clone(),
-            buffer: Vec::with_capacity(CHUNK),
-            linked: HashMap::new(),
-            waiting: Vec::new(),
-        };
-        if let Err(error) = archive.write(&parts)
+        let out = Out { sender: sender.clone(), buffer: Vec::with_capacity(CHUNK) };
+        if let Err(error) = send(&parts, &wanted, out)
             && error.kind() != io::ErrorKind::BrokenPipe
         {
+            let _ = reason.set(error.to_string());
             // Whoever sends stops at an error, and so tells the daemon.
             let _ = sender.blocking_send(Err(error));
         }
@@ -52,41 +84,113 @@ pub(super) fn stream(parts: Vec<Part>) -> impl Stream<Item = io::Result<Bytes>> 
     })
 }
 
-struct Archive {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    buffer: Vec<u8>,
-    /// Where files with several names went, by device and inode.
-    linked: HashMap<(u64, u64), Vec<u8>>,
-    /// Headers of ignored directories above, which go along with the first thing in them that is not.
-    waiting: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Archive {
-    fn write(&mut self, parts: &[Part]) -> io::Result<()> {
-        for part in parts {
-            match part {
-                Part::Folder { name, path, ignored } => {
-                    self.put(&top(name))?;
-                    let parents = ParentMatches::default();
-                    self.folder(path, name.as_bytes(), "", ignored, &parents)?;
-                }
-                Part::Empty(name) => self.put(&top(name))?,
-                Part::Bytes { path, bytes } => {
-                    let mut entry = Entry::new(Kind::File, path.clone(), 0o644);
-                    entry.size = bytes.len() as u64;
-                    entry.stored_bytes = entry.size;
-                    self.put(&header(&entry))?;
-                    self.put(bytes)?;
-                    self.pad(entry.size)?;
-                }
-                Part::File { path, from } => {
-                    let metadata = fs::metadata(from).map_err(|error| named(from, error))?;
-                    self.regular(from, path.as_bytes().to_vec(), &metadata)?;
-                }
+fn send(parts: &[Part], wanted: &Receiver<Wanted>, out: Out) -> io::Result<()> {
+    let mut list =
+        List { out, sources: Vec::new(), linked: HashMap::new(), waiting: Vec::new(), now: SystemTime::now() };
+    parts.iter().try_for_each(|part| list.part(part))?;
+    list.out.put(&END.to_le_bytes())?;
+    list.out.flush()?;
+    let List { mut out, sources, .. } = list;
+    // Nobody answers when the daemon has refused.
+    let Ok(wanted) = wanted.recv() else { return Ok(()) };
+    for (first, count) in wanted {
+        let sources = sources.get(first..first.saturating_add(count)).ok_or(io::ErrorKind::InvalidData)?;
+        for (source, size) in sources {
+            match source {
+                Some(Source::Bytes(bytes)) => out.put(bytes)?,
+                Some(Source::File(path)) => out.file(path, *size)?,
+                None => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
-        self.put(&END)?;
-        self.flush()
+    }
+    out.flush()
+}
+
+/// Pieces on their way.
+struct Out {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    buffer: Vec<u8>,
+}
+
+impl Out {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends as many bytes of a file as it was told to have.
+    fn file(&mut self, path: &Path, size: u64) -> io::Result<()> {
+        let mut file = File::open(path).map_err(|error| named(path, error))?;
+        let mut left = size;
+        while left > 0 {
+            let begun = self.buffer.len();
+            let wanted = (CHUNK - begun).min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.buffer.resize(begun + wanted, 0);
+            let read = match file.read(&mut self.buffer[begun..]) {
+                // It has become shorter: what was announced must come.
+                Ok(0) => wanted,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                Err(error) => return Err(named(path, error)),
+            };
+            self.buffer.truncate(begun + read);
+            left -= read as u64;
+            if self.buffer.len() >= CHUNK {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
+        self.sender.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// The list in the making.
+struct List {
+    out: Out,
+    /// Where the content of each entry comes from, and its bytes.
+    sources: Vec<(Option<Source>, u64)>,
+    /// Where files with several names went, by device and inode.
+    linked: HashMap<(u64, u64), Vec<u8>>,
+    /// Ignored directories above, which go along with the first thing in them that is not.
+    waiting: Vec<Listed>,
+    now: SystemTime,
+}
+
+impl List {
+    fn part(&mut self, part: &Part) -> io::Result<()> {
+        match part {
+            Part::Folder { name, path, ignored } => {
+                self.add(top(name), None)?;
+                self.folder(path, name.as_bytes(), "", ignored, &ParentMatches::default())
+            }
+            Part::Empty(name) => self.add(top(name), None),
+            Part::Files { name, files } => {
+                self.add(top(name), None)?;
+                files.iter().try_for_each(|(file, source)| self.own_file(format!("{name}/{file}"), source))
+            }
+        }
+    }
+
+    fn own_file(&mut self, path: String, source: &Source) -> io::Result<()> {
+        match source {
+            Source::Bytes(bytes) => {
+                let stamp = Digest::sha256(bytes).hex().as_bytes().to_vec();
+                let size = bytes.len() as u64;
+                let listed = Listed { mode: 0o644, size, stamp, ..entry(ListedKind::File, path.into_bytes()) };
+                self.add(listed, Some(Source::Bytes(bytes.clone())))
+            }
+            Source::File(from) => {
+                let metadata = fs::metadata(from).map_err(|error| named(from, error))?;
+                self.regular(from, path.into_bytes(), &metadata)
+            }
+        }
     }
 
     fn folder(
@@ -99,14 +203,14 @@ impl Archive {
     ) -> io::Result<()> {
         let mut names: Vec<_> =
             fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(|error| named(path, error))?;
-        names.sort_by_key(fs::DirEntry::file_name);
-        for entry in names {
-            let name = entry.file_name();
-            let from = entry.path();
+        names.sort_by_cached_key(fs::DirEntry::file_name);
+        for found in names {
+            let name = found.file_name();
+            let from = found.path();
             let told = [told, b"/", name.as_bytes()].concat();
             let text = name.to_string_lossy();
             let below = if below.is_empty() { text.into_owned() } else { format!("{below}/{text}") };
-            let metadata = match fs::symlink_metadata(&from) {
+            let metadata = match found.metadata() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 metadata => metadata.map_err(|error| named(&from, error))?,
             };
@@ -115,16 +219,15 @@ impl Archive {
                 if is_ignored && !ignored.may_reenter(&below) {
                     continue;
                 }
-                let mut entry = looks(Kind::Folder, [&told[..], b"/"].concat(), &metadata);
-                entry.size = 0;
+                let listed = looks(ListedKind::Folder, told.clone(), &metadata);
                 if is_ignored {
-                    self.waiting.push((told.clone(), header(&entry)));
+                    self.waiting.push(listed);
                 } else {
                     self.announce()?;
-                    self.put(&header(&entry))?;
+                    self.add(listed, None)?;
                 }
                 self.folder(&from, &told, &below, ignored, &here)?;
-                self.waiting.pop_if(|(waiting, _)| *waiting == told);
+                self.waiting.pop_if(|waiting| waiting.path == told);
             } else if !is_ignored {
                 self.announce()?;
                 self.entry(&from, told, &metadata)?;
@@ -138,94 +241,84 @@ impl Archive {
         if kind.is_file() {
             return self.regular(from, told, metadata);
         }
-        let mut entry = if kind.is_symlink() {
-            let mut entry = looks(Kind::Symlink, told, metadata);
-            entry.link = fs::read_link(from).map_err(|error| named(from, error))?.as_os_str().as_bytes().to_vec();
-            entry
+        let listed = if kind.is_symlink() {
+            let link = fs::read_link(from).map_err(|error| named(from, error))?.as_os_str().as_bytes().to_vec();
+            Listed { link, ..looks(ListedKind::Symlink, told, metadata) }
         } else if kind.is_fifo() {
-            looks(Kind::Fifo, told, metadata)
+            looks(ListedKind::Fifo, told, metadata)
         } else if kind.is_char_device() || kind.is_block_device() {
-            let kind = if kind.is_char_device() { Kind::CharDevice } else { Kind::BlockDevice };
-            let mut entry = looks(kind, told, metadata);
-            entry.device = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
-            entry
+            let kind = if kind.is_char_device() { ListedKind::CharDevice } else { ListedKind::BlockDevice };
+            let device = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+            Listed { device, ..looks(kind, told, metadata) }
         } else {
             // A socket is nothing to be copied.
             return Ok(());
         };
-        entry.size = 0;
-        self.put(&header(&entry))
+        self.add(listed, None)
     }
 
-    /// Sends the directories that something lies in that goes along.
+    /// Lists the directories that something lies in that goes along.
     fn announce(&mut self) -> io::Result<()> {
-        std::mem::take(&mut self.waiting).into_iter().try_for_each(|(_, header)| self.put(&header))
+        std::mem::take(&mut self.waiting).into_iter().try_for_each(|listed| self.add(listed, None))
     }
 
     fn regular(&mut self, from: &Path, told: Vec<u8>, metadata: &fs::Metadata) -> io::Result<()> {
         if metadata.nlink() > 1 {
             match self.linked.entry((metadata.dev(), metadata.ino())) {
                 std::collections::hash_map::Entry::Occupied(first) => {
-                    let mut entry = looks(Kind::HardLink, told, metadata);
-                    entry.link.clone_from(first.get());
-                    return self.put(&header(&entry));
+                    let link = first.get().clone();
+                    return self.add(Listed { link, ..looks(ListedKind::HardLink, told, metadata) }, None);
                 }
                 std::collections::hash_map::Entry::Vacant(place) => drop(place.insert(told.clone())),
             }
         }
-        let mut file = File::open(from).map_err(|error| named(from, error))?;
-        let mut entry = looks(Kind::File, told, metadata);
-        entry.size = metadata.len();
-        entry.stored_bytes = entry.size;
-        self.put(&header(&entry))?;
-        let mut left = entry.size;
-        let mut piece = vec![0; CHUNK];
-        while left > 0 {
-            let wanted = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            match file.read(&mut piece[..wanted]).map_err(|error| named(from, error))? {
-                // It has become shorter: what was announced must come.
-                0 => {
-                    piece[..wanted].fill(0);
-                    self.put(&piece[..wanted])?;
-                    left -= wanted as u64;
-                }
-                read => {
-                    self.put(&piece[..read])?;
-                    left -= read as u64;
-                }
-            }
+        let stamp = self.stamp(metadata);
+        let listed = Listed { size: metadata.len(), stamp, ..looks(ListedKind::File, told, metadata) };
+        self.add(listed, Some(Source::File(from.to_owned())))
+    }
+
+    /// What is different when the content is.
+    fn stamp(&self, metadata: &fs::Metadata) -> Vec<u8> {
+        let mut stamp = Vec::with_capacity(48);
+        for number in [metadata.dev(), metadata.ino()] {
+            stamp.extend_from_slice(&number.to_le_bytes());
         }
-        self.pad(entry.size)
+        for number in [metadata.ctime(), metadata.ctime_nsec()] {
+            stamp.extend_from_slice(&number.to_le_bytes());
+        }
+        let (seconds, nanoseconds) = (u64::try_from(metadata.ctime()), u32::try_from(metadata.ctime_nsec()));
+        let changed = UNIX_EPOCH + Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default());
+        let window = if metadata.ctime_nsec() == 0 { SETTLED_COARSE } else { SETTLED };
+        let is_settled = changed + window < self.now;
+        if !is_settled {
+            // Never the same again: next time it travels whatever it looks like.
+            let now = self.now.duration_since(UNIX_EPOCH).unwrap_or_default();
+            stamp.extend_from_slice(&now.as_nanos().to_le_bytes());
+        }
+        stamp
     }
 
-    fn pad(&mut self, length: u64) -> io::Result<()> {
-        let zeros = [0; 512];
-        self.put(&zeros[..usize::try_from(padding(length)).unwrap_or_default()])
+    fn add(&mut self, listed: Listed, source: Option<Source>) -> io::Result<()> {
+        self.sources.push((source, listed.size));
+        listed.encode(&mut self.out.buffer);
+        if self.out.buffer.len() >= CHUNK { self.out.flush() } else { Ok(()) }
     }
+}
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= CHUNK { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
-        self.sender.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
+fn entry(kind: ListedKind, path: Vec<u8>) -> Listed {
+    Listed { path, kind, mode: 0, mtime: (0, 0), size: 0, link: Vec::new(), device: (0, 0), stamp: Vec::new() }
 }
 
 /// A directory of the client's itself: what it looks like stays at home, it is as new as the build.
-fn top(name: &str) -> Vec<u8> {
-    let mut entry = Entry::new(Kind::Folder, format!("{name}/"), 0o755);
+fn top(name: &str) -> Listed {
     let now = jiff::Timestamp::now();
-    entry.mtime = (now.as_second(), u32::try_from(now.subsec_nanosecond()).unwrap_or_default());
-    header(&entry)
+    let mtime = (now.as_second(), u32::try_from(now.subsec_nanosecond()).unwrap_or_default());
+    Listed { mode: 0o755, mtime, ..entry(ListedKind::Folder, name.as_bytes().to_vec()) }
 }
 
-fn looks(kind: Kind, path: Vec<u8>, metadata: &fs::Metadata) -> Entry {
-    let mut entry = Entry::new(kind, path, metadata.mode() & 0o7777);
-    entry.mtime = (metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or_default());
-    entry
+fn looks(kind: ListedKind, path: Vec<u8>, metadata: &fs::Metadata) -> Listed {
+    let mtime = (metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or_default());
+    Listed { mode: metadata.mode() & 0o7777, mtime, ..entry(kind, path) }
 }
 
 fn named(path: &Path, error: io::Error) -> io::Error {
@@ -239,46 +332,48 @@ fn named(path: &Path, error: io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use ferry_spec::tar::{Reader, Source, next_entry, skip_padding};
     use futures_util::StreamExt;
 
     use super::*;
 
     #[tokio::test]
-    async fn ignored_files_stay_at_home() {
+    async fn ignored_files_stay_at_home_and_only_wanted_ones_travel() {
         let dir = tempfile::tempdir().unwrap();
         for path in ["a/keep", "a/drop.log", "big/x", "big/keep/y", "top"] {
             let path = dir.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "content").unwrap();
+            fs::write(&path, path.file_name().unwrap().as_bytes()).unwrap();
         }
         let ignored = Patterns::new(["**/*.log", "big", "!big/keep"]).unwrap();
+        let dockerfile = vec![("Dockerfile".to_owned(), Source::Bytes(b"FROM x".to_vec()))];
         let parts = vec![
+            Part::Files { name: "dockerfile".to_owned(), files: dockerfile },
             Part::Folder { name: "context".to_owned(), path: dir.path().to_owned(), ignored },
-            Part::Bytes { path: "dockerfile/Dockerfile".to_owned(), bytes: b"FROM x".to_vec() },
         ];
+        let (told, wanted) = std::sync::mpsc::channel();
+        told.send(vec![(1, 1), (4, 1), (7, 2)]).unwrap();
         let mut bytes = Vec::new();
-        let mut stream = Box::pin(stream(parts));
+        let mut stream = Box::pin(stream(parts, wanted, Arc::default()));
         while let Some(piece) = stream.next().await {
             bytes.extend_from_slice(&piece.unwrap());
         }
-        let mut reader = Reader(&bytes[..]);
+        let mut rest = &bytes[..];
         let mut names = Vec::new();
-        while let Some(entry) = next_entry(&mut reader).unwrap() {
-            names.push(String::from_utf8(entry.path.clone()).unwrap());
-            reader.skip(entry.stored_bytes).unwrap();
-            skip_padding(&mut reader, entry.stored_bytes).unwrap();
+        while let Some((listed, _)) = Listed::read(&mut rest).unwrap() {
+            names.push(String::from_utf8(listed.path).unwrap());
         }
         let expected = [
-            "context/",
-            "context/a/",
+            "dockerfile",
+            "dockerfile/Dockerfile",
+            "context",
+            "context/a",
             "context/a/keep",
-            "context/big/",
-            "context/big/keep/",
+            "context/big",
+            "context/big/keep",
             "context/big/keep/y",
             "context/top",
-            "dockerfile/Dockerfile",
         ];
-        assert_eq!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>(), expected);
+        assert_eq!(names, expected);
+        assert_eq!(String::from_utf8_lossy(rest), "FROM xkeepytop");
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use ferry_api::build::{Event, TRACE, Warning};
+use ferry_api::context::WANTED;
 use ferry_api::image::AuthConfig;
 use ferry_api::stream::JsonMessage;
 use ferry_client::ByteStream;
@@ -20,7 +22,7 @@ use super::caches::Caches;
 use super::dockerignore;
 use super::options::{BuildOptions, Progress, SecretSource, Source, to_options};
 use super::outputs::Dest;
-use super::pack::{self, Part};
+use super::pack::{self, Part, Source as FileSource, Wanted};
 use super::shown::Shown;
 use crate::config::credentials;
 use crate::context::Context;
@@ -50,8 +52,18 @@ pub(in crate::commands) async fn run_with(parsed: &Parsed, context: &Context, in
     let client = context.client().await?;
     let caches = Caches::open(&mut options.query, context)?;
     let session = caches.lend(client, &mut options.query, &options.agents, &options.outputs).await?;
-    let stream = client.image_build(&options.query, pack::stream(parts)).await.map_err(failed)?;
-    let (outcome, warnings) = follow(stream, &options.progress, context).await?;
+    if options.query.archive.is_none() && options.query.remote.is_empty() {
+        options.query.context_key = pack::key(&parts);
+    }
+    let (wants, wanted) = std::sync::mpsc::channel();
+    let reason = Arc::new(OnceLock::new());
+    let broke_off = |failure: Failure| match reason.get() {
+        Some(reason) => Failure::new(format!("ERROR: failed to build: {reason}")),
+        None => failure,
+    };
+    let directories = pack::stream(parts, wanted, Arc::clone(&reason));
+    let stream = client.image_build(&options.query, directories).await.map_err(failed).map_err(broke_off)?;
+    let (outcome, warnings) = follow(stream, wants, &options.progress, context).await.map_err(broke_off)?;
     caches.name(&outcome["CacheManifest"])?;
     Caches::name_layouts(&options.outputs, &options.query.names, &outcome["Descriptor"])?;
     drop(session);
@@ -117,6 +129,7 @@ fn check_folder(path: &Path) -> Result<()> {
 
 fn folder_parts(folder: &Path, options: &mut BuildOptions, parts: &mut Vec<Part>, inline: Option<&str>) -> Result<()> {
     check_folder(folder)?;
+    let mut files = Vec::new();
     let file = match options.file.as_deref() {
         Some("-") => {
             let mut bytes = Vec::new();
@@ -124,7 +137,7 @@ fn folder_parts(folder: &Path, options: &mut BuildOptions, parts: &mut Vec<Part>
                 Some(text) => bytes.extend_from_slice(text.as_bytes()),
                 None => drop(std::io::stdin().lock().read_to_end(&mut bytes)?),
             }
-            parts.push(Part::Bytes { path: "dockerfile/Dockerfile".to_owned(), bytes });
+            files.push(("Dockerfile".to_owned(), FileSource::Bytes(bytes)));
             None
         }
         Some(file) => Some(PathBuf::from(file)),
@@ -138,15 +151,16 @@ fn folder_parts(folder: &Path, options: &mut BuildOptions, parts: &mut Vec<Part>
                 "ERROR: failed to build: failed to solve: failed to read dockerfile: open {name}: {reason}"
             )));
         }
-        parts.push(Part::File { path: format!("dockerfile/{name}"), from: file.clone() });
+        files.push((name.clone(), FileSource::File(file.clone())));
         let mut beside = file.as_os_str().to_owned();
         beside.push(".dockerignore");
         let beside = PathBuf::from(beside);
         if beside.is_file() {
-            parts.push(Part::File { path: format!("dockerfile/{name}.dockerignore"), from: beside });
+            files.push((format!("{name}.dockerignore"), FileSource::File(beside)));
         }
         options.query.dockerfile = name;
     }
+    parts.push(Part::Files { name: "dockerfile".to_owned(), files });
     let ignored = dockerignore::read(folder, file.as_deref())?;
     parts.push(Part::Folder { name: "context".to_owned(), path: folder.to_owned(), ignored });
     Ok(())
@@ -163,7 +177,8 @@ fn stdin_parts(options: &mut BuildOptions, parts: &mut Vec<Part>) -> Result<()> 
         }
         return Ok(());
     }
-    parts.push(Part::Bytes { path: "dockerfile/Dockerfile".to_owned(), bytes });
+    let files = vec![("Dockerfile".to_owned(), FileSource::Bytes(bytes))];
+    parts.push(Part::Files { name: "dockerfile".to_owned(), files });
     parts.push(Part::Empty("context".to_owned()));
     Ok(())
 }
@@ -217,7 +232,12 @@ fn registry_config(context: &Context) -> String {
 }
 
 /// Shows how the build goes; returns what the daemon says of its outcome.
-async fn follow(mut stream: ByteStream, progress: &Progress, context: &Context) -> Result<(Value, Vec<Warning>)> {
+async fn follow(
+    mut stream: ByteStream,
+    wants: std::sync::mpsc::Sender<Wanted>,
+    progress: &Progress,
+    context: &Context,
+) -> Result<(Value, Vec<Warning>)> {
     let mut warnings = Vec::new();
     let mut shown = Shown::of(progress);
     let mut documents = Documents::default();
@@ -251,6 +271,10 @@ async fn follow(mut stream: ByteStream, progress: &Progress, context: &Context) 
                         }
                         shown.take(&event, context);
                     }
+                }
+                Some(aux) if message.id == WANTED => {
+                    // Whoever sends has left only when the connection is gone.
+                    let _ = wants.send(serde_json::from_value(aux).unwrap_or_default());
                 }
                 Some(aux) => outcome = aux,
                 None => {}

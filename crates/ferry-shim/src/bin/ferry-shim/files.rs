@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use ferry_runtime::view::{self, Shown};
 use ferry_shim::files::{Action, Reply, View, Work};
 use ferry_shim::framing::{HEADER_BYTES, decode_header, encode};
+use ferry_shim::layer::Layers;
 
 use answer::{Answer, Failure};
 
@@ -111,11 +112,11 @@ fn allow_many_descriptors() {
 
 /// What is left of the descriptors once the view is entered.
 struct Left {
-    layers: Option<changes::Layers>,
+    layers: Option<Layers>,
 }
 
 impl Left {
-    fn layers(self) -> Result<changes::Layers, Failure> {
+    fn layers(self) -> Result<Layers, Failure> {
         self.layers.ok_or_else(|| Failure::internal("changes are those of layers"))
     }
 }
@@ -138,7 +139,7 @@ fn enter(view: View, mut fds: Vec<OwnedFd>, sockets: &Sockets) -> Result<Left, F
             // While its mounts are in sight.
             let upper = view::copy_to_look_at(next()?.as_fd())?;
             view::nowhere()?;
-            left.layers = Some(changes::Layers { upper, lower: next().ok(), whole });
+            left.layers = Some(Layers { upper, lower: next().ok(), whole });
         }
     }
     drop(fds);
