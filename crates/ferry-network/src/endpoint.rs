@@ -27,7 +27,7 @@ use crate::{
 const NAMES_PER_CONTAINER: u32 = 36;
 
 /// How long a new port is waited for until it forwards.
-const CARRIER_PATIENCE: Duration = Duration::from_millis(500);
+const CARRIER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Attaches a sandbox; on failure nothing is left. The socket is locked for single exchanges only,
 /// so that several containers can start at the same time. `guard` is told the name of the host end

@@ -5,6 +5,10 @@
 //! neighbour advertisement; router advertisements come from no container. Addresses that nobody of ours has may be used freely: a
 //! container with the right to do so may share an address with others, as clusters do. One that may not reach everything sends from its own alone,
 //! since it is told by them.
+//!
+//! Packets take nobody's place: where a hardware address is, the bridge is told when a container starts and does not learn otherwise
+//! (see [`crate::netlink::route::set_forwarding`]). So they are let through first, unless some container is in `strict`: what is looked
+//! up for a packet of every request costs a published port a fiftieth of its rate.
 
 use std::net::IpAddr;
 
@@ -26,8 +30,6 @@ add rule bridge T prerouting icmpv6 type nd-neighbor-advert @th,64,128 @addresse
 add rule bridge T strict ether type ip6 ip6 saddr != { ::, fe80::/10 } iifname . @nh,64,128 != @port_addresses6 drop
 ";
 
-/// What most frames are, packets from the hardware address that belongs to the port, is let through by one look-up: that pair is in `unlimited`
-/// unless the port is in `strict`.
 const TEXT: &str = "
 add table bridge T
 add set bridge T macs { type ether_addr; }
@@ -40,8 +42,7 @@ add chain bridge T prerouting { type filter hook prerouting priority -300; polic
 add chain bridge T strict
 flush chain bridge T prerouting
 flush chain bridge T strict
-add rule bridge T prerouting ether type ip iifname . ether saddr @unlimited accept
-add rule bridge T prerouting ether type ip6 meta l4proto != icmpv6 iifname . ether saddr @unlimited accept
+FIRST
 add rule bridge T prerouting iifname != \"P*\" accept
 add rule bridge T prerouting iifname @strict jump strict
 add rule bridge T prerouting ether type ip iifname . ether saddr @port_macs accept
@@ -52,9 +53,19 @@ add rule bridge T strict ip saddr != 0.0.0.0 iifname . ip saddr != @port_address
 add rule bridge T strict ip6 saddr fe80::/10 meta l4proto != icmpv6 drop
 ";
 
-/// Returns the ruleset for `nft -f`; sets keep their elements.
-pub(crate) fn text(instance: &InstanceId) -> String {
-    of_instance(TEXT, instance)
+/// What most frames are is let through first.
+const FIRST: &str = "\
+add rule bridge T prerouting ether type ip accept
+add rule bridge T prerouting ether type ip6 meta l4proto != icmpv6 accept";
+
+/// The same where some port is in `strict`: one look-up tells those that are not.
+const FIRST_STRICT: &str = "\
+add rule bridge T prerouting ether type ip iifname . ether saddr @unlimited accept
+add rule bridge T prerouting ether type ip6 meta l4proto != icmpv6 iifname . ether saddr @unlimited accept";
+
+/// Returns the ruleset for `nft -f`; sets keep their elements. Nothing is in `strict` unless `strict`.
+pub(crate) fn text(instance: &InstanceId, strict: bool) -> String {
+    of_instance(&TEXT.replace("FIRST", if strict { FIRST_STRICT } else { FIRST }), instance)
 }
 
 /// Returns what is added to it for IPv6, after it.
@@ -137,12 +148,15 @@ mod tests {
 
     #[test]
     fn ruleset_names_only_the_instance() {
-        let text = text(&InstanceId::new("abcd0123").expect("an id"));
-        for line in text.lines().filter(|line| !line.is_empty()) {
-            assert!(line.contains(" bridge ferry_abcd0123"), "{line}");
+        for strict in [false, true] {
+            let text = text(&InstanceId::new("abcd0123").expect("an id"), strict);
+            for line in text.lines().filter(|line| !line.is_empty()) {
+                assert!(line.contains(" bridge ferry_abcd0123"), "{line}");
+            }
+            assert!(text.contains("iifname != \"fvabcd*\" accept"));
+            assert_eq!(text.matches("add set").count(), SETS.len());
+            assert_eq!(text.contains("ether type ip accept"), !strict);
         }
-        assert!(text.contains("iifname != \"fvabcd*\" accept"));
-        assert_eq!(text.matches("add set").count(), SETS.len());
     }
 
     #[test]

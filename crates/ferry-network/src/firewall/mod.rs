@@ -356,7 +356,7 @@ impl Firewall {
             let needs = self.needed()?;
             run_nft(&(ruleset::text(&self.table, &self.habits, needs) + &self.restricted_text()))?;
             // Apart from the rest: a kernel may be built without tables for bridges.
-            let guards = run_nft(&guard::text(&self.instance));
+            let guards = run_nft(&guard::text(&self.instance, needs.egress));
             if let Err(error) = &guards {
                 tracing::warn!(%error, "containers can take one another's addresses");
             }

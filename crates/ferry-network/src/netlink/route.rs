@@ -375,11 +375,13 @@ pub(crate) fn add_default_route_by_link(index: u32, family: IpAddr) -> Request {
     request(RTM_NEWROUTE, flag::ACK | flag::CREATE | flag::REPLACE, &message)
 }
 
-/// Tells a bridge by which of its ports a hardware address is reached.
+/// Tells a bridge by which of its ports a hardware address is reached, and that frames from it at other ports are no reason to think
+/// otherwise.
 pub(crate) fn set_forwarding(port: u32, mac: MacAddr) -> Request {
-    const REACHABLE: u16 = 0x02;
+    const STATIC: u16 = 0x40;
     const MASTER: u8 = 0x04;
-    neighbour(libc::AF_BRIDGE, port, REACHABLE, MASTER).link_address(mac)
+    const STICKY: u8 = 0x40;
+    neighbour(libc::AF_BRIDGE, port, STATIC, MASTER | STICKY).link_address(mac)
 }
 
 /// Tells which hardware address an address on a link has.

@@ -213,6 +213,37 @@ fn a_container_cannot_take_the_place_of_another() {
     });
 }
 
+/// Packets, unlike questions for addresses, are looked at by no rule: the bridge must not learn from them.
+#[test]
+fn packets_from_the_hardware_address_of_another_draw_nothing_to_their_sender() {
+    as_host(|host| {
+        let networking = host.networking("dddd000a");
+        let spec = bridge("ferry0", &["172.30.0.1/16"]);
+        networking.ensure_bridge(&spec).expect("a bridge");
+        let start = |id: &str, last: u8| Container::start(&networking, &spec, id, &[&format!("172.30.0.{last}/16")]);
+        let (thief, victim, client) = (start("thief", 2), start("victim", 3), start("client", 4));
+        victim.serve("victim", 80);
+        let asks = || client.inside(|| ask_tcp("172.30.0.3", 80).is_some_and(|text| text.starts_with("victim")));
+        assert!(asks());
+        let (of_victim, of_client) = (victim.endpoint.mac.to_string(), client.endpoint.mac.to_string());
+        thief.inside(|| {
+            run("ip", &format!("link set eth0 address {of_victim}"));
+            run("ip", &format!("neigh replace 172.30.0.4 lladdr {of_client} dev eth0 nud permanent"));
+            // Not answered: what the client says goes to the victim.
+            assert_eq!(ask_tcp("172.30.0.4", 80), None);
+        });
+        let port = |mac: &str| {
+            let entries = run("bridge", "fdb show br ferry0");
+            let of_mac = entries.lines().find(|line| line.starts_with(mac) && line.contains("master ferry0"));
+            of_mac.map(str::to_owned).unwrap_or_else(|| panic!("no entry for {mac}: {entries}"))
+        };
+        assert!(port(&of_victim).contains("sticky"), "{}", port(&of_victim));
+        assert_ne!(port(&of_victim).split(' ').nth(2), port(&of_client).split(' ').nth(2));
+        assert!(asks(), "the victim is where it was");
+        networking.close(true).expect("closed");
+    });
+}
+
 #[test]
 fn two_instances_live_side_by_side() {
     as_host(|host| {
