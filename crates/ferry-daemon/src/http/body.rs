@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
 
@@ -92,17 +94,67 @@ pub(crate) struct RequestBody {
 }
 
 enum Source {
-    Client(Incoming),
+    Client(FromClient),
     /// It was read before, by somebody who had to know all of it.
     Read(Option<Bytes>),
 }
 
+/// What comes from the client; dropped before its end, it goes to who still wants to hear it out.
+struct FromClient {
+    /// There until it is dropped.
+    body: Option<Incoming>,
+    rest: Rest,
+}
+
+/// What a handler left of a request's body.
+#[derive(Clone, Default)]
+pub(crate) struct Rest(Arc<Mutex<Option<Incoming>>>);
+
+impl Drop for FromClient {
+    fn drop(&mut self) {
+        *self.rest.lock() = self.body.take().filter(|body| !body.is_end_stream());
+    }
+}
+
+impl Rest {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Incoming>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what is left, if it is little and comes at once, and throws it away.
+    ///
+    /// A client whose request is refused before it has sent all of it may make much of that: Go's complains of a broken body beside the
+    /// answer. Docker's server does the same, up to as many bytes.
+    pub(crate) async fn hear_out(&self, peer: &Arc<Peer>) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        const MOST: usize = 256 << 10;
+        let Some(rest) = self.lock().take() else { return };
+        let mut rest = RequestBody {
+            inner: Source::Client(FromClient { body: Some(rest), rest: self.clone() }),
+            peer: Arc::clone(peer),
+        };
+        let read = async {
+            let mut room = MOST;
+            while let Some(Ok(frame)) = rest.frame().await {
+                room = room.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if room == 0 {
+                    return;
+                }
+            }
+        };
+        // One that sends no more has its answer all the same.
+        let _ = tokio::time::timeout(PATIENCE, read).await;
+    }
+}
+
 impl RequestBody {
-    pub(crate) fn new(inner: Incoming, peer: Arc<Peer>) -> Self {
+    /// Returns the body of a request, and what takes up what its handler leaves of it.
+    pub(crate) fn new(inner: Incoming, peer: Arc<Peer>) -> (Self, Rest) {
         if !inner.is_end_stream() {
             peer.guard.body_begins();
         }
-        Self { inner: Source::Client(inner), peer }
+        let rest = Rest::default();
+        (Self { inner: Source::Client(FromClient { body: Some(inner), rest: rest.clone() }), peer }, rest)
     }
 
     /// The same body once more, after it was read to its end.
@@ -120,7 +172,8 @@ impl HttpBody for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let inner = match &mut self.inner {
-            Source::Client(inner) => inner,
+            Source::Client(FromClient { body: Some(inner), .. }) => inner,
+            Source::Client(_) => return Poll::Ready(None),
             Source::Read(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         };
         let frame = ready!(Pin::new(&mut *inner).poll_frame(context));
@@ -132,14 +185,14 @@ impl HttpBody for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.inner {
-            Source::Client(inner) => inner.is_end_stream(),
+            Source::Client(client) => client.body.as_ref().is_none_or(Incoming::is_end_stream),
             Source::Read(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
-            Source::Client(inner) => inner.size_hint(),
+            Source::Client(client) => client.body.as_ref().map(Incoming::size_hint).unwrap_or_default(),
             Source::Read(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
         }
     }

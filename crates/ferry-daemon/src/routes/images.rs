@@ -112,10 +112,7 @@ async fn import(call: Call, platform: Option<Platform>) -> Outcome {
     }
     let request = import_request(&call, "-", platform);
     let Call { app, peer, request: http, .. } = call;
-    if let Err(error) = request.check() {
-        drain(http.into_body()).await;
-        return Err(error.into());
-    }
+    request.check()?;
     let id = app.engine.images.import(body_stream(http.into_body()), request).await?;
     let (sender, receiver) = mpsc::channel(1);
     // There is room for one.
@@ -127,22 +124,6 @@ async fn import_url(call: &Call, url: &str, platform: Option<Platform>) -> Outco
     let request = import_request(call, url, platform);
     let progress = call.app.engine.images.import_url(url, request).await?;
     Ok(streams::stream_body(Arc::clone(&call.peer), reply::JSON, |body| send_progress(body, progress)))
-}
-
-/// Reads what little is left of a body, so that its sender gets to read why it was refused.
-async fn drain(body: RequestBody) {
-    let rest = async {
-        let mut rest = std::pin::pin!(body_stream(body));
-        let mut room: usize = 1 << 20;
-        while let Ok(Some(piece)) = rest.try_next().await {
-            room = room.saturating_sub(piece.len());
-            if room == 0 {
-                return;
-            }
-        }
-    };
-    // One that sends no more has its answer all the same.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), rest).await;
 }
 
 fn import_request(call: &Call, source: &str, platform: Option<Platform>) -> ImportRequest {

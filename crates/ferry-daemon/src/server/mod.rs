@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SERVER};
+use hyper::header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SERVER};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -133,7 +133,11 @@ impl Server {
 
     async fn handle(&self, request: Request<Incoming>, peer: Arc<Peer>) -> Response<Guarded> {
         peer.guard.begin();
-        let request = request.map(|body| RequestBody::new(body, Arc::clone(&peer)));
+        let (head, body) = request.into_parts();
+        let (body, rest) = RequestBody::new(body, Arc::clone(&peer));
+        // One that waits for a word before it sends its body has sent nothing yet.
+        let waits = head.headers.contains_key(EXPECT);
+        let request = Request::from_parts(head, body);
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let target = Target::parse(&path);
@@ -142,6 +146,9 @@ impl Server {
             Ok(target) => self.dispatch(request, &target, &peer).await,
             Err(error) => Err(error),
         };
+        if outcome.is_err() && peer.guard.is_body_unread() && !waits {
+            rest.hear_out(&peer).await;
+        }
         let mut response = outcome.unwrap_or_else(|error| {
             log_failure(&method, &path, &error);
             let mut response = reply::failure(&error, requested);

@@ -161,6 +161,26 @@ fn ambiguous_requests_end_their_connection() {
     assert!(answer.body.contains("HTTP/1.1 200 OK"), "{answer:?}");
 }
 
+/// Clients of Go's complain of a broken body beside the answer when it comes before they have sent all.
+#[test]
+fn who_is_refused_early_is_heard_out() {
+    let Some(daemon) = shared() else { return };
+    let next = "GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
+    let ask = |more: &str, size: usize| {
+        let body = " ".repeat(size);
+        let head = format!("POST /volumes/create HTTP/1.1\r\nHost: d\r\nContent-Type: text/plain\r\n{more}");
+        daemon.exchange(format!("{head}Content-Length: {size}\r\n\r\n{body}{next}").as_bytes())
+    };
+    let answer = ask("", 100_000);
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("HTTP/1.1 200 OK"), "the next request is answered: {answer:?}");
+    // But not for ever, and not who has been told to wait with it.
+    for answer in [ask("", 3_000_000), ask("Expect: 100-continue\r\n", 10)] {
+        assert_eq!(answer.status, 400);
+        assert!(!answer.body.contains("HTTP/1.1"), "{answer:?}");
+    }
+}
+
 #[test]
 fn bodies_are_bounded() {
     let Some(daemon) = shared() else { return };
