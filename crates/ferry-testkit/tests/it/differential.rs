@@ -17,6 +17,10 @@ use ferry_testkit::material::Material;
 use ferry_testkit::oracle::Engine;
 use ferry_testkit::{Sandbox, programs};
 
+/// How many cases of a replay may differ once and agree when they are run again with nothing beside them: of thousands, some depend on
+/// which of two things a busy machine does first. They are named, to be looked into; more than this is a fault.
+const MOST_UNSTABLE: usize = 2;
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle")
 }
@@ -47,16 +51,28 @@ fn replay(replay: &str, start: impl Fn() -> Result<Engine> + Sync, oracle: &str,
     };
     let cases: Vec<(String, Case)> = cases().into_iter().filter(|(area, case)| asked(area, case)).collect();
     let engines = pool::start(cases.len(), start).unwrap();
-    let done = pool::run(&engines, &cases, |engine, (area, case)| {
+    let answer = |engine: &Engine, area: &String, case: &Case| {
         let newer = newer.as_ref().map(|newer| &newer[area]);
         judge(case, &engine.runner().case(case), &recorded[area], newer, replay)
-    });
+    };
+    let done = pool::run(&engines, &cases, |engine, (area, case)| answer(engine, area, case));
     show_times(replay, engines.len(), &cases, &done);
     let mut report = Vec::new();
-    let (mut same, mut known) = (0, 0);
+    let (mut same, mut known, mut unstable) = (0, 0, 0);
     for ((area, case), done) in cases.iter().zip(done) {
         let name = format!("{area}/{}", case.name);
-        match done.value {
+        let verdict = match done.value {
+            Verdict::Differs(lines) if unstable < MOST_UNSTABLE => {
+                let again = answer(&engines[0], area, case);
+                if !matches!(again, Verdict::Differs(_)) {
+                    unstable += 1;
+                    say(&format!("UNSTABLE {replay} {name}: {}", lines.join(" ").replace('\n', " ")));
+                }
+                again
+            }
+            verdict => verdict,
+        };
+        match verdict {
             Verdict::Same => same += 1,
             Verdict::Known => known += 1,
             Verdict::NoLongerKnown => report.push(format!("{name}: agrees now: take its mark off")),
