@@ -17,7 +17,12 @@ pub(crate) fn command(program: &str, command: &Command, path: &str) -> String {
 fn command_at(program: &str, command: &Command, path: &str, width: usize) -> String {
     let description = if command.long.is_empty() { command.short } else { command.long };
     let description = description.replace("{program}", program);
-    let mut text = format!("Usage:  {}\n\n{description}\n", usage_line(program, command, path));
+    let below = grammar::in_group(command.path);
+    let usage = match below.is_empty() {
+        true => usage_line(program, command, path),
+        false => format!("{program} {path} [OPTIONS] COMMAND"),
+    };
+    let mut text = format!("Usage:  {usage}\n\n{description}\n");
     if command.paths.len() > 1 {
         let aliases: Vec<String> = listed_paths(command).map(|path| format!("{program} {path}")).collect();
         text.push_str(&format!("\nAliases:\n  {}\n", aliases.join(", ")));
@@ -29,7 +34,14 @@ fn command_at(program: &str, command: &Command, path: &str, width: usize) -> Str
         text.push_str("\nOptions:\n");
         text.push_str(&flag_table(&shown, width, &|usage| usage.to_owned()));
     }
+    if !below.is_empty() {
+        text.push_str(&format!("\nCommands:\n{}\n{}", listing(below.into_iter()), hint(program, path)));
+    }
     text
+}
+
+fn hint(program: &str, path: &str) -> String {
+    format!("Run '{program} {path} COMMAND --help' for more information on a command.\n")
 }
 
 /// Old spellings work but are not listed.
@@ -46,19 +58,25 @@ pub(crate) fn usage_line(program: &str, command: &Command, path: &str) -> String
 pub(crate) fn group(program: &str, group: &Group) -> String {
     let words = grammar::in_group(group.name);
     let path = |word: &str| format!("{} {word}", group.name);
-    let rows = words
-        .iter()
+    let listed = words
+        .into_iter()
         .filter(|(word, _)| program != "docker" || !OWN.contains(&path(word).as_str()))
         // Docker's client shows it where there is a swarm.
-        .filter(|(word, _)| path(word) != "volume update")
-        .copied();
+        .filter(|(word, _)| path(word) != "volume update");
+    let (managing, plain): (Vec<_>, Vec<_>) = listed.partition(|(word, _)| !grammar::in_group(&path(word)).is_empty());
+    let section = |title: &str, rows: Vec<(&'static str, &'static str)>| match rows.is_empty() {
+        true => String::new(),
+        false => format!("\n{title}:\n{}", listing(rows.into_iter())),
+    };
+    let options = options_of(group);
     format!(
-        "Usage:  {program} {name} COMMAND\n\n{}\n{}\nCommands:\n{}\nRun '{program} {name} COMMAND --help' for more information on a \
-         command.\n",
+        "Usage:  {program} {name} {tail}\n\n{}\n{options}{}{}\n{}",
         grammar::group_text(group).replace("{program}", program),
-        options_of(group),
-        listing(rows),
-        name = group.name
+        section("Management Commands", managing),
+        section("Commands", plain),
+        hint(program, group.name),
+        name = group.name,
+        tail = if options.is_empty() { "COMMAND" } else { "[OPTIONS] COMMAND" },
     )
 }
 
@@ -181,6 +199,30 @@ mod tests {
 
     /// Help of Docker's client 28.2.2 on a terminal of 80 columns.
     const RECORDED: &str = include_str!("../tests/data/help-28.2.2.json");
+
+    #[test]
+    fn commands_with_commands_below_them_list_those() {
+        let Found::Command(inspect, path, _) = grammar::find(&["buildx", "history", "inspect"].map(str::to_owned))
+        else {
+            panic!("no command")
+        };
+        let text = command_at("docker", inspect, path, 80);
+        assert!(text.starts_with("Usage:  docker buildx history inspect [OPTIONS] COMMAND\n"), "{text}");
+        let end = "\nCommands:\n  attachment  Inspect a build record attachment\n\n\
+                   Run 'docker buildx history inspect COMMAND --help' for more information on a command.\n";
+        assert!(text.ends_with(end), "{text}");
+        let history = GROUPS.iter().find(|group| group.name == "buildx history").unwrap();
+        let text = group("docker", history);
+        assert!(
+            text.contains("\nManagement Commands:\n  inspect     Inspect a build record\n\nCommands:\n  export "),
+            "{text}"
+        );
+        let root = root("ferry", "/x");
+        assert!(
+            root.contains("  build       Build an image from a Dockerfile\n  bake        Build from a file\n"),
+            "{root}"
+        );
+    }
 
     #[test]
     fn help_is_that_of_docker() {

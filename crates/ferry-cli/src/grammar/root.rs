@@ -51,7 +51,7 @@ pub(crate) static GROUPS: &[Group] = &[
 
 /// The commands that the root help lists first, in its order.
 pub(crate) static COMMON: &[&str] =
-    &["run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info"];
+    &["run", "exec", "ps", "build", "bake", "pull", "push", "images", "login", "logout", "search", "version", "info"];
 
 /// The other top-level commands that the root help lists.
 pub(crate) static TOP_LEVEL: &[&str] = &[
