@@ -192,9 +192,13 @@ impl Store {
         File::create(&mark).map_err(Error::io("create", &mark))?;
         record::write_unsynced(&staging.path.join("layer.json"), &record)?;
         let target = self.inner.paths.layer(&chain_id);
-        fs::rename(&staging.path, &target).map_err(Error::io("publish", &target))?;
+        {
+            // Together: whoever settles an earlier layer of this chain must not take the mark of this one for that one's.
+            let mut unsettled = self.unsettled();
+            fs::rename(&staging.path, &target).map_err(Error::io("publish", &target))?;
+            unsettled.push(chain_id.clone());
+        }
         staging.published = true;
-        self.unsettled().push(chain_id.clone());
         self.inner.layers.index().insert(chain_id, Indexed { layer: layer.clone(), short, listed, tar_bytes });
         Ok(layer)
     }
@@ -243,6 +247,11 @@ impl Store {
         rustix::fs::syncfs(&folder).map_err(Error::errno("sync", &layers))?;
         for chain_id in chains {
             let mark = self.inner.paths.layer(chain_id).join(UNSETTLED);
+            let unsettled = self.unsettled();
+            if unsettled.contains(chain_id) {
+                // It was collected and built again meanwhile: what was synced is not what is there.
+                continue;
+            }
             match fs::remove_file(&mark) {
                 // It was collected meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -323,5 +332,27 @@ impl Write for Hashing {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_that_is_built_again_while_it_is_settled_keeps_its_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let publish = || store.publish_new_layer(store.unpack_new_layer(None, &[0; 1024][..]).unwrap()).unwrap();
+        let chain = publish().chain_id;
+        let folder = store.inner.paths.layer(&chain);
+        let begun = std::mem::take(&mut *store.unsettled());
+        store.inner.layers.index().remove(&chain);
+        fs::remove_dir_all(&folder).unwrap();
+        publish();
+        store.settle_these(&begun).unwrap();
+        assert!(folder.join(UNSETTLED).exists(), "its files were not there when the disk was synced");
+        store.settle().unwrap();
+        assert!(!folder.join(UNSETTLED).exists());
     }
 }
