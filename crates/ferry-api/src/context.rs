@@ -1,12 +1,13 @@
 //! What a client's directories hold, told before any of it travels; ferry's own.
 //!
 //! The body of such a build begins with a list: of each entry the length and the bytes of its path, the length and the bytes of what is told of
-//! it, and at the end [`END`]. The daemon answers with a message [`WANTED`], and the body goes on with the content of the files that it names,
-//! one after the other, each as long as it was told to be. Numbers are little-endian.
+//! it, and at the end [`END`]. The daemon answers with messages [`WANTED`], and the body goes on with the files that each of them names, one after the
+//! other: the length and the bytes of what is told of the file now, and as much content as that says. A message that names none is the last
+//! one; the body ends. Numbers are little-endian.
 
 use std::io::{self, Read};
 
-/// The id of the message that tells which files are wanted: pairs of a place in the list and a count.
+/// The id of messages that tell which files are wanted: pairs of a place in the list and a count.
 pub const WANTED: &str = "ferry.build.wanted";
 
 /// What stands in place of a length after the last entry.
@@ -69,6 +70,11 @@ impl Listed {
     /// Adds it to a list.
     pub fn encode(&self, list: &mut Vec<u8>) {
         sized(list, &self.path);
+        self.encode_told(list);
+    }
+
+    /// Adds what is told of it, without its path.
+    pub fn encode_told(&self, list: &mut Vec<u8>) {
         let mut told = Vec::with_capacity(48 + self.link.len() + self.stamp.len());
         let kind = KINDS.iter().position(|kind| *kind == self.kind).unwrap_or_default();
         told.push(u8::try_from(kind).unwrap_or_default());
@@ -89,6 +95,14 @@ impl Listed {
     /// When it cannot be read or makes no sense.
     pub fn read(list: &mut impl Read) -> io::Result<Option<(Self, Vec<u8>)>> {
         let Some(path) = read_sized(list)? else { return Ok(None) };
+        Self::read_told(path, list).map(Some)
+    }
+
+    /// Reads what is told of the entry at a path; and as it came.
+    ///
+    /// # Errors
+    /// When it cannot be read or makes no sense.
+    pub fn read_told(path: Vec<u8>, list: &mut impl Read) -> io::Result<(Self, Vec<u8>)> {
         let told = read_sized(list)?.ok_or_else(nonsense)?;
         let mut rest = &told[..];
         let kind = *KINDS.get(usize::from(number::<1>(&mut rest)?[0])).ok_or_else(nonsense)?;
@@ -101,7 +115,7 @@ impl Listed {
             return Err(nonsense());
         }
         let stamp = rest.to_vec();
-        Ok(Some((Self { path, kind, mode: mode & 0o7777, mtime, size, link, device, stamp }, told)))
+        Ok((Self { path, kind, mode: mode & 0o7777, mtime, size, link, device, stamp }, told))
     }
 }
 

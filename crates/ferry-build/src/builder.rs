@@ -34,7 +34,7 @@ use crate::session::{Session, Uploaded};
 use crate::solve::mounts::CacheMounts;
 use crate::solve::{Ground, Solve, SolveOptions};
 use crate::subrequest;
-use crate::synced::{self, Wanted};
+use crate::synced::{self, Synced, Wanted};
 use crate::tree::{Folder, Layers, Tree};
 
 pub(crate) use built::best_target;
@@ -178,31 +178,22 @@ impl Builder {
         .await
     }
 
-    /// Takes a list of a client's directories, and the content of what is not here as it was told; see `ferry_api::context`. `key` is the
-    /// client's name for all of them.
+    /// Takes a list of a client's directories, and lends them to a build: what it asks for and is not here as it was told is asked of the
+    /// client; see `ferry_api::context`. `key` is the client's name for all of them.
     ///
     /// # Errors
     /// InvalidArgument for what is no such list.
     pub async fn sync_context(
         &self,
-        pieces: tokio::sync::mpsc::Receiver<bytes::Bytes>,
-        mut lent: Uploaded,
+        pieces: tokio::sync::mpsc::Receiver<std::result::Result<bytes::Bytes, String>>,
+        lent: Uploaded,
         key: String,
-        tell: impl FnOnce(Wanted) + Send + 'static,
+        asks: tokio::sync::mpsc::UnboundedSender<Wanted>,
     ) -> Result<Session> {
         let (workshop, contexts) = (self.ground.engine.workshop.clone(), self.ground.contexts.clone());
         blocking(move || {
-            let mut body = AsyncPieces { pieces, left: bytes::Bytes::new() };
-            let tell = |wanted| {
-                tell(wanted);
-                Ok(())
-            };
-            let folder = synced::receive(&mut body, &key, &contexts, &workshop, tell)?;
-            for name in folder.names()? {
-                let below = Arc::new(folder.below(&name)?);
-                lent.folders.insert(name, below);
-            }
-            Ok(Session::of(Arc::new(lent)))
+            let synced = Synced::begin(pieces, asks, key, contexts, workshop, lent)?;
+            Ok(Session::of(Arc::new(synced)))
         })
         .await
     }
@@ -273,6 +264,9 @@ impl Builder {
             return Ok(built);
         }
         reporter.tell(Event::Instructions(classic::instructions(&source, &planning.target, &graph)));
+        let scans = plans.iter().flat_map(|(_, plan)| plan.scans.iter().filter_map(|(_, tree)| *tree));
+        let looked_at: Vec<Output> = plans.iter().filter_map(|(_, plan)| plan.tree).chain(scans).collect();
+        request.solve.session.announce(graph.local_sources(&looked_at)).await?;
         let solve = Solve::new(graph, self.ground.clone(), request.solve.clone(), reporter.clone(), hold.clone());
         let wanted: Vec<Output> = plans.iter().filter_map(|(_, plan)| plan.tree).collect();
         let mut trees = solve
@@ -508,26 +502,6 @@ struct FinishOnDrop(Reporter);
 impl Drop for FinishOnDrop {
     fn drop(&mut self) {
         self.0.finish();
-    }
-}
-
-/// Bytes that come in pieces from a task.
-struct AsyncPieces {
-    pieces: tokio::sync::mpsc::Receiver<bytes::Bytes>,
-    left: bytes::Bytes,
-}
-
-impl std::io::Read for AsyncPieces {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while self.left.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.left = piece,
-                None => return Ok(0),
-            }
-        }
-        let taken = self.left.split_to(self.left.len().min(buffer.len()));
-        buffer[..taken.len()].copy_from_slice(&taken);
-        Ok(taken.len())
     }
 }
 

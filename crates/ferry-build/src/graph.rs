@@ -15,6 +15,7 @@ use serde::Serialize;
 
 mod exec;
 mod file;
+mod local;
 mod source;
 
 pub use exec::{

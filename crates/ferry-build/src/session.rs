@@ -22,6 +22,12 @@ pub trait Lender: Send + Sync {
     /// Files of one of its directories.
     fn files<'a>(&'a self, source: &'a LocalSource, begun: &'a Begun) -> BoxFuture<'a, Result<Option<Arc<Folder>>>>;
 
+    /// Hears, once, which of its directories the steps of a build are going to look at, and where.
+    fn announce(&self, sources: Vec<LocalSource>) -> BoxFuture<'_, Result<()>> {
+        let _ = sources;
+        Box::pin(async { Ok(()) })
+    }
+
     /// A secret.
     fn secret<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>>>;
 
@@ -77,6 +83,17 @@ impl Session {
             None => None,
         };
         found.ok_or_else(|| Failure::invalid(format!("no local source {:?} in this build", source.name)))
+    }
+
+    /// Says which of the client's directories the steps of a build are going to look at, and where.
+    ///
+    /// # Errors
+    /// When that was said before.
+    pub async fn announce(&self, sources: Vec<LocalSource>) -> Result<()> {
+        match &self.0 {
+            Some(lender) => lender.announce(sources).await,
+            None => Ok(()),
+        }
     }
 
     /// A secret.
@@ -198,6 +215,11 @@ impl Lender for Layered {
         })
     }
 
+    fn announce(&self, mut sources: Vec<LocalSource>) -> BoxFuture<'_, Result<()>> {
+        sources.retain(|source| !self.folders.contains_key(&source.name));
+        Box::pin(self.rest.announce(sources))
+    }
+
     fn secret<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
         Box::pin(self.rest.secret(id))
     }
@@ -248,6 +270,15 @@ impl Lender for Either {
                 }
             }
             Ok(None)
+        })
+    }
+
+    fn announce(&self, sources: Vec<LocalSource>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            for lender in self.lenders() {
+                lender.announce(sources.clone()).await?;
+            }
+            Ok(())
         })
     }
 

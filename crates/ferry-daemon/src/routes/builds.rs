@@ -7,7 +7,6 @@ use base64::Engine as _;
 use bytes::Bytes;
 use ferry_api::build::{Event, TRACE};
 use ferry_api::container::{HostConfig, Ulimit};
-use ferry_api::context::WANTED;
 use ferry_api::image::AuthConfig;
 use ferry_api::json;
 use ferry_api::stream::JsonMessage;
@@ -24,6 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 mod posted;
+mod synced;
 
 use super::images::{BASE64, from_auth};
 use crate::app::App;
@@ -92,7 +92,7 @@ async fn build(call: Call) -> Outcome {
     let Call { app, peer, request, .. } = call;
     if !order.context_key.is_empty() {
         let body = request.into_body();
-        let feed = move |out| async move { sync_and_build(app, order, body, lent, out).await };
+        let feed = move |out| async move { synced::build(app, order, body, lent, out).await };
         return Ok(streams::stream_body(peer, reply::JSON, feed));
     }
     order.build.solve.session = match order.build.remote.is_empty() {
@@ -110,89 +110,6 @@ async fn build(call: Call) -> Outcome {
     let (building, recording) = order.start(&app);
     Ok(streams::stream_body(peer, reply::JSON, move |body| tell(building, recording, body, form)))
 }
-
-/// Takes what a client's directories hold while the answer goes on already, in which it hears what of that is wanted; then builds.
-async fn sync_and_build(
-    app: Arc<App>,
-    mut order: Order,
-    body: RequestBody,
-    lent: Uploaded,
-    out: BodySender,
-) -> Result<(), Gone> {
-    let (told, wanted) = tokio::sync::oneshot::channel();
-    let (sender, pieces) = tokio::sync::mpsc::channel(PIECES);
-    // It may be that nobody listens any more.
-    let answer = move |wanted| drop(told.send(wanted));
-    let key = std::mem::take(&mut order.context_key);
-    let let_go = LetGo { app: Arc::clone(&app), key: key.clone() };
-    let syncing = app.builder.sync_context(pieces, lent, key, answer);
-    let telling = async {
-        match wanted.await {
-            Ok(wanted) => {
-                let aux = Some(json!(wanted));
-                send(&out, &JsonMessage { id: WANTED.to_owned(), aux, ..JsonMessage::default() }).await
-            }
-            // The reason is told below.
-            Err(_) => Ok(()),
-        }
-    };
-    let carrying = carry(body, sender);
-    let (session, (told, carried)) = tokio::join!(syncing, async { tokio::join!(telling, carrying) });
-    told?;
-    order.build.solve.session = match (carried, session) {
-        (Ok(()), Ok(session)) => session,
-        (Err(error), _) => return send(&out, &JsonMessage::failed(error.message)).await,
-        (_, Err(failure)) => return send(&out, &JsonMessage::failed(failure.message)).await,
-    };
-    if !order.session.is_empty() {
-        let lent = std::mem::take(&mut order.build.solve.session);
-        order.build.solve.session = lent.or(app.buildkit.lent(&order.session));
-    }
-    let form = order.form;
-    let (building, recording) = order.start(&app);
-    let told = tell(building, recording, out.clone(), form).await;
-    // Before the answer ends: whoever looks at the image then sees files of its own.
-    let_go.now().await;
-    drop(out);
-    told
-}
-
-/// Lets go of a context's files when the build has ended, however it does.
-struct LetGo {
-    app: Arc<App>,
-    key: String,
-}
-
-impl LetGo {
-    async fn now(mut self) {
-        let key = std::mem::take(&mut self.key);
-        self.app.builder.let_go(key).await;
-    }
-}
-
-impl Drop for LetGo {
-    fn drop(&mut self) {
-        let (app, key) = (Arc::clone(&self.app), std::mem::take(&mut self.key));
-        if !key.is_empty() {
-            tokio::spawn(async move { app.builder.let_go(key).await });
-        }
-    }
-}
-
-/// Carries a body to whoever takes its pieces; one that is gone has said why.
-async fn carry(mut body: RequestBody, sender: tokio::sync::mpsc::Sender<Bytes>) -> Result<(), ApiError> {
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::invalid(format!("cannot read the build context: {error}")))?;
-        let Ok(piece) = frame.into_data() else { continue };
-        if sender.send(piece).await.is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Pieces of a context that may wait to be written.
-const PIECES: usize = 16;
 
 /// How progress is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod build_flags;
 mod build_inputs;
 mod build_outputs;
 mod build_tables;
+mod build_transfers;
 mod buildkit;
 mod buildx;
 mod churn;

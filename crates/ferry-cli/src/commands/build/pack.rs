@@ -62,7 +62,7 @@ pub(super) fn key(parts: &[Part]) -> String {
     Digest::sha256(text.as_bytes()).hex().to_owned()
 }
 
-/// Sends the list of the parts, and then what `wanted` says. Why that broke off is left in `reason`, since the daemon does not know.
+/// Sends the list of the parts, and then what `wanted` says, time and again until that is nothing. Why that broke off is left in `reason`, since the daemon does not know.
 pub(super) fn stream(
     parts: Vec<Part>,
     wanted: Receiver<Wanted>,
@@ -90,20 +90,13 @@ fn send(parts: &[Part], wanted: &Receiver<Wanted>, out: Out) -> io::Result<()> {
     parts.iter().try_for_each(|part| list.part(part))?;
     list.out.put(&END.to_le_bytes())?;
     list.out.flush()?;
-    let List { mut out, sources, .. } = list;
-    // Nobody answers when the daemon has refused.
-    let Ok(wanted) = wanted.recv() else { return Ok(()) };
-    for (first, count) in wanted {
-        let sources = sources.get(first..first.saturating_add(count)).ok_or(io::ErrorKind::InvalidData)?;
-        for (source, size) in sources {
-            match source {
-                Some(Source::Bytes(bytes)) => out.put(bytes)?,
-                Some(Source::File(path)) => out.file(path, *size)?,
-                None => return Err(io::ErrorKind::InvalidData.into()),
-            }
-        }
+    // Nobody answers when the daemon has refused, or the build has failed.
+    while let Ok(wanted) = wanted.recv()
+        && !wanted.is_empty()
+    {
+        list.send(&wanted)?;
     }
-    out.flush()
+    Ok(())
 }
 
 /// Pieces on their way.
@@ -119,8 +112,7 @@ impl Out {
     }
 
     /// Sends as many bytes of a file as it was told to have.
-    fn file(&mut self, path: &Path, size: u64) -> io::Result<()> {
-        let mut file = File::open(path).map_err(|error| named(path, error))?;
+    fn file(&mut self, mut file: File, path: &Path, size: u64) -> io::Result<()> {
         let mut left = size;
         while left > 0 {
             let begun = self.buffer.len();
@@ -154,8 +146,8 @@ impl Out {
 /// The list in the making.
 struct List {
     out: Out,
-    /// Where the content of each entry comes from, and its bytes.
-    sources: Vec<(Option<Source>, u64)>,
+    /// Where the content of each entry comes from.
+    sources: Vec<Option<Source>>,
     /// Where files with several names went, by device and inode.
     linked: HashMap<(u64, u64), Vec<u8>>,
     /// Ignored directories above, which go along with the first thing in them that is not.
@@ -181,9 +173,7 @@ impl List {
     fn own_file(&mut self, path: String, source: &Source) -> io::Result<()> {
         match source {
             Source::Bytes(bytes) => {
-                let stamp = Digest::sha256(bytes).hex().as_bytes().to_vec();
-                let size = bytes.len() as u64;
-                let listed = Listed { mode: 0o644, size, stamp, ..entry(ListedKind::File, path.into_bytes()) };
+                let listed = Listed { path: path.into_bytes(), ..given(bytes) };
                 self.add(listed, Some(Source::Bytes(bytes.clone())))
             }
             Source::File(from) => {
@@ -272,37 +262,73 @@ impl List {
                 std::collections::hash_map::Entry::Vacant(place) => drop(place.insert(told.clone())),
             }
         }
-        let stamp = self.stamp(metadata);
-        let listed = Listed { size: metadata.len(), stamp, ..looks(ListedKind::File, told, metadata) };
-        self.add(listed, Some(Source::File(from.to_owned())))
+        self.add(file(told, metadata, self.now), Some(Source::File(from.to_owned())))
     }
 
-    /// What is different when the content is.
-    fn stamp(&self, metadata: &fs::Metadata) -> Vec<u8> {
-        let mut stamp = Vec::with_capacity(48);
-        for number in [metadata.dev(), metadata.ino()] {
-            stamp.extend_from_slice(&number.to_le_bytes());
+    /// Sends files: what each is now, and as much content.
+    fn send(&mut self, wanted: &Wanted) -> io::Result<()> {
+        for (first, count) in wanted {
+            let sources = self.sources.get(*first..first.saturating_add(*count)).ok_or(io::ErrorKind::InvalidData)?;
+            for source in sources {
+                match source {
+                    Some(Source::Bytes(bytes)) => {
+                        given(bytes).encode_told(&mut self.out.buffer);
+                        self.out.put(bytes)?;
+                    }
+                    Some(Source::File(path)) => {
+                        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+                        let (metadata, content) = opened.map_err(|error| named(path, error))?;
+                        if !metadata.is_file() {
+                            return Err(named(path, io::Error::other("it is no file any more")));
+                        }
+                        file(Vec::new(), &metadata, SystemTime::now()).encode_told(&mut self.out.buffer);
+                        self.out.file(content, path, metadata.len())?;
+                    }
+                    None => return Err(io::ErrorKind::InvalidData.into()),
+                }
+            }
         }
-        for number in [metadata.ctime(), metadata.ctime_nsec()] {
-            stamp.extend_from_slice(&number.to_le_bytes());
-        }
-        let (seconds, nanoseconds) = (u64::try_from(metadata.ctime()), u32::try_from(metadata.ctime_nsec()));
-        let changed = UNIX_EPOCH + Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default());
-        let window = if metadata.ctime_nsec() == 0 { SETTLED_COARSE } else { SETTLED };
-        let is_settled = changed + window < self.now;
-        if !is_settled {
-            // Never the same again: next time it travels whatever it looks like.
-            let now = self.now.duration_since(UNIX_EPOCH).unwrap_or_default();
-            stamp.extend_from_slice(&now.as_nanos().to_le_bytes());
-        }
-        stamp
+        self.out.flush()
     }
 
     fn add(&mut self, listed: Listed, source: Option<Source>) -> io::Result<()> {
-        self.sources.push((source, listed.size));
+        self.sources.push(source);
         listed.encode(&mut self.out.buffer);
         if self.out.buffer.len() >= CHUNK { self.out.flush() } else { Ok(()) }
     }
+}
+
+/// What is told of a regular file.
+fn file(path: Vec<u8>, metadata: &fs::Metadata, now: SystemTime) -> Listed {
+    let (size, stamp) = (metadata.len(), stamp(metadata, now));
+    Listed { size, stamp, ..looks(ListedKind::File, path, metadata) }
+}
+
+/// What is told of a file that is none of the user's.
+fn given(bytes: &[u8]) -> Listed {
+    let stamp = Digest::sha256(bytes).hex().as_bytes().to_vec();
+    Listed { mode: 0o644, size: bytes.len() as u64, stamp, ..entry(ListedKind::File, Vec::new()) }
+}
+
+/// What is different when the content is.
+fn stamp(metadata: &fs::Metadata, now: SystemTime) -> Vec<u8> {
+    let mut stamp = Vec::with_capacity(48);
+    for number in [metadata.dev(), metadata.ino()] {
+        stamp.extend_from_slice(&number.to_le_bytes());
+    }
+    for number in [metadata.ctime(), metadata.ctime_nsec()] {
+        stamp.extend_from_slice(&number.to_le_bytes());
+    }
+    let (seconds, nanoseconds) = (u64::try_from(metadata.ctime()), u32::try_from(metadata.ctime_nsec()));
+    let changed = UNIX_EPOCH + Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default());
+    let window = if metadata.ctime_nsec() == 0 { SETTLED_COARSE } else { SETTLED };
+    let is_settled = changed + window < now;
+    if !is_settled {
+        // Never the same again: next time it travels whatever it looks like.
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        stamp.extend_from_slice(&now.as_nanos().to_le_bytes());
+    }
+    stamp
 }
 
 fn entry(kind: ListedKind, path: Vec<u8>) -> Listed {
@@ -351,7 +377,9 @@ mod tests {
             Part::Folder { name: "context".to_owned(), path: dir.path().to_owned(), ignored },
         ];
         let (told, wanted) = std::sync::mpsc::channel();
-        told.send(vec![(1, 1), (4, 1), (7, 2)]).unwrap();
+        for wanted in [vec![(1, 1)], vec![(4, 1), (7, 2)], Vec::new(), vec![(1, 1)]] {
+            told.send(wanted).unwrap();
+        }
         let mut bytes = Vec::new();
         let mut stream = Box::pin(stream(parts, wanted, Arc::default()));
         while let Some(piece) = stream.next().await {
@@ -374,6 +402,13 @@ mod tests {
             "context/top",
         ];
         assert_eq!(names, expected);
-        assert_eq!(String::from_utf8_lossy(rest), "FROM xkeepytop");
+        let mut contents = Vec::new();
+        while !rest.is_empty() {
+            let (listed, _) = Listed::read_told(Vec::new(), &mut rest).unwrap();
+            let (content, after) = rest.split_at(usize::try_from(listed.size).unwrap());
+            contents.push(String::from_utf8(content.to_vec()).unwrap());
+            rest = after;
+        }
+        assert_eq!(contents, ["FROM x", "keep", "y", "top"], "until nothing more is wanted");
     }
 }

@@ -273,7 +273,7 @@ async fn follow(
                     }
                 }
                 Some(aux) if message.id == WANTED => {
-                    // Whoever sends has left only when the connection is gone.
+                    // Whoever sends has left when it was told that nothing more is wanted, or the connection is gone.
                     let _ = wants.send(serde_json::from_value(aux).unwrap_or_default());
                 }
                 Some(aux) => outcome = aux,
