@@ -26,6 +26,7 @@ use crate::exchange::{self, CacheOrder, ExportOrder};
 use crate::export;
 use crate::failure::{DockerfileText, Failure, Result, blocking};
 use crate::files;
+use crate::gc::{self, Gc};
 use crate::graph::{Graph, LocalDiffer, LocalSource, Output};
 use crate::image_form::{self, ImageForm};
 use crate::plan::{self, Request};
@@ -48,6 +49,7 @@ const DOCKERFILE_LIMIT: u64 = 16 << 20;
 #[derive(Clone)]
 pub struct Builder {
     ground: Ground,
+    gc: Gc,
     running: Arc<Mutex<HashMap<String, tokio::task::AbortHandle>>>,
 }
 
@@ -109,16 +111,21 @@ impl Builder {
     ///
     /// # Errors
     /// When its folder cannot be used.
-    pub fn open(engine: Engine) -> Result<Self> {
+    pub fn open(engine: Engine, settings: gc::Settings) -> Result<Self> {
         let cache = Cache::open(engine.workshop.folder(), engine.images.clone())?;
-        let ground = Ground { engine, cache, cache_mounts: CacheMounts::default(), contexts: Contexts::default() };
-        Ok(Self { ground, running: Arc::default() })
+        let (cache_mounts, contexts) = (CacheMounts::default(), Contexts::default());
+        let ground = Ground { engine, cache, cache_mounts, contexts, denied: settings.denied };
+        Ok(Self { ground, gc: Gc::new(settings.policy), running: Arc::default() })
     }
 
     /// What builds work with.
     #[must_use]
     pub fn ground(&self) -> &Ground {
         &self.ground
+    }
+
+    pub(crate) fn gc(&self) -> &Gc {
+        &self.gc
     }
 
     /// Starts a build.
@@ -224,6 +231,7 @@ impl Builder {
     /// # Errors
     /// Why it failed.
     pub async fn build(&self, mut request: BuildRequest, reporter: &Reporter) -> Result<Built> {
+        self.collect_after_build();
         let hold = self.ground.engine.images.hold_for_build();
         let (started_ns, mut told) = (now_ns(), request.options.clone());
         if !request.remote.is_empty() {
@@ -331,6 +339,7 @@ impl Builder {
         options: SolveOptions,
         reporter: &Reporter,
     ) -> Result<Built> {
+        self.collect_after_build();
         let hold = self.ground.engine.images.hold_for_build();
         let started_ns = now_ns();
         let solve = Solve::new(graph, self.ground.clone(), options, reporter.clone(), hold.clone());

@@ -16,6 +16,7 @@ pub mod exchange;
 mod export;
 mod failure;
 mod files;
+pub mod gc;
 mod git;
 pub mod graph;
 mod image_form;

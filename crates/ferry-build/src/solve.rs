@@ -27,6 +27,7 @@ use crate::clock::now_ns;
 use crate::contexts::Contexts;
 use crate::exchange::Imports;
 use crate::failure::{Failure, Result, blocking};
+use crate::gc::Denied;
 use crate::graph::{Graph, Op, Output, Vertex, VertexId};
 use crate::progress::{Begun, Reporter};
 use crate::session::Session;
@@ -75,6 +76,8 @@ pub struct Ground {
     pub cache_mounts: mounts::CacheMounts,
     /// Directories of clients as they came last.
     pub contexts: Contexts,
+    /// What steps never get.
+    pub denied: Denied,
 }
 
 /// A graph that is being carried out.
@@ -102,7 +105,17 @@ impl Solve {
 
     /// Prepares a graph to be carried out; `hold` keeps what is made until somebody else does.
     #[must_use]
-    pub fn new(graph: Graph, ground: Ground, options: SolveOptions, reporter: Reporter, hold: BuildHold) -> Arc<Self> {
+    pub fn new(
+        graph: Graph,
+        ground: Ground,
+        mut options: SolveOptions,
+        reporter: Reporter,
+        hold: BuildHold,
+    ) -> Arc<Self> {
+        let denied = ground.denied;
+        options.allow_host_network &= !denied.host_network;
+        options.allow_insecure &= !denied.insecure;
+        options.allow_devices &= !denied.devices;
         let cells = || graph.vertices().iter().map(|_| OnceCell::new()).collect();
         Arc::new(Self {
             cells: cells(),

@@ -15,7 +15,7 @@ const FILTERS: [&str; 11] =
     ["until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private", "label", "label!"];
 
 /// What is removed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PruneOptions {
     /// Also what is no part of an unused build alone: everything but what is in use.
     pub all: bool,
@@ -50,6 +50,16 @@ enum Place {
     Record(String),
     Mount(PathBuf),
     Context(String),
+}
+
+impl PruneOptions {
+    /// Tells whether it can be carried out.
+    ///
+    /// # Errors
+    /// InvalidArgument for a filter.
+    pub fn check(&self) -> Result<()> {
+        Chosen::parse(&self.filters).map(drop)
+    }
 }
 
 impl Builder {
@@ -90,11 +100,17 @@ impl Builder {
     pub async fn prune(&self, options: PruneOptions) -> Result<Pruned> {
         let builder = self.clone();
         // Once begun it is finished.
-        let task = tokio::spawn(async move { blocking(move || builder.prune_now(&options)).await });
+        let task = tokio::spawn(async move { blocking(move || builder.prune_now(&options, true)).await });
         task.await.unwrap_or_else(|error| Err(Failure::internal(format!("pruning panicked: {error}"))))
     }
 
-    fn prune_now(&self, options: &PruneOptions) -> Result<Pruned> {
+    /// As [`Self::prune`], but for nobody: where nothing is removed nothing is looked for.
+    pub(crate) async fn prune_for_itself(&self, options: PruneOptions) -> Result<Pruned> {
+        let builder = self.clone();
+        blocking(move || builder.prune_now(&options, false)).await
+    }
+
+    fn prune_now(&self, options: &PruneOptions, always_collects: bool) -> Result<Pruned> {
         let chosen = Chosen::parse(&options.filters)?;
         let mut kept = self.kept()?;
         let mut total: i64 = kept.iter().map(|kept| kept.shown.size).sum();
@@ -125,6 +141,9 @@ impl Builder {
             }
             total -= one.shown.size;
             pruned.records.push(one.shown);
+        }
+        if !always_collects && pruned.records.is_empty() {
+            return Ok(pruned);
         }
         self.ground().cache.forget(&forgotten);
         pruned.bytes += self.ground().engine.images.collect_after_builds();

@@ -74,7 +74,7 @@ async fn serve(config: Config, level: Level) -> Result<(), AnyError> {
     let engine = Engine::start(config.engine).await?;
     let builder = {
         let engine = engine.clone();
-        tokio::task::spawn_blocking(move || Builder::open(engine)).await??
+        tokio::task::spawn_blocking(move || Builder::open(engine, config.builder)).await??
     };
     let app = Arc::new(App::new(engine, builder));
     let (stop, stopped) = watch::channel(false);
@@ -89,6 +89,7 @@ async fn serve(config: Config, level: Level) -> Result<(), AnyError> {
     drop(server);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "daemon has completed initialization");
     notify("READY=1");
+    app.builder.collect_after_start();
     // What only the start needed: a daemon mostly waits.
     tokio::task::spawn_blocking(ferry_sys::memory::give_back);
 

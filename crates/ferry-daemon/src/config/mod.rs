@@ -3,6 +3,7 @@
 //! Names and texts are dockerd's. An option that is known but not built is refused by name unless it is at a value that changes
 //! nothing; an option that is not known is an error that names the nearest known one.
 
+mod builder;
 mod exec_options;
 mod help;
 mod network_options;

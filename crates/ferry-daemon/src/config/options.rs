@@ -4,7 +4,6 @@ pub(crate) use super::spec::{Kind, Spec, Status};
 use super::spec::{built, command, inert, short, unbuilt};
 
 const NO_CONTAINERD: &str = "ferry needs no containerd";
-const NO_BUILDER: &str = "ferry keeps its build cache until `builder prune` removes it";
 const NO_PROXY_PROCESS: &str = "ferry publishes ports without a process per port";
 
 /// The options, sorted by flag; those without a flag last.
@@ -427,7 +426,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
     unbuilt("userns-remap", "userns-remap", Kind::Text, "string", &[], "User/Group setting for user namespaces"),
     command("validate", None, Kind::Bool, "", "Validate daemon configuration and exit"),
     command("version", Some('v'), Kind::Bool, "", "Print version information and quit"),
-    inert("", "builder", Kind::Object, "", NO_BUILDER, ""),
+    built("", "builder", Kind::Object, "", ""),
     inert("", "deprecated-key-path", Kind::Text, "", "it is no more used", ""),
     unbuilt("", "host-gateway-ip", Kind::Text, "", &[], ""),
     unbuilt("", "min-api-version", Kind::Text, "", &["1.24"], ""),

@@ -348,8 +348,8 @@ mod tests {
             "features": {"containerd-snapshotter": true}, "userns-remap": "", "metrics-addr": ""}"#;
         assert_eq!(check(harmless).unwrap(), Vec::<String>::new());
         assert_eq!(
-            check(r#"{"builder": {"gc": {}}}"#).unwrap(),
-            ["option `builder` has no effect: ferry keeps its build cache until `builder prune` removes it"]
+            check(r#"{"containerd-namespace": "x"}"#).unwrap(),
+            ["option `containerd-namespace` has no effect: ferry needs no containerd"]
         );
     }
 }

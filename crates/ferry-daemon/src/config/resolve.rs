@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) log_level: String,
     pub(crate) raw_logs: bool,
     pub(crate) engine: EngineConfig,
+    pub(crate) builder: ferry_build::gc::Settings,
     /// Options that have no effect.
     pub(crate) warnings: Vec<String>,
 }
@@ -37,7 +38,7 @@ pub(crate) struct Config {
 const OWN_RUNTIMES: [&str; 2] = ["ferry", "runc"];
 
 /// Validates settings.
-pub(crate) fn resolve(settings: &Settings, warnings: Vec<String>) -> Result<Config, ConfigError> {
+pub(crate) fn resolve(settings: &Settings, mut warnings: Vec<String>) -> Result<Config, ConfigError> {
     let read = Reader(settings);
     let exec_root = read.path("exec-root", "/run/ferry")?;
     let debug = read.flag("debug", false);
@@ -56,6 +57,7 @@ pub(crate) fn resolve(settings: &Settings, warnings: Vec<String>) -> Result<Conf
         log_level,
         raw_logs: read.flag("raw-logs", false),
         engine: engine_config(&read, exec_root, debug)?,
+        builder: super::builder::settings(&read, &mut warnings)?,
         warnings,
     })
 }

@@ -110,3 +110,35 @@ fn a_full_disk_fails_a_build_and_nothing_else() {
     assert!(daemon.run(&["builder", "prune", "-af"]).ok().contains("Total reclaimed space"));
     assert_eq!(daemon.run(&["run", "--rm", "--network", "none", "busybox", "echo", "there"]).ok(), "there");
 }
+
+#[test]
+fn the_configuration_says_what_builds_leave_and_what_steps_never_get() {
+    if !programs::need_root() {
+        return;
+    }
+    let sandbox = Sandbox::new().unwrap();
+    let file = sandbox.dir().join("daemon.json");
+    let settings = r#"{"builder": {"entitlements": {"network-host": false, "security-insecure": false},
+        "gc": {"policy": [{"filter": ["type=exec.cachemount"], "maxUsedSpace": "1b"}, {"all": true, "keepStorage": "1b"}]}}}"#;
+    std::fs::write(&file, settings).unwrap();
+    let daemon = Daemon::ferry(&sandbox, "a").args(&["--config-file", &file.display().to_string()]);
+    daemon.start().unwrap();
+    daemon.load(&Material::get().busybox());
+    let context = sandbox.dir().join("context");
+    std::fs::create_dir(&context).unwrap();
+    let build = |flags: &[&str], dockerfile: &str| {
+        std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+        daemon.run(&[&["build", "-q", "-t", "built"], flags, &[context.to_str().unwrap()]].concat())
+    };
+    let refused = build(&["--allow", "network.host"], "FROM busybox\nRUN --network=host true\n");
+    assert!(refused.fails_with(1).contains("network.host is not allowed"), "{refused}");
+    let refused = build(&["--allow", "security.insecure"], "FROM busybox\nRUN --security=insecure true\n");
+    assert!(refused.fails_with(1).contains("security.insecure is not allowed"), "{refused}");
+    let _ = build(&[], "FROM busybox\nRUN --mount=type=cache,target=/c echo kept >/c/file && echo built >/file\n").ok();
+    let kept = || daemon.run(&["builder", "du", "--verbose"]).ok();
+    assert!(kept().contains("exec.cachemount") && kept().contains("regular"), "{}", kept());
+    daemon.stop().unwrap();
+    daemon.start().unwrap();
+    until("the rules are applied", || !kept().contains("exec.cachemount") && !kept().contains("regular"));
+    assert_eq!(daemon.run(&["run", "--rm", "--network", "none", "built", "cat", "/file"]).ok(), "built");
+}
