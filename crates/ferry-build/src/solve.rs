@@ -22,6 +22,7 @@ use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use tokio::sync::OnceCell;
 
 use crate::builder::BuiltTarget;
+use crate::buildkit::SourcePolicy;
 use crate::cache::{Cache, InUse, Record, new_id};
 use crate::clock::now_ns;
 use crate::contexts::Contexts;
@@ -61,6 +62,8 @@ pub struct SolveOptions {
     pub volumes: Vec<(PathBuf, String, bool)>,
     /// Caches from elsewhere.
     pub imports: Imports,
+    /// Which sources are denied, and which are others than was asked for.
+    pub policy: SourcePolicy,
     /// What was built before, by the names that it is lent under.
     pub inputs: Arc<HashMap<String, Vec<BuiltTarget>>>,
 }

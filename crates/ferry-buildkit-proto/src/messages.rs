@@ -7,6 +7,7 @@ pub mod control;
 pub mod gateway;
 pub mod llb;
 pub mod ops;
+pub mod policy;
 pub mod session;
 pub mod transfer;
 

@@ -98,13 +98,18 @@ impl Work<'_> {
                 }
                 let engine = &self.builder.ground.engine;
                 let platform = need.platform.as_ref();
-                let found =
-                    resolve_image(engine, &self.request.solve, &need.reference, platform, need.pull, Some(&begun))
-                        .await;
+                let allowed = self.request.solve.policy.image(&need.reference, need.pull);
+                let (reference, pull) = match allowed {
+                    Ok(allowed) => allowed,
+                    Err(failure) => {
+                        begun.failed(failure.message.clone());
+                        return Err(failure);
+                    }
+                };
+                let found = resolve_image(engine, &self.request.solve, &reference, platform, pull, Some(&begun)).await;
                 let answer = match found {
                     Ok(found) => {
                         begun.done();
-                        let reference = need.reference.clone();
                         Ok(ResolvedImage { reference, digest: Some(found.id), config: found.config })
                     }
                     Err(failure) => {

@@ -32,7 +32,7 @@ const GATEWAY: [&str; 11] = [
 ];
 
 /// What builds can do that clients ask about.
-const BUILDS: [&str; 60] = [
+const BUILDS: [&str; 62] = [
     "source.image",
     "source.image.resolvemode",
     "source.local",
@@ -53,7 +53,9 @@ const BUILDS: [&str; 60] = [
     "source.git.checksum",
     "source.git.skipsubmodules",
     "source.http",
+    "source.http.auth",
     "source.http.checksum",
+    "source.http.header",
     "source.http.perm",
     "soruce.http.uidgid",
     "exec.meta.base",

@@ -15,6 +15,7 @@ use prost::Message as _;
 use super::export::{Export, Taker};
 use super::jobs::{Job, Returned};
 use super::lender::Client;
+use super::policy::SourcePolicy;
 use super::source::RESULT;
 use super::{BuildKit, definition, status_of};
 use crate::builder::{BuildRequest, Built, BuiltTarget};
@@ -60,6 +61,7 @@ impl BuildKit {
         options: SolveOptions,
     ) -> Result<SolveResponse, Status> {
         refuse_unbuilt(&request).map_err(|failure| status_of(&failure))?;
+        let options = SolveOptions { policy: SourcePolicy::of(request.source_policy.clone()), ..options };
         let exporters = exporters(&request);
         let exports = exporters.iter().enumerate().map(|(id, exporter)| Export::read(id, exporter));
         let exports = exports.collect::<Result<Vec<_>, _>>().map_err(|failure| status_of(&failure))?;
@@ -310,8 +312,8 @@ fn take_remote(options: &mut BTreeMap<String, String>) -> String {
 
 /// What a request asks for that is not built, by name.
 fn refuse_unbuilt(request: &SolveRequest) -> Result<(), Failure> {
-    if request.source_policy.is_some() || !request.source_policy_session.is_empty() {
-        return Err(Failure::not_implemented("policies for the sources of a build"));
+    if !request.source_policy_session.is_empty() {
+        return Err(Failure::not_implemented("policies for the sources of a build that a session decides"));
     }
     if request.enable_session_exporter {
         return Err(Failure::not_implemented("exporters that a client names at the end of a build"));

@@ -11,6 +11,9 @@ use crate::graph::{GitSource, HttpSource, ImagePullMode, ImageSource, LayoutSour
 /// How the outcome of an earlier build is named in definitions that ferry hands out.
 pub(super) const RESULT: &str = "ferry-result";
 
+/// What a definition may say in requests for files.
+const HEADERS: [&str; 2] = ["accept", "user-agent"];
+
 /// Reads a source; tells also the session that it is of, where that is another than the build's.
 pub(super) fn source(order: &SourceOp) -> Result<(Source, Option<String>)> {
     let invalid = || Failure::invalid(format!("failed to load LLB: failed to parse {}", order.identifier));
@@ -74,10 +77,12 @@ fn http(url: &str, attributes: &Attributes<'_>) -> Result<HttpSource> {
         "" => None,
         text => Some(Digest::parse(text).map_err(|error| Failure::invalid(error.to_string()))?),
     };
-    let is_unbuilt = |name: &&String| {
-        name.starts_with("http.header.") || matches!(name.as_str(), "http.authheadersecret" | "http.sig.pubkey")
-    };
-    if let Some(name) = attributes.0.keys().find(is_unbuilt) {
+    let headers = || attributes.0.iter().filter_map(|(name, value)| Some((name.strip_prefix("http.header.")?, value)));
+    let is_unbuilt = |name: &&str| !HEADERS.contains(&name.to_ascii_lowercase().as_str());
+    if let Some(name) = headers().map(|(name, _)| name).find(is_unbuilt) {
+        return Err(Failure::not_implemented(format!("attribute http.header.{name} of a source")));
+    }
+    if let Some(name) = attributes.0.keys().find(|name| name.starts_with("http.sig.")) {
         return Err(Failure::not_implemented(format!("attribute {name} of a source")));
     }
     Ok(HttpSource {
@@ -87,7 +92,8 @@ fn http(url: &str, attributes: &Attributes<'_>) -> Result<HttpSource> {
         mode: attributes.number("http.perm")?,
         uid: attributes.number("http.uid")?,
         gid: attributes.number("http.gid")?,
-        header: Vec::new(),
+        header: headers().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect(),
+        auth_header_secret: attributes.text("http.authheadersecret").to_owned(),
     })
 }
 
@@ -152,7 +158,15 @@ mod tests {
         ] {
             assert_eq!(read(identifier, &[]).unwrap_err().message, text);
         }
-        let refused = read("https://host", &[("http.header.accept", "x")]).unwrap_err();
-        assert_eq!(refused.message, "not implemented: attribute http.header.accept of a source");
+        let asked = read("https://host", &[("http.header.Accept", "x"), ("http.authheadersecret", "s")]).unwrap();
+        let Source::Http(http) = asked else { panic!("no file over HTTP") };
+        assert_eq!(
+            (http.header, http.auth_header_secret),
+            (vec![("accept".to_owned(), "x".to_owned())], "s".to_owned())
+        );
+        for name in ["http.header.cookie", "http.sig.pubkey"] {
+            let refused = read("https://host", &[(name, "x")]).unwrap_err();
+            assert_eq!(refused.message, format!("not implemented: attribute {name} of a source"));
+        }
     }
 }

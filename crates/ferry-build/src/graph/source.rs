@@ -94,7 +94,7 @@ pub struct GitSource {
 }
 
 /// One file over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct HttpSource {
     /// The address.
     pub url: String,
@@ -110,6 +110,8 @@ pub struct HttpSource {
     pub gid: Option<u32>,
     /// Header fields to send.
     pub header: Vec<(String, String)>,
+    /// The id of the secret with an `Authorization` header; empty for none.
+    pub auth_header_secret: String,
 }
 
 /// An image in an OCI layout that the client has.

@@ -287,15 +287,7 @@ pub fn git_source(address: &str, keep_git_dir: bool) -> Result<GitSource, PlanEr
 /// Returns the source for one file over HTTP.
 #[must_use]
 pub fn http_source(url: &str, filename: &str) -> HttpSource {
-    HttpSource {
-        url: url.to_owned(),
-        checksum: None,
-        filename: Some(filename.to_owned()),
-        mode: None,
-        uid: None,
-        gid: None,
-        header: Vec::new(),
-    }
+    HttpSource { url: url.to_owned(), filename: Some(filename.to_owned()), ..HttpSource::default() }
 }
 
 fn http_context(graph: &mut Graph, url: &str, archive: bool) -> Result<Output, PlanError> {

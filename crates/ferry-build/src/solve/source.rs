@@ -19,12 +19,20 @@ use crate::files::{self, CopyOrder};
 use crate::git;
 use crate::graph::{CopyAction, HttpSource, ImagePullMode, ImageSource, LocalSource, Source, Vertex, VertexId};
 use crate::progress::Begun;
+use crate::session::Session;
 use crate::tree::{BuiltLayer, Folder, Layers, Tree};
 
 impl Solve {
     pub(super) async fn source(self: &Arc<Self>, id: VertexId, vertex: &Vertex, source: &Source) -> Result<Vec<Tree>> {
         let begun = self.begin(vertex);
-        let brought = match source {
+        let allowed = match self.options.policy.applied(source) {
+            Ok(allowed) => allowed,
+            Err(failure) => {
+                begun.failed(failure.message.clone());
+                return Err(failure);
+            }
+        };
+        let brought = match allowed.as_ref() {
             Source::Image(image) => self.image(image, vertex.platform.as_ref(), &begun).await.map(Tree::Layers),
             Source::Local(local) => self.local(local, &begun).await.map(Tree::Folder),
             Source::Http(http) => self.http(id, http, &begun).await.map(Tree::Folder),
@@ -68,7 +76,7 @@ impl Solve {
     }
 
     async fn http(&self, id: VertexId, http: &HttpSource, begun: &Begun) -> Result<Arc<Folder>> {
-        let mut fetched = Fetching::begin(self, &http.url).await?;
+        let mut fetched = Fetching::begin(self, http).await?;
         let workshop = self.ground.engine.workshop.clone();
         let folder = blocking(move || Ok(workshop.context_folder()?)).await?;
         let name = http.filename.clone().unwrap_or_else(|| name_of_url(&http.url));
@@ -144,11 +152,12 @@ enum Fetching {
 }
 
 impl Fetching {
-    async fn begin(solve: &Solve, url: &str) -> Result<Self> {
-        match url.strip_prefix(SESSION_HOST) {
-            Some(path) => Ok(Self::Client(solve.options.session.upload(path).await?)),
-            None => Ok(Self::Web(solve.ground.engine.images.fetch_url(url).await?)),
+    async fn begin(solve: &Solve, http: &HttpSource) -> Result<Self> {
+        if let Some(path) = http.url.strip_prefix(SESSION_HOST) {
+            return Ok(Self::Client(solve.options.session.upload(path).await?));
         }
+        let authorization = authorization(&solve.options.session, http).await?;
+        Ok(Self::Web(solve.ground.engine.images.fetch_url(&http.url, &http.header, authorization).await?))
     }
 
     fn length(&self) -> Option<u64> {
@@ -174,6 +183,32 @@ impl Fetching {
             Self::Web(fetched) => Ok(fetched.next().await?),
             Self::Client(pieces) => pieces.recv().await.transpose(),
         }
+    }
+}
+
+/// Who the user is towards a server: what the secret says that the source names, or one that is called after the host.
+async fn authorization(session: &Session, http: &HttpSource) -> Result<Option<String>> {
+    let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
+    if !http.auth_header_secret.is_empty() {
+        let id = &http.auth_header_secret;
+        let missing = || Failure::invalid(format!("failed to retrieve HTTP auth secret {id}: secret {id}: not found"));
+        return Ok(Some(text(session.secret(id).await?.ok_or_else(missing)?)));
+    }
+    let host = host_of_url(&http.url);
+    if let Some(value) = session.secret(&format!("HTTP_AUTH_TOKEN_{host}")).await? {
+        return Ok(Some(format!("Bearer {}", text(value))));
+    }
+    Ok(session.secret(&format!("HTTP_AUTH_HEADER_{host}")).await?.map(text))
+}
+
+/// The host that a URL names, without its port.
+fn host_of_url(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+    match place.strip_prefix('[').and_then(|place| place.split_once(']')) {
+        Some((address, _)) => address,
+        None => place.split(':').next().unwrap_or_default(),
     }
 }
 
@@ -294,6 +329,18 @@ mod tests {
             [("http://x/a/b.tar?q=1", "b.tar"), ("https://x/", ""), ("https://x", ""), ("http://x/a#f/g", "a")]
         {
             assert_eq!(name_of_url(url), name, "{url}");
+        }
+    }
+
+    #[test]
+    fn urls_name_hosts() {
+        for (url, host) in [
+            ("http://x/a", "x"),
+            ("https://me:pass@x.example:8443?q", "x.example"),
+            ("http://[fd00::1]:80/x", "fd00::1"),
+            ("http://10.0.0.1:80", "10.0.0.1"),
+        ] {
+            assert_eq!(host_of_url(url), host, "{url}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::ops::{Definition, Platform, ProgressGroup, Range, SourceInfo};
+use super::policy::Policy;
 use super::{RpcStatus, Timestamp};
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -88,20 +89,13 @@ pub struct SolveRequest {
     #[prost(bool, tag = "11")]
     pub internal: bool,
     #[prost(message, optional, tag = "12")]
-    pub source_policy: Option<SourcePolicy>,
+    pub source_policy: Option<Policy>,
     #[prost(message, repeated, tag = "13")]
     pub exporters: Vec<Exporter>,
     #[prost(bool, tag = "14")]
     pub enable_session_exporter: bool,
     #[prost(string, tag = "15")]
     pub source_policy_session: String,
-}
-
-/// Only whether there is one.
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct SourcePolicy {
-    #[prost(int64, tag = "1")]
-    pub version: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

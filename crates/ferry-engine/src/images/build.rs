@@ -338,12 +338,18 @@ impl Fetched {
 }
 
 impl Images {
-    /// Begins to fetch what a URL names, by the rules that registries are spoken to by.
+    /// Begins to fetch what a URL names, by the rules that registries are spoken to by, with header fields of the caller's; its server alone
+    /// hears who the user is.
     ///
     /// # Errors
-    /// InvalidArgument for what is no URL; what the server says.
-    pub async fn fetch_url(&self, url: &str) -> Result<Fetched> {
-        match self.inner.client().download(url).await {
+    /// InvalidArgument for what is no URL or no header; what the server says.
+    pub async fn fetch_url(
+        &self,
+        url: &str,
+        headers: &[(String, String)],
+        authorization: Option<String>,
+    ) -> Result<Fetched> {
+        match self.inner.client().download_with(url, headers, authorization).await {
             Ok(download) => Ok(Fetched(download)),
             Err(ferry_registry::Error::Configuration(text)) => Err(Error::invalid(text)),
             Err(error) => Err(Error::internal(format!("failed to GET {url}")).with_source(error)),

@@ -16,6 +16,7 @@ use ferry_buildkit_proto::messages::llb::{
     BuildOp, Change, ExecOp, FileAction, FileActionMkDir, FileOp, Input, Kind, Meta, Mount, Op, SourceOp,
 };
 use ferry_buildkit_proto::messages::ops::Definition;
+use ferry_buildkit_proto::messages::policy::{Policy, Rule, Selector, Update};
 use ferry_testkit::image::Layer;
 use ferry_testkit::{Daemon, api, programs};
 use prost::Message as _;
@@ -358,6 +359,49 @@ fn clients_of_buildkit_build_what_they_define_themselves() {
         assert!(!told.to_string().contains("hidden"), "values of arguments are not told unasked: {told}");
         let path = &told["buildDefinition"]["externalParameters"]["configSource"]["path"];
         assert_eq!((path, i64::try_from(blob.len()).unwrap()), (&"upper".into(), origin.size));
+    });
+}
+
+#[test]
+fn policies_decide_about_the_sources_of_builds() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let lent = Arc::new(lent(tree(&daemon, &[("Dockerfile", "FROM nosuch:1.2\nRUN echo built >/f\n")])));
+    let socket = daemon.socket();
+    let rule = |action: i32, identifier: &str, to: &str| Rule {
+        action,
+        selector: Some(Selector { identifier: identifier.to_owned(), ..Selector::default() }),
+        updates: (!to.is_empty()).then(|| Update { identifier: to.to_owned(), ..Update::default() }),
+    };
+    let begin = async |reference: &str, rules: Vec<Rule>, definition: Option<Definition>| {
+        let source_policy = Some(Policy { version: 1, rules });
+        let request = SolveRequest { source_policy, definition, ..SolveRequest::default() };
+        let attrs: &[(&str, &str)] = &[("name", reference)];
+        Driven::begin_with(&socket, &lent, reference, &[("image", attrs)], request).await
+    };
+    let dockerfile =
+        || SolveRequestOfGateway { frontend: "dockerfile.v0".to_owned(), ..SolveRequestOfGateway::default() };
+    run(async {
+        let denied = "denied by policy";
+        let busybox = "docker-image://docker.io/library/busybox:latest";
+        let source = Kind::Source(SourceOp { identifier: busybox.to_owned(), ..SourceOp::default() });
+        let defined = definition(&[source]);
+        let driven = begin("denied", vec![rule(1, "docker-image://*/busybox:*", "")], Some(defined.clone())).await;
+        let refused = driven.end(None).await.unwrap_err();
+        assert!(refused.message.contains(denied) && refused.message.contains(busybox), "{refused:?}");
+        let allowed = vec![rule(1, "docker-image://*", ""), rule(0, "docker-image://*/busybox*", "")];
+        begin("allowed", allowed, Some(defined)).await.end(None).await.unwrap();
+
+        let converts = rule(2, "docker-image://*/nosuch:1.*", "docker-image://${1}/busybox:latest");
+        let driven = begin("converted", vec![converts.clone()], None).await;
+        let result = driven.solve(&dockerfile()).await.unwrap_or_else(|error| panic!("{error:?}"));
+        driven.end(Some(result)).await.unwrap();
+        assert_eq!(daemon.run(&["run", "--rm", "--network", "none", "converted", "cat", "/f"]).ok(), "built");
+        let driven = begin("both", vec![converts, rule(1, "docker-image://*busybox*", "")], None).await;
+        let refused = driven.solve(&dockerfile()).await.unwrap_err();
+        assert!(refused.message.contains(denied), "{refused:?}");
     });
 }
 

@@ -329,17 +329,24 @@ impl Driven {
         exporters: &[(&str, &[(&str, &str)])],
         definition: Option<Definition>,
     ) -> Self {
+        let request = SolveRequest { definition, ..SolveRequest::default() };
+        Self::begin_with(socket, lent, reference, exporters, request).await
+    }
+
+    /// As [`Self::begin`], with what else the request says.
+    pub(super) async fn begin_with(
+        socket: &Path,
+        lent: &Arc<Lent>,
+        reference: &str,
+        exporters: &[(&str, &[(&str, &str)])],
+        request: SolveRequest,
+    ) -> Self {
         let channel = builder(socket, false).await;
         let session = format!("session-{reference}");
         let serving = lend(socket, lent, &session).await;
         let exporters = exporters.iter().map(|(kind, attrs)| Exporter { kind: (*kind).to_owned(), attrs: map(attrs) });
-        let request = SolveRequest {
-            reference: reference.to_owned(),
-            session,
-            definition,
-            exporters: exporters.collect(),
-            ..SolveRequest::default()
-        };
+        let request =
+            SolveRequest { reference: reference.to_owned(), session, exporters: exporters.collect(), ..request };
         let calling = channel.clone();
         let solving =
             tokio::spawn(
