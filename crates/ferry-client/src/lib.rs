@@ -32,3 +32,4 @@ pub use hijack::{Hijacked, ReadHalf, WriteHalf};
 pub use request::Query;
 pub use stream::ByteStream;
 pub use tls::{Tls, TlsError, TlsMaterial};
+pub use volume::VolumeCopy;

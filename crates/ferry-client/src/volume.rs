@@ -13,6 +13,19 @@ use crate::error::Result;
 use crate::request::{Payload, Query, segment, streamed};
 use crate::stream::ByteStream;
 
+/// How a volume is copied.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct VolumeCopy<'a> {
+    /// Name of the copy; empty is made up for a snapshot.
+    pub to: &'a str,
+    /// Note whose snapshot it is.
+    pub snapshot: bool,
+    /// Pause containers that could write to it meanwhile.
+    pub pause: bool,
+    /// Copy it though containers could write to it.
+    pub live: bool,
+}
+
 impl Client {
     /// API: `GET /volumes`
     ///
@@ -50,9 +63,10 @@ impl Client {
     /// API: `POST /volumes/{name}/copy`, ferry's own
     ///
     /// # Errors
-    /// 404 for an unknown volume, 409 for a name that is taken.
-    pub async fn volume_copy(&self, name: &str, to: &str, snapshot: bool) -> Result<Volume> {
-        let query = Query::new().with_text("to", to).with_flag("snapshot", snapshot);
+    /// 404 for an unknown volume, 409 for a name that is taken and while containers may write to it.
+    pub async fn volume_copy(&self, name: &str, copy: &VolumeCopy<'_>) -> Result<Volume> {
+        let query = Query::new().with_text("to", copy.to).with_flag("snapshot", copy.snapshot);
+        let query = query.with_flag("pause", copy.pause).with_flag("live", copy.live);
         decode(&self.call(Method::POST, &format!("/volumes/{}/copy", segment(name)), &query, None).await?)
     }
 
@@ -77,14 +91,17 @@ impl Client {
     /// API: `PUT /volumes/{name}/archive`, ferry's own
     ///
     /// # Errors
-    /// 404 for an unknown volume, 500 for what is no archive.
+    /// 404 for an unknown volume, 409 while a container runs with it, and where it has files that are not to be replaced, 500 for what is no
+    /// archive.
     pub async fn volume_import(
         &self,
         name: &str,
+        replace: bool,
         archive: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<()> {
         let path = format!("/volumes/{}/archive", segment(name));
-        self.stream(Method::PUT, &path, &Query::new(), HeaderMap::new(), streamed(archive)).await.map(drop)
+        let query = Query::new().with_flag("replace", replace);
+        self.stream(Method::PUT, &path, &query, HeaderMap::new(), streamed(archive)).await.map(drop)
     }
 
     /// API: `GET /volumes/{name}/usage`, ferry's own

@@ -112,17 +112,17 @@ pub fn copy_folder(source: &Path, target: &Path) -> Result<()> {
     })
 }
 
-/// Whether files of a folder can share their extents, by trying.
+/// Whether files of a folder can share their extents, by trying. The names that this takes are nobody else's, however many try at once.
 pub fn shares_extents(folder: &Path) -> bool {
-    let probe = |name: &str| File::options().create(true).truncate(true).read(true).write(true).open(folder.join(name));
-    let (one, other) = (".extents-1", ".extents-2");
-    let shared = probe(one).and_then(|mut from| {
+    let names = [(); 2].map(|()| folder.join(format!(".extents-{:016x}", rand::random::<u64>())));
+    let probe = |name: &Path| File::options().create_new(true).read(true).write(true).open(name);
+    let shared = probe(&names[0]).and_then(|mut from| {
         io::Write::write_all(&mut from, &[0; 4096])?;
-        Ok(rustix::fs::ioctl_ficlone(probe(other)?, from)?)
+        Ok(rustix::fs::ioctl_ficlone(probe(&names[1])?, from)?)
     });
-    for name in [one, other] {
+    for name in names {
         // What is not there need not go.
-        let _ = fs::remove_file(folder.join(name));
+        let _ = fs::remove_file(name);
     }
     shared.is_ok()
 }

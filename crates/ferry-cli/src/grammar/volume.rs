@@ -135,16 +135,21 @@ pub(crate) static VOLUME_UPDATE: Command = Command {
     )],
 };
 
+const COPY: &[super::Flag] = &[
+    own("live", Bool, "", "Copy though containers may write to it meanwhile"),
+    own("pause", Bool, "", "Pause containers that may write to it meanwhile"),
+];
+
 /// `volume cp`
 pub(crate) static VOLUME_CP: Command = Command {
     path: "volume cp",
     paths: &["volume cp"],
-    tail: "SOURCE TARGET",
+    tail: "[OPTIONS] SOURCE TARGET",
     short: "Copy a volume",
-    long: "Copy a volume. Files share their extents where the file system can do that.",
+    long: "Copy a volume. Files share their extents where the file system can do that. One that containers run with and may write to is not copied\nunless it is said how.",
     args: Args::Exactly(2),
     options_first: false,
-    flags: &[],
+    flags: COPY,
 };
 
 /// `volume du`
@@ -175,12 +180,12 @@ pub(crate) static VOLUME_EXPORT: Command = Command {
 pub(crate) static VOLUME_IMPORT: Command = Command {
     path: "volume import",
     paths: &["volume import"],
-    tail: "VOLUME [FILE|-]",
+    tail: "[OPTIONS] VOLUME [FILE|-]",
     short: "Unpack a tar archive into a volume",
-    long: "Unpack a tar archive, compressed or not, into a volume, which is made when it is not there.",
+    long: "Unpack a tar archive, compressed or not, into a volume, which is made when it is not there. All of it, or nothing when something fails.",
     args: Args::Between(1, 2),
     options_first: false,
-    flags: &[],
+    flags: &[own("replace", Bool, "", "Replace the files that the volume has")],
 };
 
 /// `volume mv`
@@ -199,12 +204,12 @@ pub(crate) static VOLUME_MV: Command = Command {
 pub(crate) static VOLUME_SNAPSHOT: Command = Command {
     path: "volume snapshot",
     paths: &["volume snapshot"],
-    tail: "VOLUME [NAME]",
+    tail: "[OPTIONS] VOLUME [NAME]",
     short: "Copy a volume as it is now",
     long: "",
     args: Args::Between(1, 2),
     options_first: false,
-    flags: &[],
+    flags: COPY,
 };
 
 /// `volume used-by`

@@ -1,7 +1,7 @@
 //! `/volumes`.
 
 use ferry_api::volume::CreateRequest;
-use ferry_engine::containers::VolumeCopy;
+use ferry_engine::containers::{VolumeCopy, Writers};
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
 
@@ -52,7 +52,12 @@ async fn prune(call: Call) -> Outcome {
 }
 
 async fn copy(call: Call) -> Outcome {
-    let copy = VolumeCopy { to: call.query.get("to").to_owned(), snapshot: call.query.flag("snapshot") };
+    let writers = match (call.query.flag("pause"), call.query.flag("live")) {
+        (true, _) => Writers::Paused,
+        (false, true) => Writers::GoOn,
+        (false, false) => Writers::Refused,
+    };
+    let copy = VolumeCopy { to: call.query.get("to").to_owned(), snapshot: call.query.flag("snapshot"), writers };
     let made = call.app.engine.containers.copy_volume(call.value("name"), copy).await?;
     reply::json(StatusCode::CREATED, &made)
 }
@@ -73,9 +78,9 @@ async fn export(call: Call) -> Outcome {
 }
 
 async fn import(call: Call) -> Outcome {
-    let name = call.value("name").to_owned();
+    let (name, replace) = (call.value("name").to_owned(), call.query.flag("replace"));
     let Call { app, request, .. } = call;
-    app.engine.containers.import_volume(&name, body_stream(request.into_body())).await?;
+    app.engine.containers.import_volume(&name, replace, body_stream(request.into_body())).await?;
     reply::no_content()
 }
 

@@ -55,6 +55,7 @@ mod top;
 mod traffic;
 mod update;
 mod validate;
+mod volume_import;
 mod volume_verbs;
 mod wait;
 mod why;
@@ -85,7 +86,7 @@ pub use self::stats::StatsSession;
 pub use self::step::{Step, StepMount, StepRequest, StepSource};
 pub(crate) use self::stop::is_restarting;
 pub use self::stop::{StopOptions, Stopped};
-pub use self::volume_verbs::VolumeCopy;
+pub use self::volume_verbs::{VolumeCopy, Writers};
 pub use self::wait::{WaitCondition, WaitHandle};
 
 use self::lookup::Index;

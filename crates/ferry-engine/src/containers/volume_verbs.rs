@@ -1,27 +1,26 @@
-//! What ferry does with volumes beyond Docker: copies, snapshots, other names, archives, and who has them.
+//! What ferry does with volumes beyond Docker: copies, snapshots, other names, archives (into them: `volume_import`), and who has them.
 //!
 //! They are verbs of containers, since those have the volumes: a volume that is written to at the moment is no good copy unless it is asked
 //! for, and another name is told to everybody who has the old one.
 
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use ferry_api::volume::{CreateRequest, Volume, VolumeUse, VolumeUser};
-use ferry_shim::files::{Action, Unpack, View, Work};
-use futures_util::Stream;
+use ferry_shim::files::{Action, View, Work};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::files::ArchiveStream;
-use super::files::archive;
 use super::files::process::FilesProcess;
 use super::record::{MountKind, Record};
+use super::state::Status;
 use super::{Container, Containers};
 use crate::clock;
 use crate::error::{Context, Error, Result};
-use crate::images::Body;
+use crate::volumes::Volumes;
 
 /// The label of a snapshot: whose it is.
 const SNAPSHOT_OF: &str = "org.ferry.volume.snapshot-of";
@@ -33,33 +32,47 @@ pub struct VolumeCopy {
     pub to: String,
     /// Note whose snapshot it is.
     pub snapshot: bool,
+    /// What becomes of containers that run and may write to it.
+    pub writers: Writers,
 }
 
-/// A volume whose files are at hand until this is dropped.
-struct AtHand<'a> {
-    containers: &'a Containers,
+/// What becomes of containers that could write to what is copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Writers {
+    /// They are a reason to refuse.
+    #[default]
+    Refused,
+    /// They are paused meanwhile.
+    Paused,
+    /// They go on: the copy is of no one moment.
+    GoOn,
+}
+
+/// A volume whose files are at hand until this is dropped, which may block.
+pub(super) struct AtHand {
+    volumes: Volumes,
     name: String,
     user: String,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
 }
 
-impl Drop for AtHand<'_> {
+impl Drop for AtHand {
     fn drop(&mut self) {
-        self.containers.inner.volumes.unmount(&self.name, &self.user);
-        self.containers.inner.volumes.release(&self.name, &self.user);
+        self.volumes.unmount(&self.name, &self.user);
+        self.volumes.release(&self.name, &self.user);
     }
 }
 
 impl Containers {
     /// Brings a volume's files. Blocks.
-    fn at_hand(&self, name: &str) -> Result<AtHand<'_>> {
+    pub(super) fn at_hand(&self, name: &str) -> Result<AtHand> {
         let volumes = &self.inner.volumes;
         let user = format!("work-{}", crate::ids::random_id());
         volumes.acquire(name, &user)?;
         match volumes.mount_anywhere(name, &user) {
             Ok(place) => {
                 let folder = place.map_or_else(|| volumes.data_folder(name), PathBuf::from);
-                Ok(AtHand { containers: self, name: name.to_owned(), user, folder })
+                Ok(AtHand { volumes: volumes.clone(), name: name.to_owned(), user, folder })
             }
             Err(error) => {
                 volumes.release(name, &user);
@@ -76,7 +89,62 @@ impl Containers {
     /// NotFound; Conflict for a name that is taken; what the file system says, and nothing is left then.
     pub async fn copy_volume(&self, name: &str, copy: VolumeCopy) -> Result<Volume> {
         let (containers, name) = (self.clone(), name.to_owned());
-        crate::blocking(move || containers.copy_volume_now(&name, &copy)).await
+        // Once begun it is finished, whether the client stays or not: no container is left paused.
+        crate::finish(async move {
+            let paused = containers.settle_writers(&name, copy.writers).await?;
+            let (others, copied) = (containers.clone(), name.clone());
+            let made = crate::blocking(move || others.copy_volume_now(&copied, &copy)).await;
+            containers.let_go_on(&paused).await;
+            made
+        })
+        .await
+    }
+
+    /// Returns the containers that are paused for a copy.
+    async fn settle_writers(&self, name: &str, writers: Writers) -> Result<Vec<String>> {
+        let running = self.writers_of(name)?;
+        match writers {
+            Writers::GoOn => Ok(Vec::new()),
+            Writers::Refused if running.is_empty() => Ok(Vec::new()),
+            Writers::Refused => {
+                let names: Vec<String> = running.iter().map(|container| container.name()).collect();
+                Err(Error::conflict(format!(
+                    "copy {name}: containers that run may write to it - [{}]; `--pause` holds them meanwhile, `--live` copies all the same",
+                    names.join(", ")
+                )))
+            }
+            Writers::Paused => {
+                let mut paused = Vec::new();
+                for container in &running {
+                    if let Err(error) = self.pause(&container.id).await {
+                        self.let_go_on(&paused).await;
+                        return Err(error);
+                    }
+                    paused.push(container.id.clone());
+                }
+                Ok(paused)
+            }
+        }
+    }
+
+    async fn let_go_on(&self, paused: &[String]) {
+        for id in paused {
+            if let Err(error) = self.unpause(id).await {
+                // It may have been thawed, or killed, by somebody else.
+                tracing::debug!(container = %id, error = %error.text(), "not thawed after a copy");
+            }
+        }
+    }
+
+    /// Containers that run and may write to a volume; those that somebody paused write nothing.
+    fn writers_of(&self, name: &str) -> Result<Vec<Arc<Container>>> {
+        let users = self.inner.volumes.users(name)?;
+        let found = users.iter().filter_map(|id| self.find(id).ok());
+        let writes = |container: &Arc<Container>| {
+            let status = container.status();
+            status.counts_as_running() && status != Status::Paused && uses(container, name).iter().any(|user| user.rw)
+        };
+        Ok(found.filter(writes).collect())
     }
 
     fn copy_volume_now(&self, name: &str, copy: &VolumeCopy) -> Result<Volume> {
@@ -120,25 +188,12 @@ impl Containers {
     }
 
     async fn rename_volume_now(&self, name: &str, new: &str) -> Result<()> {
-        let users = self.inner.volumes.users(name)?;
-        let mut held = Vec::new();
-        for id in &users {
-            let container =
-                self.find(id).map_err(|_| Error::conflict(format!("rename {name}: volume is in use - [{id}]")))?;
-            held.push(container);
-        }
+        let held = self.users_of(name, "rename")?;
         let mut verbs = Vec::new();
         for container in &held {
             verbs.push(container.verb.lock().await);
         }
-        let running: Vec<String> = held
-            .iter()
-            .filter(|container| container.status().counts_as_running())
-            .map(|container| container.name())
-            .collect();
-        if !running.is_empty() {
-            return Err(Error::conflict(format!("rename {name}: containers run with it - [{}]", running.join(", "))));
-        }
+        refuse_running(name, "rename", &held)?;
         let (volumes, old_name, new_name) = (self.inner.volumes.clone(), name.to_owned(), new.to_owned());
         crate::blocking(move || volumes.rename_now(&old_name, &new_name)).await?;
         let place = self.inner.volumes.data_folder(new).display().to_string();
@@ -159,30 +214,12 @@ impl Containers {
         ArchiveStream::of_volume(process, name)
     }
 
-    /// Unpacks an archive, compressed or not, into a volume.
-    ///
-    /// API: `PUT /volumes/{name}/archive`, ferry's own
-    ///
-    /// # Errors
-    /// NotFound; Internal for what cannot be unpacked.
-    pub async fn import_volume(
-        &self,
-        name: &str,
-        body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
-    ) -> Result<()> {
-        let body = Body::read(body);
-        let action = Action::Write(Unpack { path: "/".to_owned(), ..Unpack::default() });
-        archive::fill(self.work_in_volume(name, action).await?, body).await
-    }
-
     /// Starts a process that sees a volume's files and nothing else.
     async fn work_in_volume(&self, name: &str, action: Action) -> Result<FilesProcess> {
         let (containers, name) = (self.clone(), name.to_owned());
         let tree = crate::blocking(move || {
             let at_hand = containers.at_hand(&name)?;
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            // The tree stays as long as the process has it, whoever takes the mount away.
-            open_tree(CWD, &at_hand.folder, flags).context(format!("cannot take the files of volume {name}"))
+            tree_of(&name, &at_hand.folder)
         })
         .await?;
         FilesProcess::start(&self.inner.shims, Work { view: View::Folder, action }, vec![tree], None)
@@ -208,6 +245,22 @@ impl Containers {
             Ok(VolumeUse { name, size, files, limit, used_by })
         })
         .await
+    }
+}
+
+/// The tree stays as long as somebody has it, whoever takes the mount away.
+pub(super) fn tree_of(name: &str, folder: &Path) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(CWD, folder, flags).context(format!("cannot take the files of volume {name}"))
+}
+
+/// Some things are not done to a volume that a container runs with.
+pub(super) fn refuse_running(name: &str, doing: &str, users: &[Arc<Container>]) -> Result<()> {
+    let running = users.iter().filter(|container| container.status().counts_as_running());
+    let running: Vec<String> = running.map(|container| container.name()).collect();
+    match running.is_empty() {
+        true => Ok(()),
+        false => Err(Error::conflict(format!("{doing} {name}: containers run with it - [{}]", running.join(", ")))),
     }
 }
 

@@ -93,12 +93,17 @@ fn set_quota(folder: &Path, data: &Path, bytes: u64) -> io::Result<()> {
     quota::set_project(File::open(data)?, highest + 1)
 }
 
+/// Whether a project is one that a volume of ours has.
+pub(super) fn is_own_project(project: u32) -> bool {
+    project >= FIRST_PROJECT
+}
+
 /// Forgets the quota of a volume that is about to go.
 pub(super) fn forget(data: &Path) {
     let forget = || -> io::Result<()> {
         let data = File::open(data)?;
         match quota::project(&data)? {
-            project if project >= FIRST_PROJECT => quota::limit(&data, project, 0),
+            project if is_own_project(project) => quota::limit(&data, project, 0),
             _ => Ok(()),
         }
     };

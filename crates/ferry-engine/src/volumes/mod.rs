@@ -8,6 +8,7 @@ mod foreign;
 pub(crate) mod limit;
 mod local_options;
 mod mounting;
+mod staged;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use ferry_api::volume::{CreateRequest, ListResponse, Volume};
 use ferry_store::record::{self, Syncer};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use staged::{Staged, not_empty};
 pub(crate) use usage::folder_size_bytes;
 
 use crate::blocking;
@@ -110,7 +112,13 @@ impl Volumes {
         let mut table = BTreeMap::new();
         for entry in fs::read_dir(&root).context("cannot read the volumes folder")? {
             let path = entry.context("cannot read the volumes folder")?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".extents-")) {
+                // Of a try that was cut short.
+                let _ = fs::remove_file(&path);
+                continue;
+            }
             record::sweep_or_warn(&path);
+            staged::sweep(&path);
             match record::read::<VolumeRecord>(&path.join(RECORD)) {
                 Ok(Some(record)) => {
                     let path = finish_rename(&root, path, &record);

@@ -158,6 +158,76 @@ fn volumes_are_copied_renamed_packed_and_asked_about() {
 }
 
 #[test]
+fn an_import_is_whole_or_changes_nothing_and_a_copy_is_of_one_moment() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    let inside = |name: &str, script: &str| {
+        daemon.run(&["run", "--rm", "-v", &format!("{name}:/v"), "busybox", "sh", "-c", script]).ok()
+    };
+    let files = |name: &str| inside(name, "cd /v; stat -c '%u:%g %a' .; grep . * 2>/dev/null; true");
+    let file = |name: &str| daemon.sandbox().dir().join(name).display().to_string();
+    let (tar, broken) = (file("data.tar"), file("broken.tar"));
+    let _ = inside("data", "echo one >/v/f; chown 12:34 /v; chmod 750 /v");
+    let first = files("data");
+    assert_eq!(first, "12:34 750\none");
+    let _ = daemon.run(&["volume", "export", "-o", &tar, "data"]).ok();
+    std::fs::write(&broken, &std::fs::read(&tar).unwrap()[..600]).unwrap();
+    let _ = inside("data", "echo two >/v/f; echo more >/v/g; chmod 755 /v");
+    let second = files("data");
+    let refused = |args: &[&str]| daemon.run(&[&["volume"], args].concat()).fails_with(1);
+    let said = refused(&["import", "data", &tar]);
+    assert!(
+        said.contains("import data: the volume has files already; `--replace` puts those of the archive"),
+        "{said}"
+    );
+    let _ = refused(&["import", "--replace", "data", &broken]);
+    let _ = refused(&["import", "fresh", &broken]);
+    let said = refused(&["import", "--replace", "data", "/dev/null"]);
+    assert!(said.contains("the archive is empty"), "{said}");
+    assert_eq!(files("data"), second, "nothing has changed");
+    let _ = daemon.run(&["run", "-d", "--name", "busy", "-v", "data:/v", "busybox", "sleep", "1000"]).ok();
+    let said = refused(&["import", "--replace", "data", &tar]);
+    assert!(said.contains("import data: containers run with it - [busy]"), "{said}");
+    for verb in ["cp", "snapshot"] {
+        let said = refused(&[verb, "data", "copy"]);
+        assert!(said.contains("copy data: containers that run may write to it - [busy]; `--pause` holds"), "{said}");
+    }
+    assert!(refused(&["cp", "--pause", "--live", "data", "copy"]).contains("conflicting options"));
+    assert_eq!(daemon.run(&["volume", "ls", "-q"]).ok(), "data", "nothing is left of what failed");
+    let _ = daemon.run(&["volume", "cp", "--pause", "data", "held"]).ok();
+    assert_eq!(daemon.inspect("busy", "{{.State.Status}}"), "running", "it goes on");
+    let paused = "docker() { ferry \"$@\"; }; ferry events --since 0 --until $(date +%s.%N) -f event=pause -f event=unpause --format '{{.Action}}'";
+    assert_eq!(daemon.sh(paused).ok(), "pause\nunpause");
+    let _ = daemon.run(&["volume", "snapshot", "--live", "data", "live"]).ok();
+    let _ = daemon.run(&["rm", "-f", "busy"]).ok();
+    let _ = daemon.run(&["run", "-d", "--name", "reader", "-v", "data:/v:ro", "busybox", "sleep", "1000"]).ok();
+    let _ = daemon.run(&["volume", "cp", "data", "read"]).ok();
+    for copy in ["held", "live", "read"] {
+        assert_eq!(files(copy), second, "{copy}");
+    }
+    // Who has it and does not run finds the new files.
+    let _ = daemon.run(&["rm", "-f", "reader"]).ok();
+    let _ = daemon.run(&["create", "--name", "later", "-v", "data:/v", "busybox", "cat", "/v/f"]).ok();
+    let _ = daemon.run(&["volume", "import", "--replace", "data", &tar]).ok();
+    assert_eq!(files("data"), first);
+    assert_eq!(daemon.run(&["start", "-a", "later"]).ok(), "one");
+    let _ = daemon.run(&["rm", "later"]).ok();
+    if !daemon.run(&["doctor", "storage"]).ok().contains("Volume limits:        none") {
+        let _ = daemon.run(&["volume", "create", "--size", "16m", "small"]).ok();
+        let _ = refused(&["import", "small", &broken]);
+        let _ = daemon.run(&["volume", "import", "small", &tar]).ok();
+        assert_eq!(files("small"), first);
+        assert!(refused(&["import", "small", &tar]).contains("the volume has files already"));
+        let _ = daemon.run(&["volume", "rm", "small"]).ok();
+    }
+    let _ = daemon.run(&["volume", "rm", "data", "held", "live", "read"]).ok();
+    watch.end().unwrap();
+}
+
+#[test]
 fn a_volume_holds_no_more_than_it_may() {
     if !programs::need_root() {
         return;

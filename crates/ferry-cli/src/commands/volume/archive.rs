@@ -21,13 +21,22 @@ pub(crate) async fn export(parsed: &Parsed, context: &Context) -> Result<u8> {
     Ok(0)
 }
 
-/// Runs `volume import`: into a volume that is made when it is not there.
+/// Runs `volume import`: into a volume that is made when it is not there, and goes again when the archive fails.
 pub(crate) async fn import(parsed: &Parsed, context: &Context) -> Result<u8> {
     let name = &parsed.args[0];
     let archive = image::open(parsed.args.get(1).map_or("-", String::as_str)).await?;
     let client = context.client().await?;
-    client.volume_create(&CreateRequest { name: name.clone(), ..CreateRequest::default() }).await?;
-    client.volume_import(name, archive).await?;
+    let is_new = client.volume_inspect(name).await.is_err_and(|error| error.status() == Some(404));
+    if is_new {
+        client.volume_create(&CreateRequest { name: name.clone(), ..CreateRequest::default() }).await?;
+    }
+    if let Err(error) = client.volume_import(name, parsed.on("replace"), archive).await {
+        if is_new {
+            // The first error is the one to tell; a volume that somebody has begun to use stays.
+            let _ = client.volume_remove(name, false).await;
+        }
+        return Err(error.into());
+    }
     context.printer.line(name)?;
     Ok(0)
 }

@@ -1,20 +1,28 @@
 //! `volume cp`, `volume snapshot` and `volume mv`, which Docker does not have.
 
+use ferry_client::VolumeCopy;
+
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::flags::Parsed;
 
 /// Runs `volume cp`.
 pub(crate) async fn copy(parsed: &Parsed, context: &Context) -> Result<u8> {
-    let made = context.client().await?.volume_copy(&parsed.args[0], &parsed.args[1], false).await?;
-    context.printer.line(&made.name)?;
-    Ok(0)
+    copied(parsed, context, VolumeCopy { to: &parsed.args[1], ..VolumeCopy::default() }).await
 }
 
 /// Runs `volume snapshot`.
 pub(crate) async fn snapshot(parsed: &Parsed, context: &Context) -> Result<u8> {
     let to = parsed.args.get(1).map_or("", String::as_str);
-    let made = context.client().await?.volume_copy(&parsed.args[0], to, true).await?;
+    copied(parsed, context, VolumeCopy { to, snapshot: true, ..VolumeCopy::default() }).await
+}
+
+async fn copied(parsed: &Parsed, context: &Context, copy: VolumeCopy<'_>) -> Result<u8> {
+    let (pause, live) = (parsed.on("pause"), parsed.on("live"));
+    if pause && live {
+        return Err(Failure::new("conflicting options: --pause and --live"));
+    }
+    let made = context.client().await?.volume_copy(&parsed.args[0], &VolumeCopy { pause, live, ..copy }).await?;
     context.printer.line(&made.name)?;
     Ok(0)
 }

@@ -140,8 +140,7 @@ impl Containers {
         let (container, mut process) = match prepared.await {
             Ok(prepared) => prepared,
             Err(error) => {
-                // A panic in there is no reason to tell another error.
-                let _ = tokio::task::spawn_blocking(move || read_on(body)).await;
+                pass_over(body).await;
                 return Err(error);
             }
         };
@@ -178,6 +177,8 @@ pub(in crate::containers) async fn fill(mut process: FilesProcess, body: Body) -
     match feeding.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         // A process that has ended, by itself or not, has its own reason.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::internal(error.to_string())),
+        // Without even the blocks that end an archive it is none.
+        Ok(0) => outcome.and(Err(Error::invalid("the archive is empty"))),
         _ => outcome,
     }
 }
@@ -194,10 +195,10 @@ fn unpack(container: &Arc<Container>, path: &str, options: UnpackOptions) -> Act
     })
 }
 
-/// Decompresses the body into the socket. A process that has all it wants, or has failed, reads no further; the body is.
-fn feed(mut body: Body, mut data: std::os::unix::net::UnixStream) -> io::Result<()> {
+/// Decompresses the body into the socket and returns its bytes. A process that has all it wants, or has failed, reads no further; the body is.
+fn feed(mut body: Body, mut data: std::os::unix::net::UnixStream) -> io::Result<u64> {
     let carried = ferry_store::archive::decompress(&mut body).and_then(|mut archive| io::copy(&mut archive, &mut data));
-    let flushed = carried.and_then(|_| data.flush());
+    let flushed = carried.and_then(|bytes| data.flush().map(|()| bytes));
     drop(data);
     read_on(body);
     flushed
@@ -207,6 +208,12 @@ fn feed(mut body: Body, mut data: std::os::unix::net::UnixStream) -> io::Result<
 fn read_on(body: Body) {
     // An error here could only be told to a client that has gone.
     let _ = io::copy(&mut body.take(READ_ON_BYTES), &mut io::sink());
+}
+
+/// The same, of a body that nobody wants.
+pub(in crate::containers) async fn pass_over(body: Body) {
+    // A panic in there is no reason to tell another error than the one that there is.
+    let _ = tokio::task::spawn_blocking(move || read_on(body)).await;
 }
 
 async fn stat_reply(process: &mut FilesProcess) -> Result<PathStat, FilesError> {
