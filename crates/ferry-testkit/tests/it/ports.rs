@@ -76,6 +76,30 @@ fn a_port_is_for_those_it_is_meant_for_and_the_audit_says_who_they_are() {
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(lines[0], "0.0.0.0:8080/tcp web 80/tcp this host, 203.0.113.0/24", "{told}");
     assert!(lines.contains(&"127.0.0.1:8082/tcp web 80/tcp this host"), "{told}");
+    // What a firewall of the host says is read, or that it says nothing; what no port is published for is told apart.
+    let fake = daemon.sandbox().dir().join("programs");
+    std::fs::create_dir(&fake).unwrap();
+    let ufw =
+        "#!/bin/sh\nprintf 'Status: active\\nDefault: deny (incoming)\\n\\n8080/tcp  ALLOW IN  203.0.113.0/24\\n'\n";
+    let firewalld = "#!/bin/sh\necho 'Authorization failed.' >&2; exit 253\n";
+    for (name, text) in [("ufw", ufw), ("firewall-cmd", firewalld)] {
+        std::fs::write(fake.join(name), text).unwrap();
+        std::fs::set_permissions(fake.join(name), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let _ = daemon.run(&["run", "-d", "--name", "bare", "--network", "host", "busybox", "sleep", "1000"]).ok();
+    let line =
+        format!("PATH={}:$PATH; ferry ports --audit --format '{{{{.Port}}}}: {{{{.Firewall}}}}'", fake.display());
+    let audited = daemon.sh(&line);
+    assert!(audited.err().contains("bare uses the host's network: what it listens on is not published"), "{audited}");
+    let audited = audited.ok();
+    for told in [
+        "0.0.0.0:8080/tcp: ufw opens it to 203.0.113.0/24, firewalld does not tell (Authorization failed.)",
+        "0.0.0.0:8081/tcp: ufw believes it is closed, firewalld does not tell (Authorization failed.)",
+        "127.0.0.1:8082/tcp: ufw closes it to others, firewalld does not tell (Authorization failed.)",
+    ] {
+        assert!(audited.lines().any(|line| line == told), "{told} is not in {audited}");
+    }
+    let _ = daemon.run(&["rm", "-f", "bare"]).ok();
     assert!(daemon.inspect("web", "{{json .NetworkSettings.Ports}}").contains(r#""From":["203.0.113.0/24"]"#));
     let wrong = daemon.run(&["run", "-p", "8083:80,from=nobody", "busybox", "true"]).fails_with(125);
     assert!(wrong.contains("invalid source \"nobody\" of a published port"), "{wrong}");

@@ -1,16 +1,19 @@
 //! `ports`: every published port of every container, who can reach it, and whether the host's own firewall believes it is closed.
 //! Docker has nothing like it.
 
-use std::process::{Command, Stdio};
+use std::collections::BTreeMap;
 
 use ferry_api::container::{Inspect, PortBinding};
 use ferry_api::filters::Filters;
+use ferry_api::network::Summary;
 use ferry_gotmpl::Value;
 
 use crate::context::Context;
 use crate::failure::Result;
 use crate::flags::Parsed;
 use crate::format::Listing;
+
+use super::host_firewall::{Belief, HostFirewall};
 
 const HEADERS: &[(&str, &str)] = &[
     ("Port", "PORT"),
@@ -34,13 +37,29 @@ struct Row {
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let audit = parsed.on("audit");
     let client = context.client().await?;
-    let mut rows = Vec::new();
+    let (mut rows, mut running) = (Vec::new(), Vec::new());
     for summary in client.container_list(false, -1, false, &Filters::default()).await? {
-        let inspect: Inspect = client.container_inspect(&summary.id, false).await?.typed()?;
+        let inspect: Inspect = match client.container_inspect(&summary.id, false).await {
+            Ok(inspect) => inspect.typed()?,
+            // It has gone since.
+            Err(error) if error.status() == Some(404) => continue,
+            Err(error) => return Err(error.into()),
+        };
         rows.extend(of_container(&inspect));
+        running.push(inspect);
     }
     rows.sort();
-    let firewalls = if audit { HostFirewall::all() } else { Vec::new() };
+    let mut firewalls = Vec::new();
+    if audit {
+        for note in unpublished(&running, &networks(context).await?) {
+            context.printer.note(&note);
+        }
+        let host = context.target()?.host;
+        match host.starts_with("unix://") {
+            true => firewalls = HostFirewall::all(),
+            false => context.printer.note(&format!("the firewalls of the host of {host} cannot be asked from here")),
+        }
+    }
     let listing = Listing {
         type_name: "network.portContext",
         headers: HEADERS,
@@ -54,6 +73,43 @@ pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     let values = rows.iter().map(|row| row.values(&firewalls)).collect();
     context.printer.data(listing.render(parsed.text_or_empty("format"), values)?)?;
     Ok(0)
+}
+
+/// Networks by name.
+async fn networks(context: &Context) -> Result<BTreeMap<String, Summary>> {
+    let listed = context.client().await?.network_list(&Filters::default()).await?;
+    Ok(listed.into_iter().map(|network| (network.name.clone(), network)).collect())
+}
+
+/// What is reached of containers without being published, in words.
+fn unpublished(containers: &[Inspect], networks: &BTreeMap<String, Summary>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for container in containers {
+        let name = container.name.trim_start_matches('/');
+        if container.host_config.as_ref().is_some_and(|host| host.network_mode == "host") {
+            notes.push(format!("{name} uses the host's network: what it listens on is not published, and not listed"));
+        }
+        let joined = container.network_settings.networks.keys().filter_map(|network| networks.get(network));
+        notes.extend(joined.filter_map(|network| open_way(network).map(|way| format!("{name} {way}, and not listed"))));
+    }
+    notes
+}
+
+/// By which a network's containers are reached at ports that are not published.
+fn open_way(network: &Summary) -> Option<String> {
+    let Summary { name, driver, options, .. } = network;
+    if matches!(driver.as_str(), "macvlan" | "ipvlan") {
+        return Some(format!(
+            "stands on the wire itself by network {name} ({driver}): what it listens on is reached there"
+        ));
+    }
+    let is_open = |family: &str| {
+        let mode = options.as_ref()?.get(&format!("com.docker.network.bridge.gateway_mode_{family}"))?;
+        Some(mode == "nat-unprotected")
+    };
+    (is_open("ipv4") == Some(true) || is_open("ipv6") == Some(true)).then(|| {
+        format!("is in network {name} (nat-unprotected): what it listens on is reached by whoever has a route to it")
+    })
 }
 
 fn of_container(inspect: &Inspect) -> Vec<Row> {
@@ -95,10 +151,15 @@ impl Row {
         let firewall = match firewalls {
             [] => "none is active".to_owned(),
             firewalls => {
-                let words = firewalls.iter().map(|firewall| match firewall.opens(self.number, protocol) {
-                    true => format!("{} opens it", firewall.name),
-                    false if is_outside => format!("{} believes it is closed", firewall.name),
-                    false => format!("{} closes it to others", firewall.name),
+                let words = firewalls.iter().map(|firewall| {
+                    let name = firewall.name;
+                    match firewall.believes(self.number, protocol) {
+                        Belief::Open => format!("{name} opens it"),
+                        Belief::OpenTo(only) => format!("{name} opens it to {}", only.join(", ")),
+                        Belief::Closed if is_outside => format!("{name} believes it is closed"),
+                        Belief::Closed => format!("{name} closes it to others"),
+                        Belief::Unknown(reason) => format!("{name} does not tell ({reason})"),
+                    }
                 });
                 words.collect::<Vec<_>>().join(", ")
             }
@@ -111,60 +172,6 @@ impl Row {
             ("Target", self.target.as_str().into()),
         ]
     }
-}
-
-/// A firewall of the host that is switched on, and the ports that it believes are open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct HostFirewall {
-    name: &'static str,
-    /// First and last port, and the protocol where one is said.
-    open: Vec<(u16, u16, Option<String>)>,
-}
-
-impl HostFirewall {
-    /// Those that are there and active; asked on this machine.
-    fn all() -> Vec<Self> {
-        let ufw = output("ufw", &["status"]).and_then(|text| Self::of_ufw(&text));
-        let firewalld = output("firewall-cmd", &["--list-ports"]).map(|text| Self::of_firewalld(&text));
-        ufw.into_iter().chain(firewalld).collect()
-    }
-
-    /// Reads `ufw status`.
-    fn of_ufw(text: &str) -> Option<Self> {
-        if !text.lines().any(|line| line.trim() == "Status: active") {
-            return None;
-        }
-        let allowed = text.lines().filter(|line| line.contains(" ALLOW"));
-        let open = allowed.filter_map(|line| {
-            let rule = line.split_whitespace().next()?;
-            if rule == "Anywhere" { Some((0, u16::MAX, None)) } else { port_rule(rule, ':') }
-        });
-        Some(Self { name: "ufw", open: open.collect() })
-    }
-
-    /// Reads `firewall-cmd --list-ports`.
-    fn of_firewalld(text: &str) -> Self {
-        let open = text.split_whitespace().filter_map(|rule| port_rule(rule, '-'));
-        Self { name: "firewalld", open: open.collect() }
-    }
-
-    fn opens(&self, port: u16, protocol: &str) -> bool {
-        self.open.iter().any(|(first, last, only)| {
-            (*first..=*last).contains(&port) && only.as_deref().is_none_or(|only| only == protocol)
-        })
-    }
-}
-
-/// `80`, `80/tcp`, `8000-8010/udp`.
-fn port_rule(rule: &str, dash: char) -> Option<(u16, u16, Option<String>)> {
-    let (ports, protocol) = rule.split_once('/').map_or((rule, None), |(ports, protocol)| (ports, Some(protocol)));
-    let (first, last) = ports.split_once(dash).unwrap_or((ports, ports));
-    Some((first.parse().ok()?, last.parse().ok()?, protocol.map(str::to_owned)))
-}
-
-fn output(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -186,20 +193,5 @@ mod tests {
         assert_eq!(reach(&binding("192.0.2.1", "80", &[])), "whoever reaches 192.0.2.1");
         assert_eq!(reach(&binding("0.0.0.0", "80", &["10.0.0.0/8"])), "this host, 10.0.0.0/8");
         assert_eq!(reach(&binding("0.0.0.0", "", &[])), "whoever has a route to the container");
-    }
-
-    #[test]
-    fn what_firewalls_believe_is_read() {
-        let ufw = HostFirewall::of_ufw(
-            "Status: active\n\nTo                         Action      From\n--                         ------      ----\n\
-             22/tcp                     ALLOW       Anywhere\n8000:8010/udp              ALLOW       Anywhere\n\
-             9000                       DENY        Anywhere\n",
-        );
-        let ufw = ufw.expect("active");
-        assert!(ufw.opens(22, "tcp") && ufw.opens(8005, "udp"));
-        assert!(!ufw.opens(22, "udp") && !ufw.opens(9000, "tcp") && !ufw.opens(80, "tcp"));
-        assert_eq!(HostFirewall::of_ufw("Status: inactive\n"), None);
-        let firewalld = HostFirewall::of_firewalld("8080/tcp 9000-9010/udp\n");
-        assert!(firewalld.opens(8080, "tcp") && firewalld.opens(9001, "udp") && !firewalld.opens(8080, "udp"));
     }
 }
