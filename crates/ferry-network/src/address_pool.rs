@@ -37,14 +37,6 @@ pub enum PoolError {
         /// The pool's subnet.
         subnet: IpNet,
     },
-    /// The range is not inside the subnet.
-    #[error("ip-range {range} is not within subnet {subnet}")]
-    RangeOutside {
-        /// The range asked for.
-        range: IpNet,
-        /// The pool's subnet.
-        subnet: IpNet,
-    },
 }
 
 fn family(subnet: &IpNet) -> &'static str {
@@ -56,16 +48,14 @@ fn family(subnet: &IpNet) -> &'static str {
 
 impl AddressPool {
     /// Makes a pool of `subnet`; addresses are given from `range` only, when there is one, but any
-    /// address of the subnet can be reserved. The gateway is taken from the start.
+    /// address of the subnet can be reserved. The gateway is taken from the start. A range that is not of the subnet has
+    /// nothing to give.
     ///
     /// # Errors
-    /// `RangeOutside` and `OutOfRange` when range or gateway are not of the subnet.
+    /// `OutOfRange` when the gateway is not of the subnet.
     pub fn new(subnet: IpNet, range: Option<IpNet>, gateway: Option<IpAddr>) -> Result<Self, PoolError> {
         let subnet = subnet.trunc();
         let given = range.unwrap_or(subnet).trunc();
-        if !subnet.contains(&given) {
-            return Err(PoolError::RangeOutside { range: given, subnet });
-        }
         let (low, high) = usable(subnet);
         let first = number(given.network()).max(low);
         let last = number(given.broadcast()).min(high);
@@ -84,7 +74,7 @@ impl AddressPool {
     /// Returns how many addresses of the subnet are in use, those that no host may have among them, and how many can still be given out.
     pub fn usage(&self) -> (u64, u64) {
         let saturated = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
-        let taken = |low: u128, high: u128| self.taken.range(low..=high).count() as u128;
+        let taken = |low: u128, high: u128| if low > high { 0 } else { self.taken.range(low..=high).count() as u128 };
         let (network, broadcast) = (number(self.subnet.network()), number(self.subnet.broadcast()));
         let (low, high) = usable(self.subnet);
         let reserved = (low - network) + (broadcast - high);
@@ -247,7 +237,6 @@ mod tests {
         assert_eq!(given, ["10.0.5.0", "10.0.5.1", "10.0.5.2", "10.0.5.3"].map(ip));
         pool.release(ip("10.0.9.9"));
         assert!(pool.allocate().is_err());
-        assert!(AddressPool::new(net("10.0.0.0/24"), Some(net("10.0.0.0/16")), None).is_err());
     }
 
     #[test]
@@ -278,5 +267,19 @@ mod tests {
         assert_eq!(first_host(net("172.18.0.0/16")), ip("172.18.0.1"));
         assert_eq!(first_host(net("10.0.0.4/31")), ip("10.0.0.4"));
         assert_eq!(first_host(net("fd00:1::/64")), ip("fd00:1::1"));
+    }
+
+    #[test]
+    fn a_range_counts_as_far_as_it_is_of_the_subnet() {
+        let gateway = ip("10.9.0.1");
+        let mut wider = AddressPool::new(net("10.9.0.0/24"), Some(net("10.9.0.0/16")), Some(gateway)).expect("a pool");
+        assert_eq!(wider.allocate(), Ok(ip("10.9.0.2")));
+        for range in ["10.8.0.0/24", "10.10.0.0/24"] {
+            let mut outside = AddressPool::new(net("10.9.0.0/24"), Some(net(range)), Some(gateway)).expect("a pool");
+            assert_eq!(outside.allocate(), Err(PoolError::Exhausted(net("10.9.0.0/24"))), "{range}");
+            assert_eq!(outside.usage().1, 0);
+            outside.release(gateway);
+            assert!(outside.allocate().is_err(), "what is given back is not of the range");
+        }
     }
 }

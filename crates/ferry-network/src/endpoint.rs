@@ -18,7 +18,7 @@ use crate::{
         route::{self, Link},
     },
     sandbox::Sandbox,
-    solicited, sysctl,
+    shaping, solicited, sysctl,
     types::{ChildSpec, EndpointSpec, InstanceId, MacAddr, StaticRoute},
 };
 
@@ -75,6 +75,7 @@ fn attach_child(
     child::attach(&mut lock(netlink), sandbox, endpoint, child)?;
     let finished = sandbox
         .run_inside(|| set_up_inside(sandbox, endpoint))
+        .and_then(|()| shape_inside(sandbox, endpoint))
         .and_then(|()| sandbox.with_netlink(|inside| settle_inside(inside, endpoint)));
     if finished.is_err()
         && let Err(error) = detach(sandbox, endpoint)
@@ -99,13 +100,22 @@ pub(crate) fn take_in(
     lock(netlink)
         .send(&[route::move_link(link.index, &endpoint.interface, sandbox.as_fd())])
         .map_err(|refused| Error::kernel("move link", source, refused.source))?;
-    let finished = sandbox.run_inside(|| set_up_taken(sandbox, endpoint, routes));
+    let finished =
+        sandbox.run_inside(|| set_up_taken(sandbox, endpoint, routes)).and_then(|()| shape_inside(sandbox, endpoint));
     if finished.is_err()
         && let Err(error) = give_back(sandbox, &endpoint.interface, source)
     {
         tracing::warn!(link = source, %error, "cannot give a half-made link back");
     }
     finished
+}
+
+/// A link without an end on the host is limited where it is.
+fn shape_inside(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
+    match endpoint.shaping.is_any() {
+        true => shaping::inside::apply(sandbox, &endpoint.interface, &endpoint.shaping),
+        false => Ok(()),
+    }
 }
 
 /// Runs on a thread inside.
@@ -148,7 +158,9 @@ pub(crate) fn give_back(sandbox: &Sandbox, interface: &str, source: &str) -> Res
                 let moved = inside.send(&[route::move_link(link.index, source, here.as_fd())]);
                 moved.map_err(|refused| failed(refused.source))
             }
-        }
+        }?;
+        // The queues of a link do not move along with it.
+        shaping::inside::remove_detour(inside, interface)
     })
 }
 
@@ -177,7 +189,11 @@ pub(crate) fn detach(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), E
     sandbox.with_netlink(|inside| {
         let failed = |source| Error::kernel("delete link", &endpoint.interface, source);
         match route::link_by_name(inside, &endpoint.interface).map_err(failed)? {
-            Some(link) => delete(inside, link.index).map_err(failed),
+            Some(link) => delete(inside, link.index).map_err(failed)?,
+            None => {}
+        }
+        match endpoint.child {
+            Some(_) => shaping::inside::remove_detour(inside, &endpoint.interface),
             None => Ok(()),
         }
     })

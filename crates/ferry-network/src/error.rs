@@ -89,9 +89,6 @@ pub enum Error {
     /// The kernel cannot make packets wait, get lost or go another way.
     #[error("the kernel has no `{0}` to shape traffic with: it is built without it and has no module for it")]
     NoQueueing(&'static str),
-    /// Traffic was to be limited on a link that has no end on the host.
-    #[error("the traffic of a container can be limited in networks with a bridge alone, and {0} has none")]
-    NoHostEnd(String),
     /// The kernel refused a link on a parent.
     #[error("failed to create the {kind} port on {parent}")]
     ChildRefused {
@@ -114,6 +111,9 @@ pub enum Error {
     /// `ferry-netd` does not answer as it should.
     #[error("ferry-netd: {0}")]
     Netd(String),
+    /// It ended, or stopped answering, while it was asked.
+    #[error("ferry-netd ended while it was asked")]
+    NetdLost(#[source] io::Error),
     /// A thread could not be started in a network namespace.
     #[error("enter network namespace")]
     Namespace(#[source] io::Error),

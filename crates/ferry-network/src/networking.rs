@@ -187,9 +187,6 @@ impl Networking {
     /// # Errors
     /// Fails when the kernel refuses; nothing is left then.
     pub fn attach(&self, sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
-        if let Some(child) = endpoint.child.as_ref().filter(|_| endpoint.shaping.is_any()) {
-            return Err(Error::NoHostEnd(format!("a {} network", child.kind.name())));
-        }
         let attached = endpoint::attach(&self.route, &self.options.instance, sandbox, endpoint, |host_end| {
             self.with_firewall(|firewall| firewall.guard(endpoint, host_end))?;
             self.shape_new(endpoint, host_end)
@@ -276,12 +273,21 @@ impl Networking {
     /// # Errors
     /// Fails when the kernel or `ferry-netd` refuses.
     pub fn resolve(&self, sandbox: &Sandbox, spec: &ResolverSpec) -> Result<(), Error> {
-        if self.ports().resolvers().has_sockets(&spec.container_id) {
+        if self.has_sockets(&spec.container_id)? {
             return self.ports().resolve(sandbox, spec, &[]);
         }
         // Made before the lock is taken: it takes some milliseconds.
         let sockets = resolver::open_sockets(sandbox)?;
         self.ports().resolve(sandbox, spec, &sockets)
+    }
+
+    fn has_sockets(&self, container_id: &str) -> Result<bool, Error> {
+        let mut ports = self.ports();
+        if ports.resolvers().has_sockets(container_id) {
+            // Those that an earlier daemon handed over go with the process that has them.
+            ports.restart_if_dead()?;
+        }
+        Ok(ports.resolvers().has_sockets(container_id))
     }
 
     /// Makes a container known to others in a network, in the place of what was known.

@@ -32,6 +32,8 @@ const FALLBACK_RANGE: RangeInclusive<u16> = 49153..=65535;
 /// Sockets that are held for one container. The ports of a longer list are tried, so that a conflict is found at the start, and
 /// given back: what comes for them is translated before it could reach a socket.
 const HELD_PORTS: usize = 64;
+/// How often a process is started for one thing.
+const ATTEMPTS: usize = 3;
 /// Connections are only waiting here where the firewall does not translate.
 const BACKLOG: i32 = 256;
 
@@ -68,14 +70,29 @@ impl Ports {
 
     /// Has a container answered; see [`Resolvers::resolve`].
     pub(crate) fn resolve(&mut self, sandbox: &Sandbox, spec: &ResolverSpec, sockets: &[OwnedFd]) -> Result<(), Error> {
-        self.restart_if_dead()?;
-        self.resolvers.resolve(&mut self.client, sandbox, spec, sockets)
+        self.with_process(|client, resolvers| resolvers.resolve(client, sandbox, spec, sockets))
     }
 
     /// Tells a container's names in a network.
     pub(crate) fn join(&mut self, named: Named) -> Result<(), Error> {
+        self.with_process(|client, resolvers| resolvers.join(client, named.clone()))
+    }
+
+    /// Has a living process do something. One that ended between being found and being asked, as one does that holds nothing, is started
+    /// again.
+    fn with_process(
+        &mut self,
+        mut work: impl FnMut(&mut Client, &mut Resolvers) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for _ in 1..ATTEMPTS {
+            self.restart_if_dead()?;
+            match work(&mut self.client, &mut self.resolvers) {
+                Err(Error::NetdLost(error)) => tracing::debug!(%error, "ferry-netd ended while it was asked"),
+                done => return done,
+            }
+        }
         self.restart_if_dead()?;
-        self.resolvers.join(&mut self.client, named)
+        work(&mut self.client, &mut self.resolvers)
     }
 
     /// Takes them back.
@@ -135,9 +152,8 @@ impl Ports {
             held += more.iter().filter(|bound| bound.socket.is_some()).count();
             bound.extend(more);
         }
-        self.restart_if_dead()?;
         let publication = Publication { container_id: container_id.to_owned(), target: *target, ports: Vec::new() };
-        if let Err(error) = hand_over(&mut self.client, &publication, &bound) {
+        if let Err(error) = self.with_process(|client, _| hand_over(client, &publication, &bound)) {
             self.client.release(container_id)?;
             return Err(error);
         }

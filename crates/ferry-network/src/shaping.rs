@@ -1,9 +1,11 @@
 //! Limits of bandwidth, delay and loss of a container's endpoints.
 //!
-//! All of it is on the host's side, where a container cannot change it, whatever rights it has in its own namespace. What goes into a
-//! container waits at the host end of its link. What comes out is led through a link of its own (`ifb`), where it waits: a
+//! Where a link has an end on the host, all of it is there: a container cannot change it, whatever rights it has in its own namespace. What
+//! goes into a container waits at the host end of its link. What comes out is led through a link of its own (`ifb`), where it waits: a
 //! program is slowed down by that, while a plain limit would make it send everything twice. That link carries the container's mark, so
-//! that a sweep finds it.
+//! that a sweep finds it. Links without such an end are in `inside`.
+
+pub(crate) mod inside;
 
 use std::io;
 
@@ -83,62 +85,75 @@ fn shape_out(
     host_end: &Link,
     shaping: &Shaping,
 ) -> Result<(), Error> {
-    let detour = ensure_detour(netlink, instance, container_id, host_end)?;
+    let detour = Detour { name: instance.detour_link(&host_end.name), alias: instance.alias(container_id) };
+    let detour = detour.ensure(netlink, host_end)?;
+    delay_and_limit(netlink, &detour, shaping)
+}
+
+/// What the container sends waits in the queue of this link.
+fn delay_and_limit(netlink: &mut Netlink, link: &Link, shaping: &Shaping) -> Result<(), Error> {
     // What waits there is lost with the change, as by any change of a queue.
-    ask_away(netlink, traffic::delete_root(detour.index), &detour.name)?;
+    ask_away(netlink, traffic::delete_root(link.index), &link.name)?;
     let mut place = Place::Root;
     if shaping.delays() {
-        let request = traffic::emulation(detour.index, shaping.delay_ns, shaping.loss_ppm, DELAYED_PACKETS);
-        ask(netlink, "netem", &detour.name, request)?;
+        let request = traffic::emulation(link.index, shaping.delay_ns, shaping.loss_ppm, DELAYED_PACKETS);
+        ask(netlink, "netem", &link.name, request)?;
         place = Place::Inner;
     }
     match shaping.out_bits {
         0 => Ok(()),
-        bits => ask(netlink, "tbf", &detour.name, bucket(detour.index, place, bits)),
+        bits => ask(netlink, "tbf", &link.name, bucket(link.index, place, bits)),
     }
 }
 
-/// A link whose queue is what the container's traffic waits in, with the way into it.
-fn ensure_detour(
-    netlink: &mut Netlink,
-    instance: &InstanceId,
-    container_id: &str,
-    host_end: &Link,
-) -> Result<Link, Error> {
-    let name = instance.detour_link(&host_end.name);
-    let failed = |call| move |source| Error::kernel(call, instance.detour_link(&host_end.name), source);
-    if let Some(found) = route::link_by_name(netlink, &name).map_err(failed("look up link"))? {
-        if found.alias != Some(instance.alias(container_id)) {
-            return Err(Error::LinkTaken { link: name, owner: "belongs to somebody else".to_owned() });
+/// A link that what comes in by another one is led through first, and waits in.
+struct Detour {
+    name: String,
+    /// By which it is known again.
+    alias: String,
+}
+
+impl Detour {
+    /// Makes it, with the way into it.
+    fn ensure(&self, netlink: &mut Netlink, watched: &Link) -> Result<Link, Error> {
+        let failed = |call| move |source| Error::kernel(call, &self.name, source);
+        if let Some(found) = route::link_by_name(netlink, &self.name).map_err(failed("look up link"))? {
+            if found.alias.as_ref() != Some(&self.alias) {
+                return Err(Error::LinkTaken { link: self.name.clone(), owner: "belongs to somebody else".to_owned() });
+            }
+            return Ok(found);
         }
-        return Ok(found);
-    }
-    match netlink.send(&[route::new_link_of_kind(&name, "ifb")]) {
-        Ok(()) => {}
-        Err(Refused { source, .. }) if source.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-            return Err(Error::NoKind("ifb"));
+        match netlink.send(&[route::new_link_of_kind(&self.name, "ifb")]) {
+            Ok(()) => {}
+            Err(Refused { source, .. }) if source.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                return Err(Error::NoKind("ifb"));
+            }
+            Err(Refused { source, .. }) => return Err(Error::kernel("create link", &self.name, source)),
         }
-        Err(Refused { source, .. }) => return Err(Error::kernel("create link", name, source)),
+        let made = self.lead_through(netlink, watched);
+        if made.is_err()
+            && let Ok(Some(half_made)) = route::link_by_name(netlink, &self.name)
+            && let Err(error) = delete(netlink, half_made.index)
+        {
+            tracing::warn!(link = self.name, %error, "cannot remove a half-made link");
+        }
+        made
     }
-    let made = netlink
-        .send(&[route::mark_and_set_up(&name, &instance.alias(container_id))])
-        .map_err(|refused| Error::kernel("set up link", &name, refused.source))
-        .and_then(|()| {
-            let found = route::link_by_name(netlink, &name).map_err(failed("look up link"))?;
-            found.ok_or_else(|| Error::NoSuchLink(name.clone()))
-        });
-    let made = made.and_then(|detour| {
-        ask(netlink, "ingress", &host_end.name, traffic::watch_ingress(host_end.index))?;
-        ask(netlink, "mirred", &host_end.name, traffic::redirect_ingress(host_end.index, detour.index))?;
-        Ok(detour)
-    });
-    if made.is_err()
-        && let Ok(Some(half_made)) = route::link_by_name(netlink, &name)
-        && let Err(error) = delete(netlink, half_made.index)
-    {
-        tracing::warn!(link = name, %error, "cannot remove a half-made link");
+
+    fn lead_through(&self, netlink: &mut Netlink, watched: &Link) -> Result<Link, Error> {
+        netlink
+            .send(&[route::mark_and_set_up(&self.name, &self.alias)])
+            .map_err(|refused| Error::kernel("set up link", &self.name, refused.source))?;
+        let made = route::link_by_name(netlink, &self.name);
+        let made = made
+            .map_err(|source| Error::kernel("look up link", &self.name, source))?
+            .ok_or_else(|| Error::NoSuchLink(self.name.clone()))?;
+        // What led to an earlier one that somebody took away.
+        ask_away(netlink, traffic::ignore_ingress(watched.index), &watched.name)?;
+        ask(netlink, "ingress", &watched.name, traffic::watch_ingress(watched.index))?;
+        ask(netlink, "mirred", &watched.name, traffic::redirect_ingress(watched.index, made.index))?;
+        Ok(made)
     }
-    made
 }
 
 fn unshape_out(netlink: &mut Netlink, instance: &InstanceId, host_end: &Link) -> Result<(), Error> {
@@ -149,19 +164,16 @@ fn unshape_out(netlink: &mut Netlink, instance: &InstanceId, host_end: &Link) ->
     delete(netlink, detour.index).map_err(|source| Error::kernel("delete link", &name, source))
 }
 
-/// Brings every endpoint of a container that has a host end to what is asked for; tells how many have one.
+/// Brings every endpoint of a container that has a host end to what is asked for.
 pub(crate) fn apply_to_all(
     netlink: &mut Netlink,
     instance: &InstanceId,
     container_id: &str,
     shaping: &Shaping,
-) -> Result<usize, Error> {
+) -> Result<(), Error> {
     let links = links_of(netlink, instance, container_id)?;
-    let host_ends: Vec<_> = links.iter().filter(|link| instance.is_host_link(&link.name)).collect();
-    for host_end in &host_ends {
-        apply(netlink, instance, container_id, host_end, shaping)?;
-    }
-    Ok(host_ends.len())
+    let mut host_ends = links.iter().filter(|link| instance.is_host_link(&link.name));
+    host_ends.try_for_each(|host_end| apply(netlink, instance, container_id, host_end, shaping))
 }
 
 /// Removes the links of a container that nothing is led through any more: all, or those whose host end has gone.

@@ -149,7 +149,7 @@ pub(super) fn capability_sets(names: &[String]) -> Capabilities {
 }
 
 /// The default set, with `CapAdd` and `CapDrop`, cut to what the daemon holds.
-fn capabilities(host_config: &HostConfig, held: &[String]) -> Result<Vec<String>> {
+pub(super) fn capabilities(host_config: &HostConfig, held: &[String]) -> Result<Vec<String>> {
     let add = normalised("CapAdd", host_config.cap_add.as_deref().unwrap_or_default(), held)?;
     let drop = normalised("CapDrop", host_config.cap_drop.as_deref().unwrap_or_default(), held)?;
     let has = |list: &[String], name: &str| list.iter().any(|other| other == name);

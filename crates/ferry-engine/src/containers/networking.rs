@@ -196,6 +196,7 @@ impl Containers {
             ports: if wants_ports { ports::requests(record)? } else { Vec::new() },
             name_servers: if asked.is_empty() { self.inner.config.dns.clone() } else { asked },
             shaping: traffic::of(&record.host_config),
+            way_around: traffic::way_around(&record.host_config)?,
             egress: traffic::egress_of(&record.host_config),
         };
         Ok((names, wish))
@@ -403,6 +404,19 @@ impl Containers {
         let (names, wish) = self.wish(record)?;
         let given = names.iter().map(|name| record.endpoints[name].clone()).collect();
         Ok(Running { wish, given, pid: record.pid, published: record.published.clone() })
+    }
+
+    /// Refuses limits of traffic that cannot be kept in the networks that the container is in.
+    pub(super) fn check_limits(&self, record: &Record) -> Result<()> {
+        self.inner.networks.check_limits(&self.wish(record)?.1)
+    }
+
+    /// Brings the limits of a running container's traffic to what its record says. Blocks.
+    pub(super) fn shape_now(&self, record: &Record) -> Result<()> {
+        if record.endpoints.is_empty() {
+            return Ok(());
+        }
+        self.inner.networks.shape_running(&self.running(record)?)
     }
 
     /// Brings what a running container may reach to its record. Blocks.

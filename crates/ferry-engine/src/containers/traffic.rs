@@ -6,7 +6,7 @@ use ferry_api::container::{FlowRule, Flows, HostConfig, Resources};
 use ferry_network::{Count, Egress, Shaping};
 
 use super::record::Record;
-use super::{Container, Containers};
+use super::{Container, Containers, bundle};
 use crate::blocking;
 use crate::error::{Context, Error, Result};
 use crate::networks::Networks;
@@ -59,6 +59,16 @@ pub(super) fn of(host: &HostConfig) -> Shaping {
         delay_ns: positive(host.net_delay),
         loss_ppm: u32::try_from(host.net_loss).unwrap_or(0),
     }
+}
+
+/// The first right of the container's with which it could go around limits that are kept in its own namespace: to change them, or to
+/// send and receive past them.
+pub(super) fn way_around(host: &HostConfig) -> Result<Option<String>> {
+    let has = bundle::capabilities(host, &super::control::held_capabilities())?;
+    Ok(["CAP_NET_ADMIN", "CAP_NET_RAW"]
+        .into_iter()
+        .find(|right| has.iter().any(|name| name == right))
+        .map(str::to_owned))
 }
 
 /// The rules of what a container may reach; none is everything.
@@ -153,6 +163,25 @@ mod tests {
         merge(&mut host, &Resources { net_in: 9, net_out: -1, ..Resources::default() });
         assert_eq!((host.net_in, host.net_out, host.net_loss), (9, 0, 7));
         assert_eq!(of(&host), Shaping { in_bits: 9, loss_ppm: 7, ..Shaping::default() });
+    }
+
+    #[test]
+    fn rights_to_go_around_limits_are_known() {
+        let host = |add: &[&str], drop: &[&str]| HostConfig {
+            cap_add: Some(add.iter().map(|name| (*name).to_owned()).collect()),
+            cap_drop: Some(drop.iter().map(|name| (*name).to_owned()).collect()),
+            ..HostConfig::default()
+        };
+        let of = |host: &HostConfig| way_around(host).expect("known capabilities");
+        assert_eq!(of(&host(&[], &["NET_RAW"])), None);
+        assert_eq!(of(&host(&[], &["ALL"])), None);
+        let held = super::super::control::held_capabilities();
+        if held.iter().any(|name| name == "CAP_NET_RAW") {
+            assert_eq!(of(&HostConfig::default()).as_deref(), Some("CAP_NET_RAW"));
+        }
+        if held.iter().any(|name| name == "CAP_NET_ADMIN") {
+            assert_eq!(of(&host(&["NET_ADMIN"], &["NET_RAW"])).as_deref(), Some("CAP_NET_ADMIN"));
+        }
     }
 
     #[test]

@@ -113,11 +113,12 @@ impl Containers {
         if old == new || !after.status.is_live() {
             return Ok(());
         }
-        let (networks, id) = (self.inner.networks.clone(), after.id.clone());
+        let (containers, before, after) = (self.clone(), before.clone(), after.clone());
         blocking(move || {
-            networks.shape(&id, &new).inspect_err(|_| {
-                if let Err(error) = networks.shape(&id, &old) {
-                    tracing::warn!(container = %id, %error, "limits of traffic are between what they were and what they should be");
+            containers.check_limits(&after)?;
+            containers.shape_now(&after).inspect_err(|_| {
+                if let Err(error) = containers.shape_now(&before) {
+                    tracing::warn!(container = %after.id, %error, "limits of traffic are between what they were and what they should be");
                 }
             })
         })

@@ -12,7 +12,7 @@ use crate::containers::record::EndpointRecord;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// What a container wants of its networks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Wish {
     /// Container id.
     pub(crate) container_id: String,
@@ -26,6 +26,8 @@ pub(crate) struct Wish {
     pub(crate) name_servers: Vec<IpAddr>,
     /// What limits its traffic.
     pub(crate) shaping: Shaping,
+    /// The right of the container's with which it could go around limits that are kept in its own namespace.
+    pub(crate) way_around: Option<String>,
     /// What it may reach outside of its networks; none is everything.
     pub(crate) egress: Option<Egress>,
 }
@@ -54,6 +56,7 @@ pub(crate) struct Connected {
 impl Networks {
     /// Makes a namespace, its endpoints and the published ports. Blocks; on failure nothing is left.
     pub(crate) fn connect(&self, wish: &Wish) -> Result<Connected> {
+        self.check_limits(wish)?;
         let mut places = self.take_places(wish)?;
         let made = match places.first().map(|place| place.network.driver) {
             Some(Driver::Host) => Ok((None, Vec::new())),
@@ -164,23 +167,15 @@ impl Networks {
             let sandbox = self.sandbox_of(pid)?;
             self.introduce(&sandbox, wish, &places)?;
         }
-        // What the kernel has is as it was left, but for what somebody else took away.
-        self.shape(&wish.container_id, &wish.shaping)?;
+        if wish.shaping.is_any() {
+            // What the kernel has is as it was left, but for what somebody else took away.
+            self.shape(wish, &places, pid)?;
+        }
         if published.is_empty() {
             return Ok(());
         }
         let ports: Vec<PortRequest> = published.iter().map(as_request).collect();
         self.publish_ports(&Wish { ports, ..wish.clone() }, &places, Gateways::of(&places)).map(drop)
-    }
-
-    /// Limits the traffic of a container that runs. Blocks.
-    pub(crate) fn shape(&self, container_id: &str, shaping: &Shaping) -> Result<()> {
-        self.inner.networking.shape(container_id, shaping).context("cannot limit the traffic of the container")
-    }
-
-    /// Whether this kernel can delay and lose packets. Blocks.
-    pub(crate) fn can_delay(&self) -> std::result::Result<bool, ferry_network::Error> {
-        self.inner.networking.can_delay()
     }
 
     /// Opens the namespace of a running process, for `--network container:` and changes of a running container.

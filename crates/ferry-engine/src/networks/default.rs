@@ -111,9 +111,7 @@ fn bridge_record(
             None => chosen_gateway(networking, &link, earlier, taken)?,
         },
     };
-    if let Some(range) = ip_range.filter(|range| !gateway.trunc().contains(range)) {
-        return Err(Error::invalid(format!("invalid fixed-cidr {range}: it is not within {}", gateway.trunc())));
-    }
+    warn_of_outside("fixed-cidr", gateway.trunc().into(), ip_range.map(IpNet::V4));
     let mut subnet = SubnetRecord::plain(IpNet::V4(gateway.trunc()));
     subnet.gateway = Some(gateway.addr().into());
     subnet.range = ip_range.map(|range| IpNet::V4(range.trunc()));
@@ -152,9 +150,7 @@ fn ipv6_subnet(config: &BridgeConfig, earlier: Option<&NetworkRecord>) -> Result
         (Some(bip), range) => {
             let mut subnet = SubnetRecord::plain(IpNet::V6(bip.trunc()));
             subnet.gateway = Some(bip.addr().into());
-            if let Some(range) = range.filter(|range| !bip.trunc().contains(range)) {
-                return Err(Error::invalid(format!("invalid fixed-cidr-v6 {range}: it is not within {}", bip.trunc())));
-            }
+            warn_of_outside("fixed-cidr-v6", bip.trunc().into(), range.map(IpNet::V6));
             subnet.range = range.map(|range| IpNet::V6(range.trunc()));
             subnet
         }
@@ -171,6 +167,13 @@ fn ipv6_subnet(config: &BridgeConfig, earlier: Option<&NetworkRecord>) -> Result
     };
     subnet.choose_gateway()?;
     Ok(subnet)
+}
+
+/// As in Docker no reason not to start: other networks are as they should be, and what a container is told is in `places`.
+fn warn_of_outside(option: &str, subnet: IpNet, range: Option<IpNet>) {
+    if let Some(range) = range.filter(|range| !subnets::overlap(&subnet, range)) {
+        tracing::warn!(%range, %subnet, "`{option}` is not in the subnet of the default bridge, which has no addresses to give");
+    }
 }
 
 /// Where containers send what goes outside, if that is not the bridge.

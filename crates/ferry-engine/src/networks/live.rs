@@ -37,6 +37,7 @@ impl Networks {
     pub(crate) fn join(&self, running: &Running) -> Result<Changed> {
         let wish = &running.wish;
         let asked = wish.endpoints.last().ok_or_else(|| Error::internal("no network to join"))?;
+        self.check_limits(wish)?;
         let sandbox = self.sandbox_of(running.pid)?;
         let mut places = self.places(running)?;
         let before = Gateways::of(&places);

@@ -16,6 +16,7 @@ mod record;
 mod remote;
 mod remove;
 mod replay;
+mod shape;
 mod subnets;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,6 +11,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::connect::{EndpointWish, Wish};
 use super::options::{Settings, link_name};
 use super::record::Driver;
+use super::subnets::overlap;
 use super::{Network, Networks, find, with_prefix};
 use crate::containers::record::EndpointRecord;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -367,6 +368,13 @@ fn take_address(network: &mut Network, v4: bool, asked: &str) -> Result<Option<I
         return Ok(None);
     }
     pools.find_map(|pool| pool.allocate().ok()).map(Some).ok_or_else(|| {
+        let outside = record.subnets.iter().filter(|subnet| subnet.is_v4() == v4).find_map(|subnet| {
+            let range = subnet.range.filter(|range| !overlap(&subnet.net, range))?;
+            Some(format!("add-any, range '{range}' is not in subnet '{}'", subnet.net))
+        });
+        if let Some(text) = outside {
+            return Error::internal(text);
+        }
         let family = if v4 { 4 } else { 6 };
         let text = format!(
             "no available IPv{family} addresses on this network's address pools: {} ({})",

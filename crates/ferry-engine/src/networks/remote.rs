@@ -19,7 +19,7 @@ use super::connect::{EndpointWish, Wish};
 use super::places::{Gateways, Place};
 use super::record::{Driver, NetworkRecord};
 use super::subnets::SubnetRecord;
-use super::{Networks, find};
+use super::{Networks, find, shape};
 use crate::containers::record::EndpointRecord;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plugins::{
@@ -229,10 +229,6 @@ impl Networks {
     }
 
     fn join_remote(&self, sandbox: &Sandbox, wish: &Wish, place: &mut Place, taken: &[String]) -> Result<()> {
-        if wish.shaping.is_any() {
-            let text = "the traffic of a container can be limited in networks with a bridge alone";
-            return Err(Error::invalid(format!("{text}, and {} is of a plugin", place.network.name)));
-        }
         let plugin = self.plugin(&place.network.driver_name, NETWORK_DRIVER)?;
         let request = new_endpoint(wish, place);
         let told = wait(plugin.create_endpoint(&request))?;
@@ -252,7 +248,7 @@ impl Networks {
         let names = &joined.interface_name;
         if names.src_name.is_empty() {
             // The plugin has seen to the container itself.
-            return Ok(());
+            return shape::refuse_without_link(wish, place);
         }
         place.rename(&names.dst_prefix, taken);
         place.endpoint.host_link.clone_from(&names.src_name);

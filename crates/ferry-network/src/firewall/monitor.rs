@@ -22,6 +22,8 @@ use crate::{
 const GROUP: u32 = 7;
 /// Programs that reload their rules send many changes; what they leave in the end counts.
 const CALM: Duration = Duration::from_millis(100);
+/// When what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Keeps the watch until dropped.
 #[derive(Debug)]
@@ -45,23 +47,28 @@ impl Monitor {
 }
 
 fn watch(mut netlink: Netlink, stopped: &OwnedFd, firewall: &Weak<Mutex<Firewall>>) {
-    let mut is_due = false;
+    // How long it is to be calm before ours is looked at.
+    let mut due: Option<Duration> = None;
     loop {
-        match wait(&netlink, stopped, is_due.then_some(CALM)) {
+        match wait(&netlink, stopped, due) {
             Ok(Woken::Changes) => {
                 let Some(firewall) = firewall.upgrade() else { return };
                 let concerns = |change: &Change| lock(&firewall).is_concerned(change);
                 // An overflow: whatever was missed may have been ours.
-                is_due |= netlink.events().map_or(true, |events| {
+                let is_concerned = netlink.events().map_or(true, |events| {
                     events.iter().filter_map(|(kind, reply)| Change::read(*kind, reply)).any(|change| concerns(&change))
                 });
+                if is_concerned {
+                    due = Some(CALM);
+                }
             }
             Ok(Woken::Calm) => {
-                is_due = false;
                 let Some(firewall) = firewall.upgrade() else { return };
-                if let Err(error) = lock(&firewall).repair() {
-                    tracing::error!(%error, "cannot make the firewall again");
-                }
+                due = lock(&firewall).repair().err().map(|error| {
+                    // Nobody else would look again: until then networks may be open to one another.
+                    tracing::error!(%error, "cannot make the firewall again, trying on");
+                    AGAIN
+                });
             }
             Ok(Woken::Stopped) => return,
             Err(error) => {

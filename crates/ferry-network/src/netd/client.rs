@@ -32,8 +32,8 @@ use crate::{
 /// The socket's file name.
 pub(crate) const SOCKET: &str = "netd.sock";
 const LOCK: &str = "lock";
-/// How long a process that is starting or ending is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a process that is starting or ending is waited for, and an answer: it comes at once but on a machine that has no time for it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection to `ferry-netd`, made when needed.
 #[derive(Debug)]
@@ -184,9 +184,9 @@ impl Client {
     /// One request, one answer. After a failure the connection is given up.
     fn exchange(&mut self, request: &Request, sockets: &[BorrowedFd<'_>]) -> Result<Reply, Error> {
         let Some(mut stream) = self.connection.take() else {
-            return Err(Error::Netd("is not running".to_owned()));
+            return Err(Error::NetdLost(io::ErrorKind::NotConnected.into()));
         };
-        let reply = exchange(&mut stream, request, sockets).map_err(|error| Error::Netd(error.to_string()))?;
+        let reply = exchange(&mut stream, request, sockets).map_err(Error::NetdLost)?;
         self.connection = Some(stream);
         Ok(reply)
     }
@@ -209,7 +209,19 @@ impl Client {
         let listener = ferry_sys::socket::listen_at(folder.as_fd(), SOCKET)
             .map_err(Error::file("listen on", self.folder.join(SOCKET)))?;
         self.launch(&listener.as_fd(), &lock.as_fd())?;
-        Ok(self.connect()? && self.is_answering())
+        drop(lock);
+        // Whatever it takes: found alive by the next look, it would be taken for one that holds everything.
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if !self.connect()? {
+                // It has had to wait for us so long that it has ended again.
+                return Ok(false);
+            }
+            if self.is_answering() {
+                return Ok(true);
+            }
+        }
+        Err(Error::Netd("does not answer".to_owned()))
     }
 
     /// The program starts itself a second time and ends, so that the process is nobody's child who

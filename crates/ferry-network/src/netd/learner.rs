@@ -16,7 +16,8 @@ use std::{
 
 use crate::netd::protocol::Learnt;
 
-const PATIENCE: Duration = Duration::from_secs(1);
+/// As long as a client waits for an answer, or a little less: most ask again after five seconds.
+const PATIENCE: Duration = Duration::from_secs(4);
 /// Answers that wait for the daemon.
 const WAITING: usize = 256;
 const STACK_BYTES: usize = 256 * 1024;

@@ -29,6 +29,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const ERROR_CODE_BYTES: usize = 4;
+/// `NLM_F_DUMP_INTR`: what is listed changed meanwhile, and something may be missing.
+const INTERRUPTED: u16 = 0x10;
+/// So often a list is asked for until it is whole. Where links come and go all the time the last one has to do.
+const LISTINGS: usize = 50;
 
 /// Request flags, as in `linux/netlink.h`.
 pub(crate) mod flag {
@@ -125,20 +129,33 @@ impl Netlink {
         refused.map_or(Ok(()), Err)
     }
 
-    /// Asks for a list of objects.
+    /// Asks for a list of objects: as it was at one moment, if there is one.
     pub(crate) fn dump(&mut self, mut request: Request) -> io::Result<Vec<Reply>> {
         request.flags |= flag::DUMP;
-        let first = self.transmit(std::slice::from_ref(&request))?;
+        for _ in 1..LISTINGS {
+            let (replies, whole) = self.dump_once(&request)?;
+            if whole {
+                return Ok(replies);
+            }
+        }
+        self.dump_once(&request).map(|(replies, _)| replies)
+    }
+
+    /// The list, and whether it is whole.
+    fn dump_once(&mut self, request: &Request) -> io::Result<(Vec<Reply>, bool)> {
+        let first = self.transmit(std::slice::from_ref(request))?;
         let mut replies = Vec::new();
+        let mut whole = true;
         loop {
             let length = self.receive()?;
             for (header, payload) in Messages::new(&self.buffer[..length]) {
                 if header.sequence != first {
                     continue;
                 }
+                whole &= header.flags & INTERRUPTED == 0;
                 match header.kind {
-                    NLMSG_DONE => return Ok(replies),
-                    NLMSG_ERROR => return error_of(payload).map_or(Ok(replies), Err),
+                    NLMSG_DONE => return Ok((replies, whole)),
+                    NLMSG_ERROR => return error_of(payload).map_or(Ok((replies, whole)), Err),
                     _ => replies.push(Reply { payload: payload.to_vec() }),
                 }
             }
@@ -210,6 +227,7 @@ fn error_of(payload: &[u8]) -> Option<io::Error> {
 #[derive(Debug, Clone, Copy)]
 struct Header {
     kind: u16,
+    flags: u16,
     sequence: u32,
 }
 
@@ -227,11 +245,15 @@ impl<'a> Iterator for Messages<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let header = self.0.first_chunk::<HEADER_BYTES>()?;
-        let [a, b, c, d, k0, k1, _, _, s0, s1, s2, s3, ..] = *header;
+        let [a, b, c, d, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *header;
         let length = u32::from_ne_bytes([a, b, c, d]) as usize;
         let payload = self.0.get(HEADER_BYTES..length)?;
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        let header = Header { kind: u16::from_ne_bytes([k0, k1]), sequence: u32::from_ne_bytes([s0, s1, s2, s3]) };
+        let header = Header {
+            kind: u16::from_ne_bytes([k0, k1]),
+            flags: u16::from_ne_bytes([f0, f1]),
+            sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
+        };
         Some((header, payload))
     }
 }
@@ -250,6 +272,36 @@ mod tests {
         let read: Vec<_> =
             Messages::new(&bytes).map(|(header, payload)| (header.kind, header.sequence, payload)).collect();
         assert_eq!(read, [(7, 1, b"abcde".as_slice()), (8, 2, b"".as_slice())]);
+    }
+
+    /// A kernel of our own that answers each request with a message and the end of a list, with these flags.
+    fn answering(flags: Vec<u16>) -> (Netlink, std::thread::JoinHandle<()>) {
+        let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().expect("sockets");
+        let kernel = std::thread::spawn(move || {
+            for (number, flags) in flags.into_iter().enumerate() {
+                let mut asked = [0; 1024];
+                let length = theirs.recv(&mut asked).expect("a request");
+                let sequence = Messages::new(&asked[..length]).next().expect("whole").0.sequence;
+                let mut answer = Vec::new();
+                for (kind, payload) in [(20, vec![number as u8]), (NLMSG_DONE, vec![0; 4])] {
+                    frame(&mut answer, &Request { kind, flags, payload }, sequence).expect("short");
+                }
+                theirs.send(&answer).expect("sent");
+            }
+        });
+        (Netlink { socket: ours.into(), sequence: 0, buffer: Vec::new() }, kernel)
+    }
+
+    #[test]
+    fn a_list_that_changed_while_it_was_read_is_asked_for_again() {
+        let (mut netlink, kernel) = answering(vec![INTERRUPTED, INTERRUPTED, 0]);
+        let replies = netlink.dump(Request { kind: 18, flags: 0, payload: Vec::new() }).expect("a list");
+        assert_eq!(replies.iter().map(|reply| reply.payload[0]).collect::<Vec<_>>(), [2]);
+        kernel.join().expect("no panic");
+        let (mut netlink, kernel) = answering(vec![INTERRUPTED; LISTINGS]);
+        let replies = netlink.dump(Request { kind: 18, flags: 0, payload: Vec::new() }).expect("the last one");
+        assert_eq!(replies.len(), 1);
+        kernel.join().expect("no panic");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     firewall::open_netfilter,
     learning::{self, Learning},
     netlink,
+    sandbox::Sandbox,
     shaping::{self, Shaping},
     types::EndpointSpec,
 };
@@ -32,19 +33,25 @@ impl Networking {
         shaping::apply(&mut route, &self.options.instance, &endpoint.container_id, &link, &endpoint.shaping)
     }
 
-    /// Limits the traffic of a container that runs, on each of its endpoints; what is zero is limited no longer.
+    /// Limits the traffic of a container that runs, on each of its endpoints that have an end on the host; what is zero is limited no longer.
     ///
     /// # Errors
-    /// `NoQueueing` and `NoKind` where the kernel lacks what is needed, `NoHostEnd` for networks without a bridge.
+    /// `NoQueueing` and `NoKind` where the kernel lacks what is needed.
     pub fn shape(&self, container_id: &str, shaping: &Shaping) -> Result<(), Error> {
         if !shaping.is_any() && !self.shaped().contains(container_id) {
             return Ok(());
         }
         self.shaped().insert(container_id.to_owned());
-        match shaping::apply_to_all(&mut self.route(), &self.options.instance, container_id, shaping)? {
-            0 if shaping.is_any() => Err(Error::NoHostEnd("what the container is in".to_owned())),
-            _ => Ok(()),
-        }
+        shaping::apply_to_all(&mut self.route(), &self.options.instance, container_id, shaping)
+    }
+
+    /// Limits what goes by a link in a sandbox that has no end on the host. It is kept there, for a container that can neither administer
+    /// its namespace nor use raw sockets.
+    ///
+    /// # Errors
+    /// As [`Networking::shape`]; `NoSuchLink`.
+    pub fn shape_inside(&self, sandbox: &Sandbox, interface: &str, shaping: &Shaping) -> Result<(), Error> {
+        shaping::inside::apply(sandbox, interface, shaping)
     }
 
     /// Tells whether the kernel can delay and lose packets.

@@ -14,7 +14,7 @@ use ferry_network::{BridgeSpec, EndpointSpec, InstanceId, Networking, Options, P
 use ferry_sys::netns;
 
 /// Long enough for a loaded machine; what is expected to fail by silence takes this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long an unanswered connection is watched: longer than the second after which the kernel says again what was lost on a busy
 /// machine.
 pub(crate) const SILENCE: Duration = Duration::from_millis(1600);

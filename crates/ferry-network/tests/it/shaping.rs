@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ferry_network::{EndpointSpec, Error, Networking, Shaping, mac};
+use ferry_network::{ChildKind, ChildSpec, EndpointSpec, Error, MacvlanMode, Networking, Shaping, mac};
 
-use crate::host::{Container, as_host, bridge, run};
+use crate::host::{Container, Neighbour, as_host, bridge, run};
 
 const GATEWAY: &[&str] = &["172.30.0.1/16"];
 /// At one megabit a second this takes half a second more than what may go at once.
@@ -118,5 +118,69 @@ fn what_the_kernel_cannot_do_leaves_nothing() {
         }
         networking.shape(&container.id, &Shaping::default()).expect("no limit");
         assert!(!run("ip", "link").contains("fieeee"));
+    });
+}
+
+#[test]
+fn a_link_without_an_end_on_the_host_is_limited_inside() {
+    as_host(|host| {
+        let networking = host.networking("eeee0103");
+        let neighbour = Neighbour::connect_v4("wire0", "10.9.0");
+        let both = Shaping { in_bits: MEGABIT, out_bits: MEGABIT, ..Shaping::default() };
+        let sandbox = networking.new_sandbox().expect("a sandbox");
+        let endpoint = EndpointSpec {
+            container_id: "c1".to_owned(),
+            network_id: "n1".to_owned(),
+            child: Some(ChildSpec { parent: "wire0".to_owned(), kind: ChildKind::Macvlan(MacvlanMode::Bridge) }),
+            interface: "eth0".to_owned(),
+            mac: mac::random().expect("an address"),
+            addresses: vec!["10.9.0.50/24".parse().expect("a net")],
+            shaping: both,
+            ..EndpointSpec::default()
+        };
+        networking.attach(&sandbox, &endpoint).expect("attached");
+        let container = Container { id: "c1".to_owned(), sandbox, endpoint };
+        let disciplines = || container.inside(|| run("tc", "qdisc"));
+        assert_eq!(disciplines().matches("rate 1Mbit").count(), 2, "{}", disciplines());
+        assert!(!run("tc", "qdisc").contains("tbf"), "nothing on the host");
+
+        let listener = neighbour.inside(|| TcpListener::bind(("10.9.0.2", 7001)).expect("listen"));
+        let other_side = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut bytes = vec![0; BYTES];
+            stream.read_exact(&mut bytes).expect("all of it");
+            stream.write_all(&bytes).expect("written");
+        });
+        let (out, back) = container.inside(|| {
+            let mut stream = TcpStream::connect(("10.9.0.2", 7001)).expect("connected");
+            let begin = Instant::now();
+            stream.write_all(&[7; BYTES]).expect("written");
+            let mut first = [0];
+            stream.read_exact(&mut first).expect("it has come back");
+            let out = begin.elapsed();
+            let begin = Instant::now();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).expect("read");
+            assert_eq!(rest.len(), BYTES - 1);
+            (out, begin.elapsed())
+        });
+        other_side.join().expect("no panic");
+        assert!(out > AT_LEAST, "out: {out:?}");
+        // A part of it may have come before the clock was started.
+        assert!(out + back > 2 * AT_LEAST, "in: {back:?}");
+
+        let faster = Shaping { out_bits: 8 * MEGABIT, ..Shaping::default() };
+        networking.shape_inside(&container.sandbox, "eth0", &faster).expect("changed");
+        assert!(disciplines().contains("rate 8Mbit") && !disciplines().contains("rate 1Mbit"), "{}", disciplines());
+        let links = || container.inside(|| run("ip", "-o link"));
+        assert!(!links().contains(": fi"), "{}", links());
+        networking.shape_inside(&container.sandbox, "eth0", &both).expect("limited again");
+        networking.shape_inside(&container.sandbox, "eth0", &Shaping::default()).expect("no limit");
+        assert!(!disciplines().contains("tbf") && !links().contains(": fi"), "{}", links());
+        networking.shape_inside(&container.sandbox, "eth0", &both).expect("limited again");
+        networking.detach(&container.sandbox, &container.endpoint).expect("detached");
+        assert_eq!(links().lines().count(), 1, "{}", links());
+        let error = networking.shape_inside(&container.sandbox, "eth0", &both).expect_err("gone");
+        assert!(matches!(error, Error::NoSuchLink(_)), "{error:?}");
     });
 }

@@ -116,16 +116,6 @@ fn an_address_that_does_not_fit_keeps_the_daemon_from_starting() {
             &["--bip", "172.29.5.1/24", "--default-gateway", "10.0.0.1"][..],
             "auxiliary address: (DefaultGatewayIPv4:10.0.0.1) must belong to the master pool: 172.29.5.0/24",
         ),
-        (
-            "b",
-            &["--ipv6", "--bip6", "fd00:78::9/64", "--fixed-cidr-v6", "fd00:79::/120"],
-            "invalid fixed-cidr-v6 fd00:79::/120: it is not within fd00:78::/64",
-        ),
-        (
-            "d",
-            &["--bip", "172.29.5.1/24", "--fixed-cidr", "172.28.0.0/25"],
-            "invalid fixed-cidr 172.28.0.0/25: it is not within 172.29.5.0/24",
-        ),
         ("c", &["--ipv6", "--default-address-pool", "base=10.0.0.0/8,size=4"], "invalid size"),
     ] {
         let daemon = Daemon::ferry(&sandbox, name).args(args);
@@ -133,4 +123,26 @@ fn an_address_that_does_not_fit_keeps_the_daemon_from_starting() {
         let _ = daemon.start();
         until(&format!("{args:?} to be refused"), || daemon.log().contains(told));
     }
+}
+
+#[test]
+fn a_range_outside_of_its_subnet_is_told_by_containers_of_it_alone() {
+    if !programs::need_root() {
+        return;
+    }
+    let bip = ["--bip", "172.29.5.1/24", "--ipv6", "--bip6", "fd00:78::9/64"];
+    let daemon = start(&[&bip[..], &["--fixed-cidr", "172.29.0.0/16", "--fixed-cidr-v6", "fd00:79::/120"]].concat());
+    assert_eq!(
+        bridge(&daemon),
+        "true 172.29.5.0/24|172.29.0.0/16|172.29.5.1 fd00:78::/64|fd00:79::/120|fd00:78::9",
+        "the wider one is cut to the subnet"
+    );
+    assert!(daemon.log().contains("`fixed-cidr-v6` is not in the subnet of the default bridge"), "{}", daemon.log());
+    let told = daemon.run(&["run", "--rm", "busybox", "true"]).fails_with(125);
+    let expected =
+        "failed to set up container networking: add-any, range 'fd00:79::/120' is not in subnet 'fd00:78::/64'";
+    assert!(told.contains(expected), "{told}");
+    let _ = daemon.run(&["network", "create", "own"]).ok();
+    let _ = daemon.run(&["run", "--rm", "--network", "own", "busybox", "true"]).ok();
+    let _ = daemon.run(&["network", "rm", "own"]).ok();
 }

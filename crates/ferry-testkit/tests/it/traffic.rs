@@ -68,6 +68,65 @@ fn bandwidth_is_limited_changed_while_it_runs_and_outlives_the_daemon() {
     watch.end().unwrap();
 }
 
+/// In networks without a bridge limits are in the container's own namespace, and for containers that cannot go around them there.
+#[test]
+fn bandwidth_is_limited_where_there_is_no_bridge() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let plugin = ferry_testkit::plugin::Plugin::of_networks(daemon.sandbox(), "wires").unwrap();
+    let watch = Watch::daemon(&daemon);
+    let _ = daemon.run(&["network", "create", "-d", "macvlan", "--subnet", "10.78.0.0/24", "lan"]).ok();
+    let _ = daemon.run(&["network", "create", "-d", "wires", "--subnet", "10.77.0.0/24", "far"]).ok();
+    let run = |options: &[&str]| daemon.run(&[&["run", "-d"], options, &["busybox", "sleep", "1000"]].concat());
+    let inside = |what: &str| {
+        let pid = daemon.inspect("slow", "{{.State.Pid}}");
+        daemon.sandbox().sh(&format!("nsenter -n -t {pid} {what}")).ok()
+    };
+    let rates = |rate: &str| inside("tc qdisc").matches(rate).count();
+
+    for (rights, named) in
+        [(&[][..], "CAP_NET_RAW"), (&["--cap-drop", "NET_RAW", "--cap-add", "NET_ADMIN"], "CAP_NET_ADMIN")]
+    {
+        let said = run(&[&["--rm", "--net-in", "1mbit", "--network", "lan"], rights].concat()).fails_with(125);
+        let told = format!(
+            "limits of network traffic cannot be kept in network lan: it is a macvlan network, where they are in the container's own namespace, and with {named} the container could go around them"
+        );
+        assert!(said.contains(&told), "{said}");
+    }
+    let options =
+        ["--name", "slow", "--network", "lan", "--cap-drop", "NET_RAW", "--net-in", "3mbit", "--net-out", "1mbit"];
+    let _ = run(&options).ok();
+    assert_eq!((rates("rate 3Mbit"), rates("rate 1Mbit")), (1, 1), "{}", inside("tc qdisc"));
+    assert_eq!(limits(&daemon), "", "nothing on the host");
+    assert_eq!(daemon.run(&["update", "--net-in", "none", "--net-out", "2mbit", "slow"]).ok(), "slow");
+    assert_eq!((rates("tbf"), rates("rate 2Mbit")), (1, 1), "{}", inside("tc qdisc"));
+    let _ = daemon.run(&["network", "connect", "far", "slow"]).ok();
+    assert_eq!(rates("rate 2Mbit"), 2, "that of a plugin, too");
+    daemon.kill().unwrap();
+    daemon.start().unwrap();
+    assert_eq!(rates("rate 2Mbit"), 2);
+    assert_eq!(daemon.run(&["update", "--net-in", "5mbit", "slow"]).ok(), "slow");
+    assert_eq!(rates("rate 5Mbit"), 2);
+    for (network, left) in [("far", 1), ("lan", 0)] {
+        let _ = daemon.run(&["network", "disconnect", network, "slow"]).ok();
+        assert_eq!((rates("rate 5Mbit"), rates("rate 2Mbit")), (left, left), "{}", inside("tc qdisc"));
+    }
+    assert_eq!(inside("ip -o link").lines().count(), 1, "{}", inside("ip -o link"));
+    let _ = daemon.run(&["network", "connect", "lan", "slow"]).ok();
+    assert_eq!(rates("rate 5Mbit"), 1);
+    // Whoever could go around them is not limited by an update either, and stays as it was.
+    let _ = run(&["--name", "free", "--network", "lan"]).ok();
+    let said = daemon.run(&["update", "--net-out", "1mbit", "free"]).fails_with(1);
+    assert!(said.contains("with CAP_NET_RAW the container could go around them"), "{said}");
+    assert_eq!(daemon.inspect("free", "{{json .HostConfig}}").matches("NetOut").count(), 0);
+    let _ = daemon.run(&["rm", "-f", "slow", "free"]).ok();
+    let _ = daemon.run(&["network", "rm", "lan", "far"]).ok();
+    watch.end().unwrap();
+    drop(plugin);
+}
+
 #[test]
 fn what_a_container_may_not_reach_is_refused_counted_and_changed_while_it_runs() {
     if !programs::need_root() {

@@ -43,8 +43,8 @@ use crate::{
 
 /// Tokens with this bit are this module's.
 pub(crate) const TOKENS: u64 = 1 << 63;
-/// A server that has not answered by then is passed over; glibc asks again after five.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A server that has not answered by then is passed over, as in Docker; glibc asks again after five.
+const PATIENCE: Duration = Duration::from_secs(4);
 const WAITING: usize = 1024;
 /// After so many datagrams others have their turn.
 const ROUNDS: usize = 64;
