@@ -188,9 +188,8 @@ fn remove_half_made(netlink: &mut Netlink, host_end: &str) {
 pub(crate) fn detach(sandbox: &Sandbox, endpoint: &EndpointSpec) -> Result<(), Error> {
     sandbox.with_netlink(|inside| {
         let failed = |source| Error::kernel("delete link", &endpoint.interface, source);
-        match route::link_by_name(inside, &endpoint.interface).map_err(failed)? {
-            Some(link) => delete(inside, link.index).map_err(failed)?,
-            None => {}
+        if let Some(link) = route::link_by_name(inside, &endpoint.interface).map_err(failed)? {
+            delete(inside, link.index).map_err(failed)?;
         }
         match endpoint.child {
             Some(_) => shaping::inside::remove_detour(inside, &endpoint.interface),
@@ -303,7 +302,13 @@ fn introduce(
     let port = route::link_by_name(&mut lock(netlink), host_end)
         .map_err(failed)?
         .ok_or_else(|| Error::NoSuchLink(host_end.to_owned()))?;
-    let neighbours = endpoint.addresses.iter().map(|net| route::set_neighbour(bridge_index, net.addr(), endpoint.mac));
+    // A bridge without IPv6 has no neighbours there, and nobody is asked for such an address across links.
+    let is_told = |net: &&IpNet| !matches!(net.addr(), IpAddr::V6(address) if address.is_unicast_link_local());
+    let neighbours = endpoint
+        .addresses
+        .iter()
+        .filter(is_told)
+        .map(|net| route::set_neighbour(bridge_index, net.addr(), endpoint.mac));
     let neighbours: Vec<_> = neighbours.collect();
     lock(netlink).send(&neighbours).map_err(|Refused { source, .. }| failed(source))?;
     forward_to(netlink, port.index, endpoint.mac).map_err(failed)

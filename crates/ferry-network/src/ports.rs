@@ -359,6 +359,8 @@ fn translated_request(request: &PortRequest, target: &PortTarget) -> Option<Port
         (None, true, true) => return None,
         (None, true, false) => Some(Ipv6Addr::UNSPECIFIED.into()),
         (None, false, true) => Some(Ipv4Addr::UNSPECIFIED.into()),
+        // As in Docker one that has IPv6 alone is published there alone.
+        (None, ..) if target.v4.is_none() && target.v6.is_some() => Some(Ipv6Addr::UNSPECIFIED.into()),
         (asked, ..) => asked,
     };
     Some(PortRequest { host_ip, ..request.clone() })

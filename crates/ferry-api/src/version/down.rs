@@ -62,8 +62,6 @@ const CHANGES: &[Change] = &[
     change(Reply::ContainerSummary, 48, |summary| remove(summary, "ImageManifestDescriptor")),
     change(Reply::ImageInspect, 48, |image| remove(image, "Descriptor")),
     change(Reply::ImageSummary, 48, |image| remove(image, "Descriptor")),
-    change(Reply::NetworkInspect, 48, |network| remove(network, "EnableIPv4")),
-    change(Reply::NetworkSummary, 48, |network| remove(network, "EnableIPv4")),
     change(Reply::ImageSummary, 47, |image| remove(image, "Manifests")),
     change(Reply::Info, 47, nondistributable_artifacts),
     change(Reply::Info, 46, |info| remove(info, "Containerd")),
@@ -77,6 +75,8 @@ const CHANGES: &[Change] = &[
         set(image, "Container", json!(""));
         set(image, "ContainerConfig", Value::Null);
     }),
+    change(Reply::NetworkInspect, 44, |network| remove(network, "EnableIPv4")),
+    change(Reply::NetworkSummary, 44, |network| remove(network, "EnableIPv4")),
     change(Reply::ImageInspect, 44, virtual_size),
     change(Reply::ImageInspect, 44, |image| {
         image.entry("Created").or_insert_with(|| json!("0001-01-01T00:00:00Z"));

@@ -43,14 +43,14 @@ async fn prune(call: Call) -> Outcome {
 }
 
 async fn connect(mut call: Call) -> Outcome {
-    let request: ConnectRequest = call.json().await?;
+    let request: ConnectRequest = call.json_or_default().await?;
     let (app, id) = (Arc::clone(&call.app), call.value("id").to_owned());
     finish(async move { app.engine.containers.connect_network(&id, request).await }).await?;
     Ok(reply::status(StatusCode::OK))
 }
 
 async fn disconnect(mut call: Call) -> Outcome {
-    let request: DisconnectRequest = call.json().await?;
+    let request: DisconnectRequest = call.json_or_default().await?;
     let (app, id) = (Arc::clone(&call.app), call.value("id").to_owned());
     finish(async move { app.engine.containers.disconnect_network(&id, request).await }).await?;
     Ok(reply::status(StatusCode::OK))

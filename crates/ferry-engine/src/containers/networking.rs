@@ -111,9 +111,10 @@ impl Containers {
             wrong.extend(wrong_address::<IpAddr>("link-local IP", address));
         }
         let found = self.inner.networks.look_up(network).ok();
-        for text in [&ipam.ipv4_address, &ipam.ipv6_address] {
-            if let (Some(found), Ok(address)) = (&found, text.parse::<IpAddr>())
-                && !found.subnets.iter().any(|net| net.contains(&address))
+        for (text, v4) in [(&ipam.ipv4_address, true), (&ipam.ipv6_address, false)] {
+            let mut subnets = found.iter().flat_map(|found| &found.subnets).filter(|net| net.addr().is_ipv4() == v4);
+            if let (Some(_), Ok(address)) = (&found, text.parse::<IpAddr>())
+                && !subnets.any(|net| net.contains(&address))
             {
                 wrong.push(format!("no configured subnet contains IP address {address}"));
             }
@@ -122,10 +123,9 @@ impl Containers {
             wrong.extend(networks::check_sysctls(list).err());
         }
         for alias in &aliases {
-            let is_word =
-                !alias.is_empty() && !alias.chars().any(|letter| letter.is_control() || letter.is_whitespace());
-            if !is_word {
-                wrong.push(format!("invalid network alias {alias:?}: it is empty or has a blank"));
+            // An empty one is taken, as in Docker, and is nobody's name.
+            if alias.chars().any(|letter| letter.is_control() || letter.is_whitespace()) {
+                wrong.push(format!("invalid network alias {alias:?}: it has a blank"));
             }
         }
         match wrong.as_slice() {
@@ -166,7 +166,7 @@ impl Containers {
             });
         }
         let (names, wish) = self.wish(record)?;
-        let connected = self.inner.networks.connect(&wish).map_err(|error| {
+        let connected = check_link_local(&wish).and_then(|()| self.inner.networks.connect(&wish)).map_err(|error| {
             const HEADING: &str = "failed to set up container networking";
             match error.text().starts_with(HEADING) {
                 true => error,
@@ -183,7 +183,9 @@ impl Containers {
         let names = ordered(record);
         let endpoints = names.iter().map(|name| {
             let asked = record.endpoints[name].clone();
-            let network = if asked.network_id.is_empty() { name.clone() } else { asked.network_id.clone() };
+            // As in Docker, which network a name means is settled by the first start.
+            let is_settled = record.has_started && !asked.network_id.is_empty();
+            let network = if is_settled { asked.network_id.clone() } else { name.clone() };
             EndpointWish { network, asked, names: own_names(record) }
         });
         let wants_ports = !matches!(record.host_config.network_mode.as_str(), "host" | "none");
@@ -283,6 +285,7 @@ impl Containers {
     /// # Errors
     /// NotFound; Forbidden where the container's network is not its own or it is in that network already; InvalidArgument.
     pub async fn connect_network(&self, network: &str, request: ConnectRequest) -> Result<()> {
+        refuse_nobody(&request.container)?;
         let container = self.find(&request.container)?;
         let (containers, network) = (self.clone(), network.to_owned());
         crate::finish(async move {
@@ -308,7 +311,8 @@ impl Containers {
             let text = "cannot create endpoint on configuration-only network";
             return Err(Error::new(ErrorKind::Forbidden, text));
         }
-        if record.endpoints.contains_key(&found.name) {
+        // One that does not run takes what is said last.
+        if record.endpoints.contains_key(&found.name) && record.status.is_live() {
             let text = format!("endpoint with name {} already exists in network {}", record.name, found.name);
             return Err(Error::new(ErrorKind::Forbidden, text));
         }
@@ -324,6 +328,7 @@ impl Containers {
         }
         let mut running = self.running(&record)?;
         running.wish.endpoints.push(EndpointWish { network: found.id, asked: endpoint, names: own_names(&record) });
+        check_link_local(&running.wish)?;
         let changed = self.inner.networks.join(&running)?;
         self.note_change(container, changed, |record, endpoint| {
             record.endpoints.extend(endpoint.map(|endpoint| (name, endpoint)));
@@ -337,6 +342,7 @@ impl Containers {
     /// # Errors
     /// NotFound; Forbidden where the container is not in that network.
     pub async fn disconnect_network(&self, network: &str, request: DisconnectRequest) -> Result<()> {
+        refuse_nobody(&request.container)?;
         let container = match self.find(&request.container) {
             Ok(container) => container,
             // Nothing that is gone has an endpoint here: they end with their container.
@@ -522,6 +528,31 @@ fn extra_hosts(
         lines.push((name.to_owned(), address));
     }
     Ok(lines)
+}
+
+/// Docker's words for a name that is not there.
+fn refuse_nobody(container: &str) -> Result<()> {
+    match container.is_empty() {
+        true => Err(Error::invalid("invalid name or ID supplied: \"\"".to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// Docker looks at these when they are to be used.
+fn check_link_local(wish: &Wish) -> Result<()> {
+    let mut texts = wish.endpoints.iter().flat_map(|endpoint| &endpoint.asked.link_local);
+    match texts.find(|text| text.parse().is_ok_and(|address| !is_link_local(address))) {
+        Some(text) => Err(Error::invalid(format!("invalid link local IP address: {text}"))),
+        None => Ok(()),
+    }
+}
+
+/// An address that every link could have.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }
 
 fn refuse_foreign_mode(record: &Record) -> Result<()> {

@@ -110,11 +110,13 @@ impl Containers {
     }
 
     async fn unpack_into(&self, name: &str, folder: &Path, body: Body) -> Result<()> {
+        let told = name;
         let (name, folder) = (name.to_owned(), folder.to_owned());
         let tree = crate::blocking(move || tree_of(&name, &folder)).await?;
         let action = Action::Write(Unpack { path: "/".to_owned(), ..Unpack::default() });
         let process = FilesProcess::start(&self.inner.shims, Work { view: View::Folder, action }, vec![tree], None)?;
-        archive::fill(process, body).await
+        let filled = archive::fill(process, body).await;
+        filled.map_err(|error| Error::new(error.kind(), format!("import {told}: {}", error.text())))
     }
 
     /// The containers that have a volume, in the order in which they are locked.

@@ -241,7 +241,7 @@ impl Networks {
                 subnet.choose_gateway()?;
             }
             // What does not fit is told before anything is made.
-            subnet.pool().map_err(|error| Error::invalid(format!("failed to allocate gateway: {error}")))?;
+            subnet.check()?;
         }
         let link = link.unwrap_or_else(|| self.inner.instance.bridge_link(&plain.id));
         // As Docker shows them.

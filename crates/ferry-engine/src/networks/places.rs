@@ -387,7 +387,13 @@ fn take_address(network: &mut Network, v4: bool, asked: &str) -> Result<Option<I
 /// Docker's words for an address that cannot be had.
 fn address_error(error: PoolError) -> Error {
     match error {
-        PoolError::Taken(_) => Error::new(ErrorKind::Forbidden, "Address already in use"),
+        // Those of the subnet itself are nobody's, too.
+        PoolError::OutOfRange { address, subnet } if !subnet.contains(&address) => {
+            Error::invalid(format!("invalid address: {}", PoolError::OutOfRange { address, subnet }))
+        }
+        PoolError::Taken(_) | PoolError::OutOfRange { .. } => {
+            Error::new(ErrorKind::Forbidden, "Address already in use")
+        }
         other => Error::new(ErrorKind::InvalidArgument, format!("invalid address: {other}")),
     }
 }

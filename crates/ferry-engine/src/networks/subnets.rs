@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ferry_api::network::{Ipam, IpamConfig};
-use ferry_network::address_pool::AddressPool;
+use ferry_network::address_pool::{AddressPool, PoolError};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +48,7 @@ impl SubnetRecord {
     ///
     /// # Errors
     /// What does not fit.
-    pub(super) fn pool(&self) -> Result<AddressPool, ferry_network::address_pool::PoolError> {
+    pub(super) fn pool(&self) -> Result<AddressPool, PoolError> {
         let mut pool = AddressPool::new(self.net, self.range, self.gateway)?;
         for address in self.auxiliary.values().filter(|address| Some(**address) != self.gateway) {
             pool.reserve(*address)?;
@@ -61,16 +61,48 @@ impl SubnetRecord {
     /// # Errors
     /// When there is none.
     pub(super) fn choose_gateway(&mut self) -> Result<()> {
-        if self.gateway.is_none() {
-            let chosen = self.pool().and_then(|mut pool| pool.allocate());
-            self.gateway =
-                Some(chosen.map_err(|error| {
-                    Error::new(ErrorKind::Internal, format!("failed to allocate gateway (): {error}"))
-                })?);
+        if self.gateway.is_some() {
+            return Ok(());
         }
-        Ok(())
+        let bare = Self { auxiliary: BTreeMap::new(), ..self.clone() };
+        let chosen = match bare.net {
+            IpNet::V6(net) if net.prefix_len() == 128 => Err("no available addresses on this pool".to_owned()),
+            _ => bare.pool().and_then(|mut pool| pool.allocate()).map_err(|error| error.to_string()),
+        };
+        let chosen = chosen.map_err(|error| Error::internal(format!("failed to allocate gateway (): {error}")))?;
+        if let IpAddr::V6(address) = chosen
+            && address.is_multicast()
+        {
+            let text = format!("multicast subnet '{chosen}/{}' is not allowed", self.net.prefix_len());
+            return Err(Error::invalid(text));
+        }
+        self.gateway = Some(chosen);
+        match self.auxiliary.iter().find(|(_, address)| **address == chosen) {
+            Some((name, address)) => Err(Error::new(
+                ErrorKind::Forbidden,
+                format!("failed to allocate secondary ip address ({name}:{address}): {TAKEN}"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Says what of gateway and auxiliary addresses does not fit, before anything is made.
+    ///
+    /// # Errors
+    /// Docker's words.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.pool() {
+            Err(PoolError::OutOfRange { address, .. }) if self.gateway == Some(address) => {
+                Err(Error::new(ErrorKind::Forbidden, format!("failed to allocate gateway ({address}): {TAKEN}")))
+            }
+            Err(error) => Err(Error::invalid(format!("failed to allocate gateway: {error}"))),
+            Ok(_) => Ok(()),
+        }
     }
 }
+
+/// Docker's words for an address that somebody has, or nobody may have.
+const TAKEN: &str = "Address already in use";
 
 /// Names among the auxiliary addresses that mean the way out of the containers.
 const ROUTES: [&str; 2] = ["DefaultGatewayIPv4", "DefaultGatewayIPv6"];
@@ -202,7 +234,9 @@ pub(super) fn overlaps() -> Error {
 fn orphan(config: &IpamConfig) -> Option<String> {
     let what = [("ip-range", &config.ip_range), ("gateway", &config.gateway)];
     match what.iter().find(|(_, value)| !value.is_empty()) {
-        Some((what, value)) => Some(format!("invalid {what} {value}: it needs a subnet")),
+        Some((what, value)) => {
+            Some(format!("invalid {what} {value}: parent subnet invalid Prefix doesn't contain this address"))
+        }
         None if !config.auxiliary_addresses.is_empty() => {
             Some("invalid auxiliary address: it needs a subnet".to_owned())
         }
@@ -299,7 +333,7 @@ mod tests {
              * invalid ip-range 10.0.0.0/8: CIDR block is bigger than its parent subnet 10.1.0.0/16\n\
              * invalid gateway fd00::1: parent subnet is an IPv4 block"
         );
-        assert!(text(&[("", "", "10.2.0.1")]).contains("needs a subnet"));
+        assert!(text(&[("", "", "10.2.0.1")]).contains("parent subnet invalid Prefix"));
         assert_eq!(text(&[("10.1.0.0/16", "", "x")]), "invalid JSON: ParseAddr(\"x\"): unable to parse IP");
         assert!(text(&[("10.1.0.0/16", "", ""), ("10.1.2.0/24", "", "")]).contains("Pool overlaps"));
     }

@@ -60,7 +60,12 @@ pub(super) fn wanted(options: &BTreeMap<String, String>) -> Result<Option<(u64, 
 /// # Errors
 /// InvalidArgument in Docker's words, or in our own where Docker has no such thing.
 pub(super) fn check(options: &BTreeMap<String, String>, root: &Path) -> Result<()> {
+    let is_mounted = ["type", "device", "o"].iter().any(|name| options.contains_key(*name));
     match (wanted(options)?, means(root)) {
+        (Some((_, true)), _) if is_mounted => {
+            let text = "a volume that something is mounted for has the size of that: leave `--size` out, or `type`, `device` and `o`";
+            Err(Error::invalid(text.to_owned()))
+        }
         (Some((bytes, true)), Means::Image) if bytes < SMALLEST_IMAGE => {
             Err(Error::invalid(format!("a volume in an image needs at least {} MiB", SMALLEST_IMAGE >> 20)))
         }
@@ -70,6 +75,28 @@ pub(super) fn check(options: &BTreeMap<String, String>, root: &Path) -> Result<(
             "this host can limit no volume: its file system has no project quotas, and an image needs /dev/loop-control, mkfs.ext4 and losetup"
                 .to_owned(),
         )),
+    }
+}
+
+/// A volume that is there already is what is asked for, whatever else is said of it, as in Docker; but not one of another size.
+///
+/// # Errors
+/// Conflict.
+pub(super) fn check_same(
+    name: &str,
+    options: &BTreeMap<String, String>,
+    before: Option<&BTreeMap<String, String>>,
+) -> Result<()> {
+    let size = |options: &BTreeMap<String, String>| options.get(OWN_SIZE).and_then(|text| crate::sizes::bytes(text));
+    let (asked, has) = (size(options), before.and_then(size).unwrap_or(0));
+    match asked.is_some_and(|asked| asked != has) {
+        true if has == 0 => {
+            Err(Error::conflict(format!("create {name}: the volume is there already, without a limit")))
+        }
+        true => {
+            Err(Error::conflict(format!("create {name}: the volume is there already, with a limit of {has} bytes")))
+        }
+        false => Ok(()),
     }
 }
 
@@ -156,4 +183,31 @@ fn run(name: &str, args: &[&str], path: &Path) -> Result<String> {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
     Err(Error::internal(format!("{name}: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_size_is_not_dropped() {
+        let root = tempfile::tempdir().expect("a folder");
+        let mounted = options(&[("ferry.size", "8m"), ("type", "tmpfs"), ("device", "tmpfs")]);
+        let text = check(&mounted, root.path()).expect_err("two sizes").text();
+        assert!(text.contains("leave `--size` out"), "{text}");
+        let (five, nine) = (options(&[("ferry.size", "5m")]), options(&[("ferry.size", "9m")]));
+        for (asked, before, told) in [
+            (&five, Some(&five), None),
+            (&options(&[]), Some(&five), None),
+            (&nine, Some(&five), Some("create data: the volume is there already, with a limit of 5242880 bytes")),
+            (&nine, None, Some("create data: the volume is there already, without a limit")),
+        ] {
+            let said = check_same("data", asked, before).err().map(|error| error.text());
+            assert_eq!(said.as_deref(), told);
+        }
+    }
 }

@@ -158,7 +158,7 @@ impl Volumes {
         if !matches!(request.driver.as_str(), "" | LOCAL) {
             return Self::wait_for(self.create_foreign(request, &name, anonymous));
         }
-        if let Some(volume) = self.there_already(&name, &request.driver)? {
+        if let Some(volume) = self.there_already(&name, &request.driver, &request.driver_opts)? {
             return Ok(volume);
         }
         validate_name(&name)?;
@@ -182,9 +182,12 @@ impl Volumes {
     }
 
     /// The volume of that name where it is not this driver's to make: one whoever keeps it, when nobody in particular is asked for.
-    fn there_already(&self, name: &str, driver: &str) -> Result<Option<Volume>> {
+    fn there_already(&self, name: &str, driver: &str, options: &BTreeMap<String, String>) -> Result<Option<Volume>> {
         match self.known(name) {
-            Some(record) if record.is_local() => Ok(Some(self.describe(&record))),
+            Some(record) if record.is_local() => {
+                limit::check_same(name, options, record.options.as_ref())?;
+                Ok(Some(self.describe(&record)))
+            }
             Some(record) if driver.is_empty() => Self::wait_for(self.inspect_foreign(&record.name)).map(Some),
             Some(record) => Err(Error::conflict(format!(
                 "create {name}: driver '{}' already has volume '{name}': volume name must be unique",
@@ -206,7 +209,8 @@ impl Volumes {
             .and_then(|()| fs::set_permissions(folder.join(DATA), fs::Permissions::from_mode(0o755)));
         let no_options = BTreeMap::new();
         let options = record.options.as_ref().unwrap_or(&no_options);
-        let made = made.context(doing()).and_then(|()| limit::set(&folder, &folder.join(DATA), options));
+        let made =
+            made.context(doing()).and_then(|()| limit::set(&folder, &folder.join(DATA), options).context(doing()));
         let written = made.and_then(|()| self.inner.syncer.write(&folder.join(RECORD), record).context(doing()));
         if written.is_err() {
             // The first error is the one to tell.

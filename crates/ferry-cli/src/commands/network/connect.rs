@@ -10,9 +10,19 @@ use crate::flags::Parsed;
 
 /// Runs `network connect`.
 pub(crate) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
+    let request = to_request(parsed)?;
+    refuse_nobody(&request.container)?;
     let client = context.client().await?;
-    client.network_connect(&parsed.args[0], &to_request(parsed)?).await?;
+    client.network_connect(&parsed.args[0], &request).await?;
     Ok(0)
+}
+
+/// Docker's client sends no empty name.
+pub(super) fn refuse_nobody(container: &str) -> Result<()> {
+    match container.trim().is_empty() {
+        true => Err(Failure::new("invalid container name or ID: value is empty")),
+        false => Ok(()),
+    }
 }
 
 fn to_request(parsed: &Parsed) -> Result<ConnectRequest> {
@@ -23,7 +33,7 @@ fn to_request(parsed: &Parsed) -> Result<ConnectRequest> {
     let mut driver_opts = BTreeMap::new();
     for option in parsed.all("driver-opt") {
         let (key, value) =
-            option.split_once('=').ok_or_else(|| Failure::new("invalid key value pair format in driver options"))?;
+            option.split_once('=').ok_or_else(|| Failure::new("invalid key/value pair format in driver options"))?;
         driver_opts.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
     }
     let endpoint = EndpointSettings {

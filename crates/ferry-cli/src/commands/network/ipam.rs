@@ -22,6 +22,8 @@ pub(super) fn consolidate(
     gateways: &[String],
     auxiliary: &BTreeMap<String, String>,
 ) -> Result<Vec<IpamConfig>, String> {
+    // Docker's client reads an empty gateway as none.
+    let gateways: Vec<String> = gateways.iter().filter(|gateway| !gateway.is_empty()).cloned().collect();
     if subnets.len() < ranges.len() || subnets.len() < gateways.len() {
         return Err("every ip-range or gateway must have a corresponding subnet".to_owned());
     }
@@ -54,7 +56,7 @@ pub(super) fn consolidate(
         }
         config.ip_range.clone_from(range);
     }
-    for gateway in gateways {
+    for gateway in &gateways {
         let none = || format!("no matching subnet for gateway {gateway}");
         let address = gateway.parse().map_err(|_| none())?;
         let config = of(&mut configs, address).ok_or_else(none)?;

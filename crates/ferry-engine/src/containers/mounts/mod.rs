@@ -99,7 +99,7 @@ fn push(list: &mut Vec<Asked>, asked: Asked) -> Result<()> {
 /// An absolute path without `.`, `..` and doubled slashes.
 fn destination_path(text: &str) -> Result<String> {
     let cleaned = clean_rooted(text);
-    if cleaned == "/" {
+    if cleaned == "/" && !text.is_empty() {
         return Err(Error::invalid("invalid specification: destination can't be '/'".to_owned()));
     }
     if !text.starts_with('/') {
