@@ -72,6 +72,8 @@ pub struct BuildRequest {
     pub cache_exports: Vec<CacheOrder>,
     /// How the image is written.
     pub form: ImageForm,
+    /// The builder before BuildKit is asked.
+    pub classic: bool,
 }
 
 /// A build that goes on.
@@ -241,6 +243,7 @@ impl Builder {
         let mut planning =
             Request::from_options(&request.options).map_err(|error| Failure::invalid(error.to_string()))?;
         planning.inputs = inputs_of(&request);
+        planning.classic = request.classic;
         let source = self.load_dockerfile(&request, &mut planning, reporter).await?;
         let mut built = Built::of_nothing(hold.clone());
         built.reference.clone_from(&request.id);

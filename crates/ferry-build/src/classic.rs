@@ -8,6 +8,8 @@ use ferry_dockerfile::Dockerfile;
 use ferry_dockerfile::check::Checks;
 use ferry_spec::digest::Digest;
 
+use crate::failure::Failure;
+use crate::files;
 use crate::graph::{Graph, LineRange};
 use crate::progress::Event;
 
@@ -95,7 +97,8 @@ impl ClassicStream {
             if !self.announced {
                 self.announced = true;
                 let (number, count) = (self.at + 1, self.instructions.len());
-                told.push(line(format!("Step {number}/{count} : {}\n", instruction.text)));
+                told.push(line(format!("Step {number}/{count} : {}", instruction.text)));
+                told.push(line("\n".to_owned()));
                 let is_run = instruction.text.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("run "));
                 let cached = steps.iter().any(|step| self.states.get(step).is_some_and(|state| state.cached));
                 if cached {
@@ -124,6 +127,30 @@ impl ClassicStream {
     }
 }
 
+/// Words the failure of a step as that builder did; `None` where it has no words of its own for it.
+#[must_use]
+pub fn failure_text(failure: &Failure) -> Option<String> {
+    let line = failure.location.first()?.first.checked_sub(1)?;
+    let instruction = failure.dockerfile.as_ref()?.text.lines().nth(line)?;
+    let mut words = instruction.split_whitespace();
+    let keyword = words.next()?.to_ascii_uppercase();
+    if !matches!(keyword.as_str(), "COPY" | "ADD") {
+        return None;
+    }
+    let what = failure.message.strip_suffix(" not found")?;
+    let Some(quoted) = what.strip_suffix("\":") else {
+        return Some(format!("{keyword} failed: no source files were specified"));
+    };
+    let path = &quoted[quoted.rfind("\"/")? + 2..];
+    let leads_out = |word: &&str| word.starts_with("../") && files::clean(word) == path;
+    if let Some(word) = words.clone().find(leads_out) {
+        return Some(format!("{keyword} failed: forbidden path outside the build context: {word} ()"));
+    }
+    let is_of_stage = words.any(|word| word.starts_with("--from="));
+    let place = if is_of_stage { "" } else { "file not found in build context or excluded by .dockerignore: " };
+    Some(format!("{keyword} failed: {place}stat {path}: file does not exist"))
+}
+
 fn short(digest: Option<&Digest>) -> String {
     digest.map(|digest| digest.hex()[..12].to_owned()).unwrap_or_default()
 }
@@ -134,8 +161,40 @@ fn line(stream: String) -> JsonMessage {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::failure::DockerfileText;
     use crate::progress::Reporter;
+
+    #[test]
+    fn failures_of_copies_are_worded_as_before() {
+        let of = |instruction: &str, message: &str| {
+            let dockerfile = DockerfileText { name: "Dockerfile".to_owned(), text: format!("FROM x\n{instruction}\n") };
+            failure_text(&Failure {
+                location: vec![LineRange { first: 2, last: 2 }],
+                dockerfile: Some(Arc::new(dockerfile)),
+                ..Failure::invalid(message)
+            })
+        };
+        let missing = "file not found in build context or excluded by .dockerignore: stat sub/x: file does not exist";
+        let [quoted, pattern] = ["failed to compute cache key: \"/sub/x\": not found", "failed: /none* not found"];
+        for (instruction, message, expected) in [
+            ("copy ./sub/x /", quoted, Some(format!("COPY failed: {missing}"))),
+            ("ADD sub/x /", quoted, Some(format!("ADD failed: {missing}"))),
+            ("COPY --from=a sub/x /", quoted, Some("COPY failed: stat sub/x: file does not exist".to_owned())),
+            ("COPY none* /", pattern, Some("COPY failed: no source files were specified".to_owned())),
+            (
+                "COPY ../sub/x /",
+                quoted,
+                Some("COPY failed: forbidden path outside the build context: ../sub/x ()".to_owned()),
+            ),
+            ("RUN true", quoted, None),
+            ("COPY x /", "no space left on device", None),
+        ] {
+            assert_eq!(of(instruction, message), expected, "{instruction}");
+        }
+    }
 
     #[test]
     fn steps_are_told_in_order() {

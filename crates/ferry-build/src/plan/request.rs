@@ -70,6 +70,8 @@ pub struct Request {
     pub dockerfile_name: Option<String>,
     /// Sessions of local directories by name.
     pub local_sessions: BTreeMap<String, String>,
+    /// The builder before BuildKit is asked: a pattern that finds nothing is a failure.
+    pub classic: bool,
     /// Metadata of named inputs.
     pub input_metadata: BTreeMap<String, String>,
     /// What was built before, by the names of contexts (`input:…`): platforms and configurations.
@@ -199,6 +201,7 @@ impl Request {
             subrequest: value("requestid").to_owned(),
             dockerfile_name: options.get("dockerfilekey").cloned(),
             local_sessions: with_prefix(options, "local-sessionid:"),
+            classic: false,
             input_metadata: with_prefix(options, "input-metadata:"),
             inputs: BTreeMap::new(),
             build_args,

@@ -202,6 +202,7 @@ impl Order {
             remote: call.query.get("remote").to_owned(),
             form: image,
             cache_exports: from_json(call.query.get("cacheexports"), "cacheexports")?.unwrap_or_default(),
+            classic: form != Form::Trace,
         };
         let secrets = secrets(call.header("x-ferry-build-secrets"))?;
         let session = call.query.get("session").to_owned();
@@ -523,7 +524,10 @@ fn failed(failure: &Failure, form: Form) -> JsonMessage {
         }
         return message;
     }
-    let Some(code) = failure.exit_code else { return JsonMessage::failed(failure.message.clone()) };
+    let Some(code) = failure.exit_code else {
+        let text = ferry_build::classic::failure_text(failure);
+        return JsonMessage::failed(text.unwrap_or_else(|| failure.message.clone()));
+    };
     let command = failure.command.join(" ");
     let mut message = JsonMessage::failed(format!("The command '{command}' returned a non-zero code: {code}"));
     if let Some(detail) = message.error_detail.as_mut() {

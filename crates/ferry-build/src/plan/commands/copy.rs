@@ -170,7 +170,12 @@ impl Step<'_, '_, '_> {
                 Some(self.stages.context(self.graph)?)
             }
         };
-        copies.push(tree, work.path_action(path));
+        let mut action = work.path_action(path);
+        let is_alone = work.sources.paths.len() == 1 && work.sources.inline.is_empty();
+        if self.stages.input.request.classic && is_alone && has_wildcards(path) {
+            action.allow_empty_wildcard = false;
+        }
+        copies.push(tree, action);
         Ok(())
     }
 
