@@ -6,6 +6,22 @@ use serde::{Deserialize, Serialize};
 /// The id of messages that carry an [`Event`].
 pub const TRACE: &str = "ferry.build.trace";
 
+/// The id of messages that carry a [`FailedStep`].
+pub const FAILED_STEP: &str = "ferry.build.failed-step";
+
+/// A step that failed, and is kept for whoever wants to look at it: a client attaches to the container and starts it. The build goes on, to
+/// its end, when that has ended or is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct FailedStep {
+    /// The container, which is in no list.
+    pub container: String,
+    /// Why the step failed.
+    pub error: String,
+    /// What the container is ready to run now, at a terminal.
+    pub shell: Vec<String>,
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

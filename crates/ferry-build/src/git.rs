@@ -127,6 +127,8 @@ async fn run(folder: &Path, arguments: &[&str], header: Option<&str>, begun: &Be
     command
         .current_dir(folder)
         .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.allow=never"])
+        // Who has no name is named after the host, and git asks name servers for that of the host.
+        .args(["-c", "user.name=ferry", "-c", "user.email=ferry@localhost"])
         .args(PROTOCOLS.split(':').flat_map(|known| ["-c".to_owned(), format!("protocol.{known}.allow=always")]))
         .args(arguments)
         .env_clear()

@@ -4,6 +4,7 @@
 //! solve ends it: steps that run are ended by their owners.
 
 mod exec;
+mod failed;
 mod file;
 mod found;
 mod key;
@@ -15,11 +16,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ferry_api::build::FailedStep;
 use ferry_engine::Engine;
 use ferry_engine::images::{BuildHold, Credentials};
 use ferry_spec::digest::Digest;
 use futures_util::future::{BoxFuture, FutureExt, try_join_all};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 
 use crate::builder::BuiltTarget;
 use crate::buildkit::SourcePolicy;
@@ -64,6 +66,8 @@ pub struct SolveOptions {
     pub imports: Imports,
     /// Which sources are denied, and which are others than was asked for.
     pub policy: SourcePolicy,
+    /// Who wants to look at a step that fails, before the build does.
+    pub failed_steps: Option<mpsc::UnboundedSender<FailedStep>>,
     /// What was built before, by the names that it is lent under.
     pub inputs: Arc<HashMap<String, Vec<BuiltTarget>>>,
 }
@@ -96,6 +100,8 @@ pub struct Solve {
     /// What sources turned out to be.
     pins: std::sync::Mutex<HashMap<VertexId, String>>,
     held: std::sync::Mutex<Vec<InUse>>,
+    /// One of the steps that failed was looked at; locked while it is.
+    looked_at_failed: tokio::sync::Mutex<bool>,
     _hold: BuildHold,
 }
 
@@ -130,6 +136,7 @@ impl Solve {
             outcomes: std::sync::Mutex::default(),
             pins: std::sync::Mutex::default(),
             held: std::sync::Mutex::default(),
+            looked_at_failed: tokio::sync::Mutex::default(),
             _hold: hold,
         })
     }

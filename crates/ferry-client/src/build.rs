@@ -97,8 +97,12 @@ pub struct BuildQuery {
     pub archive: Option<Vec<u8>>,
     /// What the user calls the context; told of the build when it is remembered.
     pub called: String,
-    /// What the directories are called when they are told of before any of them is sent.
+    /// What the directories are called when they are told of before any of them is sent; empty when there are none to send.
     pub context_key: String,
+    /// The Dockerfile is sent, though the context is fetched by the daemon.
+    pub own_dockerfile: bool,
+    /// A step that fails is kept until it has been looked at; it is told in the stream.
+    pub keeps_failed_step: bool,
 }
 
 /// A cache elsewhere, or an output: of which kind, and what else is said of it.
@@ -156,7 +160,7 @@ impl Client {
         let query = build.to_query();
         let payload = match &build.archive {
             Some(archive) => Payload::Whole(archive.clone().into()),
-            None if !build.remote.is_empty() => Payload::empty(),
+            None if !build.sends_directories() => Payload::empty(),
             None => streamed(directories),
         };
         self.stream(Method::POST, "/build", &query, headers, payload).await
@@ -216,11 +220,16 @@ fn taken_over() -> HeaderMap {
 }
 
 impl BuildQuery {
+    fn sends_directories(&self) -> bool {
+        self.archive.is_none() && (self.remote.is_empty() || !self.context_key.is_empty())
+    }
+
     fn to_query(&self) -> Query {
         let mut query = Query::new()
             .with("progress", "trace")
             .with("version", "1")
-            .with_flag("directories", self.archive.is_none() && self.remote.is_empty())
+            .with_flag("directories", self.sends_directories())
+            .with_flag("owndockerfile", self.own_dockerfile)
             .with_text("contextkey", &self.context_key)
             .with_text("dockerfile", &self.dockerfile)
             .with_text("target", &self.target)
@@ -237,7 +246,8 @@ impl BuildQuery {
             .with_flag("allow-insecure", self.allow_insecure)
             .with_flag("allow-devices", self.allow_devices)
             .with_flag("explain", self.explains)
-            .with_text("call", &self.call);
+            .with_text("call", &self.call)
+            .with_text("onerror", if self.keeps_failed_step { "shell" } else { "" });
         for name in &self.names {
             query = query.with("t", name.clone());
         }

@@ -203,17 +203,38 @@ impl Daemon {
     /// Returns a command with the daemon as `DOCKER_HOST`.
     #[must_use]
     pub fn client(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.client_in(None, program)
+    }
+
+    /// As [`Self::client`], in a folder.
+    fn client_in(&self, folder: Option<&Path>, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let strip = Strip::asked().filter(|_| Path::new(program.as_ref()).ends_with("ferry"));
-        let mut command = match strip::program(strip.as_ref()).expect("stripped-client is built") {
-            Some(before) => {
-                let mut command = self.sandbox.command(before);
-                command.arg(program.as_ref()).env(strip::VARIABLE, strip.expect("it has a program").to_string());
-                command
-            }
-            None => self.sandbox.command(program),
-        };
-        command.env("DOCKER_HOST", self.host());
+        let before = strip::program(strip.as_ref()).expect("stripped-client is built");
+        let is_stripped = before.is_some();
+        let mut words: Vec<std::ffi::OsString> = Vec::new();
+        if let Some(folder) = folder {
+            words.extend(["env".into(), "-C".into(), folder.into()]);
+        }
+        words.extend(before.map(Into::into));
+        words.push(program.as_ref().into());
+        let mut command = self.sandbox.command(&words[0]);
+        command.args(&words[1..]).env("DOCKER_HOST", self.host());
+        if let Some(strip) = strip.filter(|_| is_stripped) {
+            command.env(strip::VARIABLE, strip.to_string());
+        }
         command
+    }
+
+    /// Runs `ferry` with arguments, in a folder.
+    ///
+    /// # Panics
+    /// When it cannot be run or takes too long.
+    #[must_use]
+    #[track_caller]
+    pub fn run_in(&self, folder: &Path, args: &[&str]) -> Outcome {
+        let mut ferry = self.client_in(Some(folder), programs::binary("ferry").expect("ferry is built"));
+        ferry.args(args);
+        command::run(ferry).expect("ferry ends in time")
     }
 
     /// Runs `ferry` with arguments.

@@ -90,7 +90,10 @@ impl Solve {
         let request = self.step_request(exec, vertex, &base, devices, &mut lent);
         let mut step = self.ground.engine.workshop.run(request).await.map_err(|error| start_failed(&error, exec))?;
         let code = follow(&mut step, begun).await?;
-        self.judge(code, exec, &step)?;
+        if let Err(failure) = self.judge(code, exec, &step) {
+            self.show_failed(&exec.args, &mut step, &failure).await;
+            return Err(failure);
+        }
         let mut outputs = vec![Layers::default(); exec.outputs()];
         if let Some(output) = root.output {
             let stored = step.layer().await?;

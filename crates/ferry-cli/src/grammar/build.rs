@@ -2,11 +2,20 @@
 //!
 //! Data alone; what a flag means stands in `commands`.
 
+use super::buildx::{BUILDER, DEBUG};
 use super::{
-    Args, Command,
+    Args, Command, Flag,
     Kind::{Bool, Bytes, List, Strings, Text},
     flag, hidden, own,
 };
+
+const PROGRESS: Flag = flag(
+    "progress",
+    '\0',
+    Text,
+    "string",
+    "Set type of progress output (\"auto\", \"none\", \"plain\", \"quiet\", \"rawjson\", \"tty\"). Use plain to show container output (default \"auto\")",
+);
 
 /// `image build`
 pub(crate) static IMAGE_BUILD: Command = Command {
@@ -30,7 +39,7 @@ pub(crate) static IMAGE_BUILD: Command = Command {
         flag("attest", '\0', List, "stringArray", "Attestation parameters (format: \"type=sbom,generator=image\")"),
         flag("build-arg", '\0', List, "stringArray", "Set build-time variables"),
         flag("build-context", '\0', List, "stringArray", "Additional build contexts (e.g., name=path)"),
-        flag("builder", '\0', Text, "string", "Override the configured builder instance"),
+        BUILDER,
         flag(
             "cache-from",
             '\0',
@@ -57,10 +66,10 @@ pub(crate) static IMAGE_BUILD: Command = Command {
         hidden("compress", Bool, ""),
         hidden("cpu-period", Text, "string"),
         hidden("cpu-quota", Text, "string"),
-        super::Flag { short: 'c', ..hidden("cpu-shares", Text, "string") },
+        Flag { short: 'c', ..hidden("cpu-shares", Text, "string") },
         hidden("cpuset-cpus", Text, "string"),
         hidden("cpuset-mems", Text, "string"),
-        flag("debug", 'D', Bool, "", "Enable debug logging"),
+        DEBUG,
         hidden("disable-content-trust", Bool, ""),
         flag("file", 'f', Text, "string", "Name of the Dockerfile (default: \"PATH/Dockerfile\")"),
         hidden("force-rm", Bool, ""),
@@ -68,7 +77,7 @@ pub(crate) static IMAGE_BUILD: Command = Command {
         hidden("isolation", Text, "string"),
         flag("label", '\0', List, "stringArray", "Set metadata for an image"),
         flag("load", '\0', Bool, "", "Shorthand for \"--output=type=docker\""),
-        super::Flag { short: 'm', ..hidden("memory", Bytes, "bytes") },
+        Flag { short: 'm', ..hidden("memory", Bytes, "bytes") },
         hidden("memory-swap", Bytes, "bytes"),
         flag("metadata-file", '\0', Text, "string", "Write build result metadata to a file"),
         flag(
@@ -83,13 +92,7 @@ pub(crate) static IMAGE_BUILD: Command = Command {
         flag("output", 'o', List, "stringArray", "Output destination (format: \"type=local,dest=path\")"),
         flag("platform", '\0', Strings, "stringArray", "Set target platform for build"),
         hidden("print", Text, "string"),
-        flag(
-            "progress",
-            '\0',
-            Text,
-            "string",
-            "Set type of progress output (\"auto\", \"none\", \"plain\", \"quiet\", \"rawjson\", \"tty\"). Use plain to show container output (default \"auto\")",
-        ),
+        PROGRESS,
         flag(
             "policy",
             '\0',
@@ -132,7 +135,8 @@ pub(crate) static IMAGE_BUILD: Command = Command {
         flag("ulimit", '\0', List, "ulimit", "Ulimit options (default [])"),
         own("expand", Bool, "", "Print the Dockerfile with everything resolved, and build nothing"),
         own("explain", Bool, "", "Say for each step why it was not cached"),
-        super::Flag {
+        own("on-error", Text, "string", "What to do when a step fails (\"shell\" opens a shell in it)"),
+        Flag {
             short: 'v',
             ..own("volume", List, "list", "Bind mount a folder of the host into steps (HOST:PATH[:ro])")
         },
@@ -150,7 +154,7 @@ pub(crate) static BAKE: Command = Command {
     options_first: false,
     flags: &[
         flag("allow", '\0', List, "stringArray", "Allow build to access specified resources"),
-        flag("builder", '\0', Text, "string", "Override the configured builder instance"),
+        BUILDER,
         flag(
             "call",
             '\0',
@@ -159,7 +163,7 @@ pub(crate) static BAKE: Command = Command {
             "Set method for evaluating build (\"check\", \"outline\", \"targets\") (default \"build\")",
         ),
         flag("check", '\0', Bool, "", "Shorthand for \"--call=check\""),
-        flag("debug", 'D', Bool, "", "Enable debug logging"),
+        DEBUG,
         flag("file", 'f', List, "stringArray", "Build definition file"),
         flag("list", '\0', Text, "string", "List targets or variables"),
         hidden("list-targets", Bool, ""),
@@ -175,13 +179,7 @@ pub(crate) static BAKE: Command = Command {
             "Additional policy configuration (format: \"filename=path[,filename=path][,reset=true|false][,strict=true|false]\")",
         ),
         flag("print", '\0', Bool, "", "Print the options without building"),
-        flag(
-            "progress",
-            '\0',
-            Text,
-            "string",
-            "Set type of progress output (\"auto\", \"none\", \"plain\", \"quiet\", \"rawjson\", \"tty\"). Use plain to show container output (default \"auto\")",
-        ),
+        PROGRESS,
         flag("provenance", '\0', Text, "string", "Shorthand for \"--set=*.attest=type=provenance\""),
         flag("pull", '\0', Bool, "", "Always attempt to pull all referenced images"),
         flag("push", '\0', Bool, "", "Shorthand for \"--set=*.output=type=registry\". Conditional."),

@@ -9,8 +9,10 @@ use super::{
 };
 
 /// Taken by every word of `buildx`, and before it.
-const BUILDER: Flag = flag("builder", '\0', Text, "string", "Override the configured builder instance");
-const DEBUG: Flag = flag("debug", 'D', Bool, "", "Enable debug logging");
+pub(super) const BUILDER: Flag = flag("builder", '\0', Text, "string", "Override the configured builder instance");
+/// As [`BUILDER`], of words that no builder is asked for.
+const UNUSED_BUILDER: Flag = hidden("builder", Text, "string");
+pub(super) const DEBUG: Flag = flag("debug", 'D', Bool, "", "Enable debug logging");
 const TIMEOUT: Flag = flag(
     "timeout",
     '\0',
@@ -19,31 +21,47 @@ const TIMEOUT: Flag = flag(
     "Override the default timeout for loading builder status (default 20s)",
 );
 
+/// `--progress`, with what it is when nothing is said.
+macro_rules! progress {
+    ($default:literal) => {
+        flag(
+            "progress",
+            '\0',
+            Text,
+            "string",
+            concat!(
+                "Set type of progress output (\"auto\", \"none\", \"plain\", \"rawjson\", \"tty\"). ",
+                "Use plain to show container output (default \"",
+                $default,
+                "\")"
+            ),
+        )
+    };
+}
+
 /// Options that `buildx` takes before its words.
 pub(crate) static BEFORE: &[Flag] = &[BUILDER, DEBUG];
 
-/// A command of `buildx`; most have one name.
+/// A command of `buildx`; each has one name.
 const fn words(
-    path: &'static str,
-    paths: &'static [&'static str],
+    path: &'static &'static str,
     tail: &'static str,
     short: &'static str,
     args: Args,
     flags: &'static [Flag],
 ) -> Command {
-    Command { path, paths, tail, short, long: "", args, options_first: false, flags }
+    Command { path, paths: std::slice::from_ref(path), tail, short, long: "", args, options_first: false, flags }
 }
 
 static CREATE: Command = words(
-    "buildx create",
-    &["buildx create"],
+    &"buildx create",
     "[OPTIONS] [CONTEXT|ENDPOINT]",
     "Create a new builder instance",
     Args::AtMost(1),
     &[
         flag("append", '\0', Bool, "", "Append a node to builder instead of changing it"),
         flag("bootstrap", '\0', Bool, "", "Boot builder after creation"),
-        hidden("builder", Text, "string"),
+        UNUSED_BUILDER,
         flag("buildkitd-config", '\0', Text, "string", "BuildKit daemon config file"),
         flag("buildkitd-flags", '\0', Text, "string", "BuildKit daemon flags"),
         hidden("config", Text, "string"),
@@ -60,8 +78,7 @@ static CREATE: Command = words(
 );
 
 static DIAL_STDIO: Command = words(
-    "buildx dial-stdio",
-    &["buildx dial-stdio"],
+    &"buildx dial-stdio",
     "",
     "Proxy current stdio streams to builder instance",
     Args::None,
@@ -69,19 +86,12 @@ static DIAL_STDIO: Command = words(
         BUILDER,
         DEBUG,
         flag("platform", '\0', Text, "string", "Target platform: this is used for node selection"),
-        flag(
-            "progress",
-            '\0',
-            Text,
-            "string",
-            "Set type of progress output (\"auto\", \"none\", \"plain\", \"rawjson\", \"tty\"). Use plain to show container output (default \"none\")",
-        ),
+        progress!("none"),
     ],
 );
 
 static DU: Command = words(
-    "buildx du",
-    &["buildx du"],
+    &"buildx du",
     "",
     "Disk usage",
     Args::None,
@@ -96,8 +106,7 @@ static DU: Command = words(
 );
 
 static HISTORY_EXPORT: Command = words(
-    "buildx history export",
-    &["buildx history export"],
+    &"buildx history export",
     "[OPTIONS] [REF...]",
     "Export build records into Docker Desktop bundle",
     Args::Any,
@@ -111,8 +120,7 @@ static HISTORY_EXPORT: Command = words(
 );
 
 static HISTORY_IMPORT: Command = words(
-    "buildx history import",
-    &["buildx history import"],
+    &"buildx history import",
     "[OPTIONS] -",
     "Import build records into Docker Desktop",
     Args::Any,
@@ -120,8 +128,7 @@ static HISTORY_IMPORT: Command = words(
 );
 
 static HISTORY_INSPECT: Command = words(
-    "buildx history inspect",
-    &["buildx history inspect"],
+    &"buildx history inspect",
     "[OPTIONS] [REF]",
     "Inspect a build record",
     Args::AtMost(1),
@@ -129,8 +136,7 @@ static HISTORY_INSPECT: Command = words(
 );
 
 static HISTORY_ATTACHMENT: Command = words(
-    "buildx history inspect attachment",
-    &["buildx history inspect attachment"],
+    &"buildx history inspect attachment",
     "[OPTIONS] [REF [DIGEST]]",
     "Inspect a build record attachment",
     Args::AtMost(2),
@@ -143,8 +149,7 @@ static HISTORY_ATTACHMENT: Command = words(
 );
 
 static HISTORY_LOGS: Command = words(
-    "buildx history logs",
-    &["buildx history logs"],
+    &"buildx history logs",
     "[OPTIONS] [REF]",
     "Print the logs of a build record",
     Args::AtMost(1),
@@ -156,8 +161,7 @@ static HISTORY_LOGS: Command = words(
 );
 
 static HISTORY_LS: Command = words(
-    "buildx history ls",
-    &["buildx history ls"],
+    &"buildx history ls",
     "[OPTIONS]",
     "List build records",
     Args::None,
@@ -172,8 +176,7 @@ static HISTORY_LS: Command = words(
 );
 
 static HISTORY_OPEN: Command = words(
-    "buildx history open",
-    &["buildx history open"],
+    &"buildx history open",
     "[OPTIONS] [REF]",
     "Open a build record in Docker Desktop",
     Args::AtMost(1),
@@ -181,8 +184,7 @@ static HISTORY_OPEN: Command = words(
 );
 
 static HISTORY_RM: Command = words(
-    "buildx history rm",
-    &["buildx history rm"],
+    &"buildx history rm",
     "[OPTIONS] [REF...]",
     "Remove build records",
     Args::Any,
@@ -190,8 +192,7 @@ static HISTORY_RM: Command = words(
 );
 
 static HISTORY_TRACE: Command = words(
-    "buildx history trace",
-    &["buildx history trace"],
+    &"buildx history trace",
     "[OPTIONS] [REF]",
     "Show the OpenTelemetry trace of a build record",
     Args::AtMost(1),
@@ -204,8 +205,7 @@ static HISTORY_TRACE: Command = words(
 );
 
 static IMAGETOOLS_CREATE: Command = words(
-    "buildx imagetools create",
-    &["buildx imagetools create"],
+    &"buildx imagetools create",
     "[OPTIONS] [SOURCE...]",
     "Create a new image based on source images",
     Args::Any,
@@ -225,20 +225,13 @@ static IMAGETOOLS_CREATE: Command = words(
             "",
             "When only a single source is specified, prefer outputting an image index or manifest list instead of performing a carbon copy (default true)",
         ),
-        flag(
-            "progress",
-            '\0',
-            Text,
-            "string",
-            "Set type of progress output (\"auto\", \"none\", \"plain\", \"rawjson\", \"tty\"). Use plain to show container output (default \"auto\")",
-        ),
+        progress!("auto"),
         flag("tag", 't', List, "stringArray", "Set reference for new image"),
     ],
 );
 
 static IMAGETOOLS_INSPECT: Command = words(
-    "buildx imagetools inspect",
-    &["buildx imagetools inspect"],
+    &"buildx imagetools inspect",
     "[OPTIONS] NAME",
     "Show details of an image in the registry",
     Args::Exactly(1),
@@ -257,8 +250,7 @@ static IMAGETOOLS_INSPECT: Command = words(
 );
 
 static INSPECT: Command = words(
-    "buildx inspect",
-    &["buildx inspect"],
+    &"buildx inspect",
     "[NAME]",
     "Inspect current builder instance",
     Args::AtMost(1),
@@ -266,13 +258,12 @@ static INSPECT: Command = words(
 );
 
 static LS: Command = words(
-    "buildx ls",
-    &["buildx ls"],
+    &"buildx ls",
     "",
     "List builder instances",
     Args::None,
     &[
-        hidden("builder", Text, "string"),
+        UNUSED_BUILDER,
         DEBUG,
         flag("format", '\0', Text, "string", "Format the output (default \"table\")"),
         flag("no-trunc", '\0', Bool, "", "Don't truncate output"),
@@ -281,8 +272,7 @@ static LS: Command = words(
 );
 
 static PRUNE: Command = words(
-    "buildx prune",
-    &["buildx prune"],
+    &"buildx prune",
     "",
     "Remove build cache",
     Args::None,
@@ -302,8 +292,7 @@ static PRUNE: Command = words(
 );
 
 static RM: Command = words(
-    "buildx rm",
-    &["buildx rm"],
+    &"buildx rm",
     "[OPTIONS] [NAME...]",
     "Remove one or more builder instances",
     Args::Any,
@@ -318,12 +307,10 @@ static RM: Command = words(
     ],
 );
 
-static STOP: Command =
-    words("buildx stop", &["buildx stop"], "[NAME]", "Stop builder instance", Args::AtMost(1), &[BUILDER, DEBUG]);
+static STOP: Command = words(&"buildx stop", "[NAME]", "Stop builder instance", Args::AtMost(1), &[BUILDER, DEBUG]);
 
 static USE: Command = words(
-    "buildx use",
-    &["buildx use"],
+    &"buildx use",
     "[OPTIONS] NAME",
     "Set the current builder instance",
     Args::AtMost(1),
@@ -335,14 +322,8 @@ static USE: Command = words(
     ],
 );
 
-static VERSION: Command = words(
-    "buildx version",
-    &["buildx version"],
-    "",
-    "Show buildx version information",
-    Args::None,
-    &[hidden("builder", Text, "string"), DEBUG],
-);
+static VERSION: Command =
+    words(&"buildx version", "", "Show buildx version information", Args::None, &[UNUSED_BUILDER, DEBUG]);
 
 /// Everything in this file.
 pub(super) static ALL: &[&Command] = &[

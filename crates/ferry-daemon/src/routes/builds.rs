@@ -22,9 +22,11 @@ use hyper::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+mod failed;
 mod posted;
 mod synced;
 
+use self::failed::FailedSteps;
 use super::images::{BASE64, from_auth};
 use crate::app::App;
 use crate::http::body::{BodySender, Gone, RequestBody};
@@ -107,8 +109,8 @@ async fn build(call: Call) -> Outcome {
         order.build.solve.session = lent.or(app.buildkit.lent(&order.session));
     }
     let form = order.form;
-    let (building, recording) = order.start(&app);
-    Ok(streams::stream_body(peer, reply::JSON, move |body| tell(building, recording, body, form)))
+    let (building, recording, failed_steps) = order.start(&app);
+    Ok(streams::stream_body(peer, reply::JSON, move |body| tell(building, recording, failed_steps, body, form)))
 }
 
 /// How progress is told.
@@ -137,11 +139,13 @@ struct Order {
     called: String,
     /// What the client calls its directories, which it tells of before it sends any of them; ferry's own. Empty for an archive.
     context_key: String,
+    /// Steps that fail, where the client wants to look at them; ferry's own.
+    failed_steps: FailedSteps,
 }
 
 impl Order {
     /// Begins the build.
-    fn start(self, app: &Arc<App>) -> (Building, Option<Recording>) {
+    fn start(self, app: &Arc<App>) -> (Building, Option<Recording>, FailedSteps) {
         let is_build = !self.build.options.contains_key("requestid");
         let remembered = self.build.clone();
         let building = match self.exports.is_empty() {
@@ -149,7 +153,7 @@ impl Order {
             false => app.buildkit.start_exporting(self.build, self.exports, &self.session),
         };
         let recording = is_build.then(|| app.buildkit.remember(&remembered, &building.reporter, &self.called));
-        (building, recording)
+        (building, recording, self.failed_steps)
     }
 
     fn read(call: &Call) -> Result<Self, ApiError> {
@@ -180,10 +184,12 @@ impl Order {
             _ => Form::Classic,
         };
         let (image, exports) = match outputs(call.query.get("outputs"), form, &names)? {
-            Outputs::Image(image) => (image, Vec::new()),
-            Outputs::Exports(exports) => (ImageForm::default(), exports),
+            Outputs::Image(image) => (Some(image), Vec::new()),
+            Outputs::Exports(exports) => (None, exports),
         };
+        let (viewer, failed_steps) = failed::asked(call.query.get("onerror"), form)?;
         let solve = SolveOptions {
+            failed_steps: viewer,
             allow_host_network: true,
             allow_devices: call.query.flag("allow-devices"),
             allow_insecure: call.query.flag("allow-insecure"),
@@ -198,9 +204,9 @@ impl Order {
             options: options(call)?,
             solve,
             names,
-            writes_image: exports.is_empty(),
+            writes_image: image.is_some(),
             remote: call.query.get("remote").to_owned(),
-            form: image,
+            form: image.unwrap_or_default(),
             cache_exports: from_json(call.query.get("cacheexports"), "cacheexports")?.unwrap_or_default(),
             classic: form != Form::Trace,
         };
@@ -208,9 +214,9 @@ impl Order {
         let session = call.query.get("session").to_owned();
         let called = call.query.get("called").to_owned();
         let split = call.query.flag("directories");
-        let syncs = split && form == Form::Trace && build.remote.is_empty();
+        let syncs = split && form == Form::Trace;
         let context_key = if syncs { call.query.get("contextkey").to_owned() } else { String::new() };
-        Ok(Self { build, form, secrets, session, split, exports, called, context_key })
+        Ok(Self { build, form, secrets, session, split, exports, called, context_key, failed_steps })
     }
 }
 
@@ -238,7 +244,7 @@ fn volume(text: &str) -> Result<(std::path::PathBuf, String, bool), ApiError> {
 enum Outputs {
     /// An image of the store's.
     Image(ImageForm),
-    /// What was asked for, one after the other; ferry's own client alone takes what is sent.
+    /// What was asked for, one after the other, or nothing but the cache; ferry's own client alone takes what is sent.
     Exports(Vec<Export>),
 }
 
@@ -255,9 +261,10 @@ fn outputs(text: &str, form: Form, names: &[ferry_spec::Reference]) -> Result<Ou
     let outputs: Vec<Output> = from_json::<Option<Vec<Output>>>(text, "outputs")?.flatten().unwrap_or_default();
     match outputs.as_slice() {
         [] => Ok(Outputs::Image(ImageForm::default())),
+        all if all.iter().all(|output| output.kind == "cacheonly") => Ok(Outputs::Exports(Vec::new())),
         _ if form == Form::Trace => {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-            let all = outputs.into_iter().map(|output| {
+            let all = outputs.into_iter().filter(|output| output.kind != "cacheonly").map(|output| {
                 let mut attrs = output.attrs.unwrap_or_default();
                 if !names.is_empty() && !matches!(output.kind.as_str(), "local" | "tar") {
                     attrs.entry("name".to_owned()).or_insert_with(|| names.join(","));
@@ -287,6 +294,8 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
         }
     };
     set("filename", query.get("dockerfile"));
+    // Ferry's own: of a context that is fetched, a Dockerfile that the client sends beside it.
+    set("dockerfilekey", if query.flag("owndockerfile") { "dockerfile" } else { "" });
     set("target", query.get("target"));
     set("platform", query.get("platform"));
     set("cgroup-parent", query.get("cgroupparent"));
@@ -447,10 +456,26 @@ async fn receive_context(
 }
 
 /// Tells how a build goes and ends; a client that leaves takes it along.
-async fn tell(building: Building, recording: Option<Recording>, body: BodySender, form: Form) -> Result<(), Gone> {
+async fn tell(
+    building: Building,
+    recording: Option<Recording>,
+    mut failed_steps: FailedSteps,
+    body: BodySender,
+    form: Form,
+) -> Result<(), Gone> {
     let mut events = building.reporter.follow();
     let mut classic = ClassicStream::new();
-    while let Some(event) = events.recv().await {
+    loop {
+        let event = tokio::select! {
+            // What a step wrote comes before the news that it failed.
+            biased;
+            event = events.recv() => event,
+            failed = failed_steps.next() => {
+                send(&body, &failed::message(&failed)).await?;
+                continue;
+            }
+        };
+        let Some(event) = event else { break };
         match form {
             Form::Trace => send_trace(&body, &event).await?,
             Form::Classic => send_all(&body, classic.take(event)).await?,

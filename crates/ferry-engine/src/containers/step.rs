@@ -213,6 +213,21 @@ impl Step {
         }
     }
 
+    /// Lets another program run in it, in the same files and with the same mounts, at a terminal; for a step that has ended. Returns the id by
+    /// which a client attaches to it and starts it; [`Self::wait`] then waits for the end of that, or for its removal.
+    ///
+    /// # Errors
+    /// When its record cannot be written.
+    pub fn hand_over(&mut self, command: Vec<String>) -> Result<String> {
+        self.containers.update(&self.container, |record| {
+            let config = &mut record.config;
+            (config.entrypoint, config.cmd) = (None, Some(command));
+            (config.tty, config.attach_stdin, config.open_stdin, config.stdin_once) = (true, true, true, true);
+        })?;
+        self.ended = Some(self.containers.wait(&self.container.id, WaitCondition::NextExit)?);
+        Ok(self.container.id.clone())
+    }
+
     /// Tells whether the memory limit killed it.
     #[must_use]
     pub fn was_killed_for_memory(&self) -> bool {

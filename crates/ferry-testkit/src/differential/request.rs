@@ -169,7 +169,9 @@ impl Request {
     }
 }
 
-fn kind_of(value: &Value) -> &'static str {
+/// What a value is, in the words of JSON and of Go.
+#[must_use]
+pub fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

@@ -140,7 +140,7 @@ fn how_an_image_is_built_is_as_asked() {
     assert!(nobody.fails_with(1).contains("no builder \"nobody\" found"), "{nobody}");
 
     place.write("context/Dockerfile", "FROM busybox as Base\n");
-    let told = place.daemon.run(&["build", "--debug", "--resource", "memory=64m,cpu-shares=512", &context]);
+    let told = place.daemon.run(&["build", "--debug", &context]);
     assert!(told.err().contains("More info: https://docs.docker.com/go/dockerfile/rule/"), "{told}");
     assert!(told.err().contains("   1 | >>> FROM busybox as Base\n"), "{told}");
     let told = place.daemon.run(&["build", &context]);
@@ -149,6 +149,15 @@ fn how_an_image_is_built_is_as_asked() {
         let checked = place.daemon.run(&["build", flag, &context]);
         assert!(checked.code == 1 && checked.out().starts_with("Check complete, "), "{flag}: {checked}");
     }
+    place.write("context/Dockerfile.rego", "package docker\n");
+    let told = place.daemon.run(&["build", &context]);
+    assert!(told.code == 0 && told.err().contains("Dockerfile.rego is not evaluated"), "{told}");
+    let told = place.daemon.run(&["build", "--policy", "disabled=true", &context]);
+    assert!(told.code == 0 && !told.err().contains("not evaluated"), "{told}");
+    let read = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null";
+    place.write("context/Dockerfile", &format!("FROM busybox\nRUN {read} >/limit || true\n"));
+    let limited = place.build(&["--resource", "memory=64m,cpu-shares=512"]);
+    assert_eq!(place.read(&limited, "/limit"), "67108864");
     place
         .write("context/Dockerfile", "# syntax=docker/dockerfile:1-labs\nFROM busybox\nRUN --security=insecure true\n");
     let refused = place.daemon.run(&["build", &context]);

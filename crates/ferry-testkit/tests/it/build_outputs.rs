@@ -56,6 +56,14 @@ fn what_is_built_goes_wherever_it_is_asked_to() {
     let loaded = place.daemon.run_with_input(&["load"], &archive.stdout);
     assert!(loaded.ok().contains("archived:2"), "{loaded}");
 
+    // Nowhere: what was built is in the cache alone.
+    place.write("cached/Dockerfile", "FROM busybox\nRUN echo cached >/cached\n");
+    let cached = place.path("cached");
+    let _ = place.daemon.run(&["build", "-t", "nowhere", "-o", "type=cacheonly", &cached]).ok();
+    assert!(!place.daemon.run(&["images"]).ok().contains("nowhere"));
+    let again = place.daemon.run(&["build", "--progress", "plain", "-t", "somewhere", &cached]);
+    assert!(again.code == 0 && again.err().contains(" CACHED\n"), "{again}");
+
     // By its digest alone, without a name here or there.
     let name = format!("{ADDRESS}/nameless");
     let built = place.show(&[

@@ -79,6 +79,28 @@ fn builds_are_remembered_and_can_be_asked_about() {
         let refused = buildx(&place, words);
         assert!(refused.fails_with(1).contains(text), "{words}: {refused}");
     }
+    // What leaves the host is an OCI layout, with the log of each build.
+    let bundle = place.path("bundle.dockerbuild");
+    let _ = buildx(&place, &format!("history export -o {bundle} {good}")).ok();
+    let read =
+        |script: &str| place.sandbox.sh(&format!("set -e; rm -rf b; mkdir b; tar -xzf {bundle} -C b; cd b; {script}"));
+    let index: Value = serde_json::from_str(&read("cat index.json").ok()).unwrap();
+    let blob = |one: &Value| -> Value {
+        let digest = one["digest"].as_str().unwrap().trim_start_matches("sha256:");
+        serde_json::from_str(&read(&format!("cat blobs/sha256/{digest}")).ok()).unwrap()
+    };
+    let exported = blob(&index["manifests"][0]);
+    let config = blob(&exported["config"]);
+    assert_eq!((&config["Ref"], &config["FrontendAttrs"]["target"]), (&good.as_str().into(), &"app".into()));
+    assert_eq!(exported["layers"][0]["mediaType"], "application/vnd.buildkit.status.v0");
+    assert!(read("grep -la 'hello me' blobs/sha256/*").ok().contains("blobs/"), "the log of the build is there");
+    let all = place.daemon.sh(&format!("ferry buildx history export --all >{bundle}"));
+    assert_eq!(all.code, 0, "{all}");
+    let index: Value = serde_json::from_str(&read("cat index.json").ok()).unwrap();
+    assert_eq!(blob(&index["manifests"][0])["manifests"].as_array().unwrap().len(), 2);
+    let refused = buildx(&place, &format!("history export --all {good}"));
+    assert!(refused.fails_with(1).contains("cannot specify refs when using --all"), "{refused}");
+
     let _ = buildx(&place, &format!("history rm {bad}")).ok();
     assert_eq!(lines("history ls --format json").iter().map(reference).collect::<Vec<_>>(), [good]);
     let _ = buildx(&place, "history rm --all").ok();

@@ -9,6 +9,7 @@ mod build_caches;
 mod build_flags;
 mod build_inputs;
 mod build_outputs;
+mod build_shell;
 mod build_tables;
 mod build_transfers;
 mod buildkit;

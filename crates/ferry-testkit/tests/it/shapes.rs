@@ -56,14 +56,7 @@ fn shape_of(value: &Value) -> Shape {
 }
 
 fn add(shape: &mut Shape, path: String, value: &Value) {
-    let kind = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
+    let kind = ferry_testkit::differential::request::kind_of(value);
     match value {
         Value::Object(object) => object.iter().for_each(|(key, value)| add(shape, format!("{path}.{key}"), value)),
         Value::Array(items) => items.iter().take(1).for_each(|item| add(shape, format!("{path}[]"), item)),

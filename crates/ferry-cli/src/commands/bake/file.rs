@@ -7,6 +7,10 @@ use hcl::{Body, Expression, Structure};
 use serde_json::{Map, Value};
 
 use super::evaluate::{Function, Names, Scope, number, text, truth};
+use super::types::Type;
+
+/// The variable with the context that the command line names.
+const COMMAND_CONTEXT: &str = "BAKE_CMD_CONTEXT";
 
 /// An attribute: an expression of HCL's, or a value of JSON whose texts are templates.
 #[derive(Debug, Clone)]
@@ -24,9 +28,20 @@ pub(super) struct Block {
 
 #[derive(Debug, Clone, Default)]
 struct Variable {
+    /// What it has to be.
+    kind: Option<Type>,
     default: Option<Source>,
     checks: Vec<(Source, Option<Source>)>,
     description: Option<Source>,
+}
+
+/// A variable, as it is listed.
+pub(super) struct Listed {
+    pub(super) name: String,
+    /// Its type in words; empty where none is written.
+    pub(super) kind: String,
+    pub(super) value: Value,
+    pub(super) description: String,
 }
 
 /// Everything that bake files say.
@@ -44,6 +59,11 @@ pub(super) struct Definitions<'a> {
 }
 
 impl<'a> Definitions<'a> {
+    /// Says which context the command line names.
+    pub(super) fn set_command_context(&mut self, address: &str) {
+        self.constants.insert(COMMAND_CONTEXT.to_owned(), Source::Hcl(Expression::String(address.to_owned())));
+    }
+
     pub(super) fn new(given: &'a dyn Fn(&str) -> Option<String>) -> Self {
         let mut constants = BTreeMap::new();
         let platform = format!(
@@ -54,7 +74,7 @@ impl<'a> Definitions<'a> {
                 other => other,
             }
         );
-        for (name, value) in [("BAKE_CMD_CONTEXT", "cwd://".to_owned()), ("BAKE_LOCAL_PLATFORM", platform)] {
+        for (name, value) in [(COMMAND_CONTEXT, "cwd://".to_owned()), ("BAKE_LOCAL_PLATFORM", platform)] {
             constants.insert(name.to_owned(), Source::Hcl(Expression::String(value)));
         }
         Self {
@@ -149,6 +169,12 @@ impl<'a> Definitions<'a> {
                 if let Some(default) = find(&attributes, "default") {
                     variable.default = Some(default);
                 }
+                if let Some(kind) = find(&attributes, "type") {
+                    variable.kind = Some(match &kind {
+                        Source::Hcl(expression) => Type::read(expression)?,
+                        Source::Json(value) => Type::read(&Expression::String(text(value)?))?,
+                    });
+                }
                 variable.description = find(&attributes, "description").or(variable.description.take());
                 for check in checks {
                     let condition = find(&check, "condition").ok_or("a validation without a condition")?;
@@ -230,14 +256,16 @@ impl<'a> Definitions<'a> {
         }
     }
 
-    /// The names of variables, with their values and what is said of them.
-    pub(super) fn listed_variables(&self) -> Result<Vec<(String, Value, String)>, String> {
+    /// All variables, as they are listed.
+    pub(super) fn listed_variables(&self) -> Result<Vec<Listed>, String> {
         let each = self.variables.iter().map(|(name, variable)| {
             let description = match &variable.description {
                 Some(source) => text(&self.evaluate(source, &[], 0)?)?,
                 None => String::new(),
             };
-            Ok((name.clone(), self.variable(name, 0)?.unwrap_or_default(), description))
+            let kind = variable.kind.as_ref().map(Type::name).unwrap_or_default();
+            let value = self.variable(name, 0)?.unwrap_or_default();
+            Ok(Listed { name: name.clone(), kind, value, description })
         });
         each.collect()
     }
@@ -262,7 +290,15 @@ impl<'a> Definitions<'a> {
             return self.constants.get(name).map(|source| self.evaluate(source, &[], depth)).transpose();
         };
         let default = variable.default.as_ref().map(|source| self.evaluate(source, &[], depth)).transpose()?;
-        let Some(given) = (self.given)(name) else { return Ok(Some(default.unwrap_or(Value::String(String::new())))) };
+        let given = (self.given)(name);
+        if let Some(kind) = &variable.kind {
+            let value = match (given, default) {
+                (Some(given), _) => kind.of_text(name, &given),
+                (None, default) => kind.converted(&default.unwrap_or_default()),
+            };
+            return value.map(Some).map_err(|reason| format!("Invalid value; {reason}"));
+        }
+        let Some(given) = given else { return Ok(Some(default.unwrap_or(Value::String(String::new())))) };
         let wrong = |kind: &str| format!("failed to parse {name} as {kind}: {given:?}");
         Ok(Some(match default {
             Some(Value::Bool(_)) => Value::Bool(truth(&Value::String(given.clone())).map_err(|_| wrong("bool"))?),

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::remote::is_remote;
 use super::target::Target;
 
 /// What holds for every target of a run.
@@ -10,7 +11,6 @@ pub(super) struct Common {
     pub(super) progress: String,
     pub(super) call: String,
     pub(super) pushes: bool,
-    pub(super) metadata: Option<String>,
     /// A further name of the image.
     pub(super) tag: Option<String>,
     pub(super) allowed: Vec<String>,
@@ -70,8 +70,9 @@ pub(super) fn words(target: &Target, common: &Common, linked: &dyn Fn(&str) -> O
             None => add("ssh", id),
         }
     }
-    // What only other targets use goes nowhere.
-    many("output").filter(|output| output["type"] != "cacheonly").for_each(|value| add("output", &fields(value)));
+    // What other targets use has to be had by its name.
+    let stays = |output: &&Value| common.tag.is_none() || output["type"] != "cacheonly";
+    many("output").filter(stays).for_each(|value| add("output", &fields(value)));
     for (key, flag) in [("target", "target"), ("network", "network"), ("shm-size", "shm-size")] {
         if let Some(value) = one(key) {
             add(flag, value);
@@ -91,10 +92,8 @@ pub(super) fn words(target: &Target, common: &Common, linked: &dyn Fn(&str) -> O
     if common.pushes {
         add("push", "true");
     }
-    for (flag, path) in [("metadata-file", &common.metadata), ("tag", &common.tag)] {
-        if let Some(path) = path {
-            add(flag, path);
-        }
+    if let Some(tag) = &common.tag {
+        add("tag", tag);
     }
     if !common.progress.is_empty() {
         add("progress", &common.progress);
@@ -103,12 +102,15 @@ pub(super) fn words(target: &Target, common: &Common, linked: &dyn Fn(&str) -> O
     words
 }
 
-/// A Dockerfile is in the context, unless it is said otherwise.
+/// A Dockerfile is in the context, unless it is said otherwise; one of this side beside a context from elsewhere has its whole path.
 fn in_context(context: &str, file: &str) -> String {
-    let is_remote = context.contains("://") || context.starts_with("git@");
+    let is_elsewhere = is_remote(context);
     match file.strip_prefix("cwd://") {
+        Some(here) if is_elsewhere => {
+            std::path::absolute(here).map_or_else(|_| here.to_owned(), |path| path.display().to_string())
+        }
         Some(here) => here.to_owned(),
-        None if is_remote || file.starts_with('/') || context == "-" => file.to_owned(),
+        None if is_elsewhere || file.starts_with('/') || context == "-" => file.to_owned(),
         None => format!("{}/{file}", context.trim_end_matches('/')),
     }
 }

@@ -1,25 +1,24 @@
-//! Runs `bake`: reads files, resolves targets, prints them or builds them, those that others use first.
+//! Runs `bake`: reads files, resolves targets, prints them or has them built.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use serde_json::{Map, Value, json};
 
-use super::compose;
 use super::config::{Config, Group, Override};
+use super::entitlements::Rights;
 use super::file::Definitions;
 use super::functions::sanitized;
-use super::order::{self, Common};
+use super::remote::{self, Remote};
 use super::target::{self, Target};
-use crate::commands::build;
+use super::{building, compose, listing};
+use crate::commands::build::policy;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::{self, Parsed};
-use crate::grammar::IMAGE_BUILD;
-use crate::options;
 
 /// Files that are read when none is named, as far as they are there.
-const DEFAULT_FILES: [&str; 8] = [
+pub(super) const DEFAULT_FILES: [&str; 8] = [
     "compose.yaml",
     "compose.yml",
     "docker-compose.yml",
@@ -39,13 +38,24 @@ pub(super) struct Chosen {
 
 pub(in crate::commands) async fn run(parsed: &Parsed, context: &Context) -> Result<u8> {
     refuse_unbuilt(parsed)?;
-    let files = read_files(parsed.all("file"))?;
+    let listed = listing::asked(parsed)?;
+    if listed.is_some() && parsed.on("print") {
+        return Err(Failure::new("ERROR: --print and --list are mutually exclusive"));
+    }
+    let (address, command_context, targets) = remote::split(&parsed.args);
+    let (remote, files) = match address {
+        Some(address) => remote_files(address, parsed, context).await?,
+        None => (None, read_files(parsed.all("file"))?),
+    };
     let given: BTreeMap<String, String> = parsed.all("var").iter().map(|text| pair(text)).collect::<Result<_>>()?;
     let variable = |name: &str| given.get(name).cloned().or_else(|| std::env::var(name).ok());
-    let definitions = define(&files, &variable).map_err(failed)?;
+    let mut definitions = define(&files, &variable).map_err(failed)?;
+    if let Some(context) = command_context {
+        definitions.set_command_context(context);
+    }
     let config = configure(&files, &definitions, &variable).map_err(failed)?;
-    if let Some(what) = listed(parsed) {
-        return list(&what, &config, &definitions, context);
+    if let Some(asked) = listed {
+        return asked.show(&config, &definitions, context);
     }
     definitions.validate().map_err(failed)?;
     let mut overrides = parsed.all("set").to_vec();
@@ -56,17 +66,35 @@ pub(in crate::commands) async fn run(parsed: &Parsed, context: &Context) -> Resu
     }
     for (flag, key) in [("provenance", "provenance"), ("sbom", "sbom")] {
         if let Some(value) = parsed.text(flag) {
-            overrides.push(format!("*.attest=type={key},disabled={}", matches!(value, "false" | "0")));
+            let said = match flags::parse_bool(value) {
+                Ok(is_on) => format!("disabled={}", !is_on),
+                Err(_) => value.to_owned(),
+            };
+            overrides.push(format!("*.attest=type={key},{said}"));
         }
     }
     if parsed.on("load") {
         overrides.push("*.output+=type=docker".to_owned());
     }
-    let chosen = choose(&config, &parsed.args, &overrides, &variable).map_err(failed)?;
+    let mut chosen = choose(&config, targets, &overrides, &variable).map_err(failed)?;
+    if let Some(remote) = &remote {
+        chosen.targets.values_mut().for_each(|target| remote.place(target));
+    }
     if parsed.on("print") {
         return print(&chosen, context);
     }
-    build_all(&chosen, parsed, context).await
+    ask_for_rights(&chosen, remote.as_ref(), parsed, context)?;
+    building::build_all(&chosen, parsed, context).await
+}
+
+/// Asks for what the targets want beyond what everybody may.
+fn ask_for_rights(chosen: &Chosen, remote: Option<&Remote>, parsed: &Parsed, context: &Context) -> Result<()> {
+    let working = std::env::current_dir()?;
+    let mut granted = Rights::granted(parsed.all("allow"), &working)?;
+    if let Some(folder) = remote.and_then(Remote::folder) {
+        granted.grant_reading(folder);
+    }
+    granted.missing(chosen).ask(remote.is_some(), &working, context)
 }
 
 fn failed(text: String) -> Failure {
@@ -74,9 +102,7 @@ fn failed(text: String) -> Failure {
 }
 
 fn refuse_unbuilt(parsed: &Parsed) -> Result<()> {
-    if parsed.changed("policy") {
-        return Err(Failure::not_implemented("`--policy` of bake"));
-    }
+    policy::check_for_bake(parsed.all("policy"))?;
     match parsed.text_or_empty("builder") {
         "" | "default" => Ok(()),
         other => Err(Failure::new(format!("ERROR: no builder {} found", flags::go_quote(other)))),
@@ -106,11 +132,9 @@ fn read_files(named: &[String]) -> Result<Vec<(String, String)>> {
         }
     }
     for name in named {
-        if name.contains("://") {
-            return Err(Failure::not_implemented(&format!("the remote definition {name} of bake")));
-        }
+        let name = name.strip_prefix("cwd://").unwrap_or(name);
         let mut text = String::new();
-        let read = match name.as_str() {
+        let read = match name {
             "-" => std::io::stdin().lock().read_to_string(&mut text).map(drop),
             path => std::fs::read_to_string(path).map(|read| text = read),
         };
@@ -118,9 +142,28 @@ fn read_files(named: &[String]) -> Result<Vec<(String, String)>> {
             std::io::ErrorKind::NotFound => Failure::new(format!("ERROR: open {name}: no such file or directory")),
             _ => Failure::new(format!("ERROR: open {name}: {error}")),
         })?;
-        files.push((name.clone(), text));
+        files.push((name.to_owned(), text));
     }
     Ok(files)
+}
+
+/// Brings the definitions of an address here, and reads those of this side that are named beside them.
+async fn remote_files(
+    address: &str,
+    parsed: &Parsed,
+    context: &Context,
+) -> Result<(Option<Remote>, Vec<(String, String)>)> {
+    let (there, here) = remote::sorted(parsed.all("file"));
+    let display = remote::display(parsed.text_or_empty("progress"), context)?;
+    let remote = display.around(Remote::fetch(address, &there, &display)).await?;
+    let mut files = remote.files.clone();
+    if !here.is_empty() {
+        files.extend(read_files(&here)?);
+    }
+    match files.is_empty() {
+        true => Err(Failure::new("ERROR: couldn't find a bake definition")),
+        false => Ok((Some(remote), files)),
+    }
 }
 
 /// A Compose file, as data; none for what is a bake file.
@@ -217,7 +260,7 @@ pub(super) fn choose(
 }
 
 /// The targets that a target's contexts name.
-fn links(target: &Target) -> Vec<String> {
+pub(super) fn links(target: &Target) -> Vec<String> {
     let contexts = target.get("contexts").and_then(Value::as_object).into_iter().flatten();
     contexts.filter_map(|(_, value)| value.as_str()?.strip_prefix("target:").map(str::to_owned)).collect()
 }
@@ -252,6 +295,18 @@ fn link(
 
 /// What is to be built, as buildx prints it.
 pub(super) fn printed(chosen: &Chosen) -> Result<String> {
+    let targets: Map<String, Value> =
+        chosen.targets.iter().map(|(name, one)| (name.clone(), target::printed(one))).collect();
+    pretty(&json!({ "group": groups(chosen), "target": targets }))
+}
+
+/// JSON as it is shown.
+pub(super) fn pretty(value: &Value) -> Result<String> {
+    serde_json::to_string_pretty(value).map_err(|error| Failure::new(error.to_string()))
+}
+
+/// The groups among what is to be built, as buildx prints them.
+pub(super) fn groups(chosen: &Chosen) -> Value {
     let mut groups = Map::new();
     for (name, group) in &chosen.groups {
         let mut fields = Map::new();
@@ -261,156 +316,10 @@ pub(super) fn printed(chosen: &Chosen) -> Result<String> {
         fields.insert("targets".to_owned(), json!(group.targets));
         groups.insert(name.clone(), Value::Object(fields));
     }
-    let targets: Map<String, Value> =
-        chosen.targets.iter().map(|(name, one)| (name.clone(), target::printed(one))).collect();
-    let text = serde_json::to_string_pretty(&json!({ "group": groups, "target": targets }));
-    text.map_err(|error| Failure::new(error.to_string()))
+    Value::Object(groups)
 }
 
 fn print(chosen: &Chosen, context: &Context) -> Result<u8> {
     context.printer.line(&printed(chosen)?)?;
     Ok(0)
-}
-
-fn listed(parsed: &Parsed) -> Option<String> {
-    match (parsed.text("list"), parsed.on("list-targets"), parsed.on("list-variables")) {
-        (Some(what), ..) => Some(what.trim_start_matches("type=").to_owned()),
-        (None, true, _) => Some("targets".to_owned()),
-        (None, false, true) => Some("variables".to_owned()),
-        _ => None,
-    }
-}
-
-fn list(what: &str, config: &Config, definitions: &Definitions<'_>, context: &Context) -> Result<u8> {
-    let mut rows = Vec::new();
-    match what {
-        "targets" => {
-            rows.push(["TARGET".to_owned(), "DESCRIPTION".to_owned(), String::new()]);
-            let mut all: BTreeMap<&str, String> = BTreeMap::new();
-            for (name, group) in &config.groups {
-                let description =
-                    if group.description.is_empty() { group.targets.join(", ") } else { group.description.clone() };
-                all.insert(name, description);
-            }
-            for (name, one) in &config.targets {
-                all.insert(name, one.get("description").and_then(Value::as_str).unwrap_or_default().to_owned());
-            }
-            rows.extend(all.into_iter().map(|(name, description)| [name.to_owned(), description, String::new()]));
-        }
-        "variables" => {
-            rows.push(["VARIABLE".to_owned(), "VALUE".to_owned(), "DESCRIPTION".to_owned()]);
-            for (name, value, description) in definitions.listed_variables().map_err(failed)? {
-                let value = match value {
-                    Value::String(text) => text,
-                    other => other.to_string(),
-                };
-                rows.push([name, value, description]);
-            }
-        }
-        other => return Err(Failure::new(format!("ERROR: unsupported list type {other:?} (targets, variables)"))),
-    }
-    let widths: Vec<usize> =
-        (0..2).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
-    for [first, second, third] in rows {
-        let line = format!("{first:<0$}   {second:<1$}   {third}", widths[0], widths[1]);
-        context.printer.line(line.trim_end())?;
-    }
-    Ok(0)
-}
-
-/// Builds every target, those that others use first.
-async fn build_all(chosen: &Chosen, parsed: &Parsed, context: &Context) -> Result<u8> {
-    let scratch = std::env::temp_dir().join(format!(
-        "ferry-bake-{}-{:x}",
-        std::process::id(),
-        jiff::Timestamp::now().as_nanosecond()
-    ));
-    std::fs::create_dir(&scratch)?;
-    let built = build_each(chosen, parsed, context, &scratch).await;
-    // Left to whoever cleans the temporary folder when it cannot be removed.
-    let _ = std::fs::remove_dir_all(&scratch);
-    built
-}
-
-async fn build_each(chosen: &Chosen, parsed: &Parsed, context: &Context, scratch: &std::path::Path) -> Result<u8> {
-    let names: BTreeMap<String, String> = chosen
-        .targets
-        .values()
-        .flat_map(links)
-        .map(|name| {
-            let image =
-                format!("ferry-bake/{}:{}", name.to_lowercase(), scratch.file_name().unwrap_or_default().display());
-            (name, image)
-        })
-        .collect();
-    let built = build_in_order(chosen, parsed, context, scratch, &names).await;
-    if !names.is_empty() {
-        let client = context.client().await?;
-        for image in names.values() {
-            // One whose build failed was never named.
-            let _ = client.image_remove(image, false, false, &[]).await;
-        }
-    }
-    built
-}
-
-/// `names` are those by which targets that others use are to be had.
-async fn build_in_order(
-    chosen: &Chosen,
-    parsed: &Parsed,
-    context: &Context,
-    scratch: &std::path::Path,
-    names: &BTreeMap<String, String>,
-) -> Result<u8> {
-    let mut metadata = Map::new();
-    let mut code = 0;
-    let calls = if parsed.on("check") { "check" } else { parsed.text_or_empty("call") };
-    for name in in_order(chosen) {
-        let target = &chosen.targets[&name];
-        let path = |kind: &str| scratch.join(format!("{name}.{kind}")).display().to_string();
-        let common = Common {
-            progress: parsed.text_or_empty("progress").to_owned(),
-            call: calls.to_owned(),
-            pushes: parsed.on("push") && !is_hidden(target),
-            metadata: parsed.text("metadata-file").map(|_| path("json")),
-            tag: names.get(&name).cloned(),
-            allowed: parsed.all("allow").iter().filter(|right| !right.starts_with("fs")).cloned().collect(),
-        };
-        let words = order::words(target, &common, &|other| names.get(other).cloned());
-        let read = flags::parse(IMAGE_BUILD.flags, false, &words, options::checks::check);
-        let order = read.map_err(|error| Failure::new(format!("ERROR: target {name}: {error:?}")))?;
-        let inline = target.get("dockerfile-inline").and_then(Value::as_str);
-        code = code.max(build::run_with(&order, context, inline).await?);
-        if let Ok(text) = std::fs::read_to_string(path("json")) {
-            metadata.insert(name.clone(), serde_json::from_str(&text).unwrap_or_default());
-        }
-    }
-    if let Some(path) = parsed.text("metadata-file") {
-        let text = serde_json::to_string_pretty(&metadata).map_err(|error| Failure::new(error.to_string()))?;
-        std::fs::write(path, text)?;
-    }
-    Ok(code)
-}
-
-/// A target that only others use.
-fn is_hidden(target: &Target) -> bool {
-    target.get("output").and_then(|outputs| outputs.get(0)).is_some_and(|output| output["type"] == "cacheonly")
-}
-
-fn in_order(chosen: &Chosen) -> Vec<String> {
-    let mut ordered: Vec<String> = Vec::new();
-    for name in chosen.targets.keys() {
-        place(chosen, name, &mut ordered);
-    }
-    ordered
-}
-
-fn place(chosen: &Chosen, name: &str, ordered: &mut Vec<String>) {
-    if ordered.iter().any(|known| known == name) {
-        return;
-    }
-    for other in links(&chosen.targets[name]) {
-        place(chosen, &other, ordered);
-    }
-    ordered.push(name.to_owned());
 }

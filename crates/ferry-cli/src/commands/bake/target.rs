@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::evaluate::text;
+use crate::flags::parse_bool;
 
 /// Attributes, by their names.
 pub(super) type Target = Map<String, Value>;
@@ -217,7 +218,7 @@ fn told_last(attests: Vec<Value>) -> Vec<Value> {
     for mut one in attests {
         if let Some(fields) = one.as_object_mut()
             && let Some(disabled) = fields.remove("disabled")
-            && matches!(disabled.as_str(), Some("true" | "1" | "t" | "T" | "TRUE" | "True"))
+            && disabled.as_str().is_some_and(|value| parse_bool(value) == Ok(true))
         {
             fields.insert("disabled".to_owned(), json!(true));
         }

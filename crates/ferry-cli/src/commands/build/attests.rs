@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::failure::{Failure, Result};
-use crate::flags::{Parsed, go_quote};
+use crate::flags::{Parsed, go_quote, parse_bool};
 
 fn failed(text: impl std::fmt::Display) -> Failure {
     Failure::new(format!("ERROR: failed to build: {text}"))
@@ -28,7 +28,7 @@ pub(super) fn attests(parsed: &Parsed) -> Result<BTreeMap<String, String>> {
             let (key, value) = field.split_once('=').ok_or_else(|| failed(format!("invalid value {field}")))?;
             match key.trim().to_lowercase().as_str() {
                 "type" => value.clone_into(&mut kind),
-                "disabled" => is_off = matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+                "disabled" => is_off = parse_bool(value) == Ok(true),
                 _ => rest.push(quoted(field)),
             }
         }

@@ -7,7 +7,7 @@ use ferry_client::BuildQuery;
 
 use super::outputs::{self, Output};
 use crate::failure::{Failure, Result};
-use crate::flags::{Parsed, go_quote, parse_bytes};
+use crate::flags::{Parsed, go_quote, parse_bool, parse_bytes};
 
 /// Where the context comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) enum Progress {
 
 impl Progress {
     /// By its word; empty is `auto`.
-    pub(super) fn named(word: &str) -> Result<Self> {
+    pub(in crate::commands) fn named(word: &str) -> Result<Self> {
         match word {
             "" | "auto" => Ok(Self::Auto),
             "plain" => Ok(Self::Plain),
@@ -59,6 +59,8 @@ pub(crate) struct BuildOptions {
     /// SSH agents: id, and the socket; empty is the one of the environment.
     pub(crate) agents: Vec<(String, String)>,
     pub(crate) outputs: Vec<Output>,
+    /// It was said that no policy is to be asked.
+    pub(crate) is_without_policy: bool,
 }
 
 /// Where a secret is.
@@ -115,7 +117,7 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
         ..BuildQuery::default()
     };
     let inline = query.build_args.get("BUILDKIT_INLINE_CACHE").and_then(Option::as_deref);
-    if inline.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")) {
+    if inline.is_some_and(|value| parse_bool(value) == Ok(true)) {
         let kind = "inline".to_owned();
         query.cache_exports.push(ferry_client::BuildCacheEntry { kind, ..Default::default() });
     }
@@ -141,7 +143,17 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
     query.outputs = outputs.iter().map(|output| output.entry.clone()).collect();
     let agents = parsed.all("ssh").iter().map(|text| agent(text, variable)).collect::<Result<_>>()?;
     let secrets = parsed.all("secret").iter().map(|text| secret(text, variable)).collect::<Result<_>>()?;
-    Ok(BuildOptions { source, file, progress, query, folders, secrets, agents, outputs })
+    Ok(BuildOptions {
+        source,
+        file,
+        progress,
+        query,
+        folders,
+        secrets,
+        agents,
+        outputs,
+        is_without_policy: parsed.changed("policy"),
+    })
 }
 
 /// What is known and not built says so.
@@ -149,9 +161,7 @@ fn refuse_unbuilt(parsed: &Parsed) -> Result<()> {
     if parsed.on("squash") {
         return Err(Failure::not_implemented("`--squash` of build"));
     }
-    if parsed.changed("policy") {
-        return Err(Failure::not_implemented("`--policy` of build"));
-    }
+    super::policy::check(parsed.all("policy"))?;
     match parsed.text_or_empty("builder") {
         "" | "default" => Ok(()),
         other => Err(Failure::new(format!("ERROR: no builder {} found", go_quote(other)))),
@@ -357,7 +367,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_says_so() {
-        for line in ["--policy x .", "--squash .", "-o type=cacheonly ."] {
+        for line in ["--policy filename=x .", "--squash ."] {
             assert!(read(line).unwrap_err().message.contains("not implemented"), "{line}");
         }
     }

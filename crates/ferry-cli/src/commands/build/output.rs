@@ -84,7 +84,7 @@ impl Sink {
                 let file = File::create(path).map_err(|error| Failure::new(format!("open {path}: {error}")))?;
                 Ok(Self::Archive(Box::new(file)))
             }
-            Dest::Daemon => Err(Failure::new("an output that stays with the daemon")),
+            Dest::Daemon | Dest::Nowhere => Err(Failure::new("an output that stays with the daemon")),
         }
     }
 

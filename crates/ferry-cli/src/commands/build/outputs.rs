@@ -14,6 +14,8 @@ use crate::output::stdout_is_terminal;
 pub(crate) enum Dest {
     /// Nowhere: the daemon keeps it, or sends it elsewhere.
     Daemon,
+    /// Nowhere at all: what was built is in the cache alone.
+    Nowhere,
     /// A file; `-` is standard output.
     File(String),
     /// A directory, for files.
@@ -48,7 +50,9 @@ pub(super) fn read(parsed: &Parsed, notes: &BTreeMap<String, String>) -> Result<
     if (parsed.on("load") || !notes.is_empty() && outputs.is_empty()) && !outputs.iter().any(is_image) {
         outputs.push(image(BTreeMap::new()));
     }
-    for output in outputs.iter_mut().filter(|output| !matches!(output.entry.kind.as_str(), "local" | "tar")) {
+    for output in
+        outputs.iter_mut().filter(|output| !matches!(output.entry.kind.as_str(), "local" | "tar" | "cacheonly"))
+    {
         output.entry.attributes.extend(notes.clone());
     }
     if outputs.iter().filter(|output| matches!(output.dest, Dest::Layout(_))).count() > 1 {
@@ -113,8 +117,8 @@ fn output(kind: &str, dest: String, mut attributes: BTreeMap<String, String>) ->
             }
             (kind, Dest::File(dest))
         }
-        ("cacheonly", _) => return Err(Failure::not_implemented("`--output type=cacheonly` of build")),
-        ("image" | "moby" | "registry", _) => {
+        ("cacheonly", "") => (kind, Dest::Nowhere),
+        ("image" | "moby" | "registry" | "cacheonly", _) => {
             return Err(failed(format!("dest is not supported by the {kind} exporter")));
         }
         (other, _) => (other, Dest::Daemon),
@@ -145,6 +149,7 @@ mod tests {
             ("-o type=docker,dest=x .", "docker", Dest::File("x".to_owned())),
             ("-o type=oci,dest=x,tar=false .", "oci", Dest::Layout("x".to_owned())),
             ("-o type=docker .", "image", Dest::Daemon),
+            ("-o type=cacheonly .", "cacheonly", Dest::Nowhere),
             ("--load .", "image", Dest::Daemon),
         ] {
             let outputs = read_line(line).unwrap();

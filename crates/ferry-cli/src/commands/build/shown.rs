@@ -64,6 +64,13 @@ impl Shown {
         }
     }
 
+    /// Leaves what was drawn as it is; what is drawn next comes below.
+    pub(super) fn let_go(&mut self) {
+        if let Self::Terminal(view) = self {
+            view.let_go();
+        }
+    }
+
     pub(super) fn failure(&self) -> String {
         match self {
             Self::Plain(plain) => plain.failure(),

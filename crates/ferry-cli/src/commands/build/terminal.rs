@@ -95,6 +95,11 @@ impl View {
         text + "\x1b[?25h"
     }
 
+    /// What is drawn next comes below what was drawn.
+    pub(super) fn let_go(&mut self) {
+        self.drawn = 0;
+    }
+
     /// What is shown of the step that failed.
     pub(super) fn failure(&self) -> String {
         let failed = self

@@ -41,8 +41,8 @@ pub(super) async fn build(
             order.build.solve.session = lent.or(app.buildkit.lent(&order.session));
         }
         let form = order.form;
-        let (building, recording) = order.start(&app);
-        tell(building, recording, out.clone(), form).await
+        let (building, recording, failed_steps) = order.start(&app);
+        tell(building, recording, failed_steps, out.clone(), form).await
     };
     let (told, asked) = tokio::join!(building, ask(&out, asked));
     // Before the answer ends: whoever looks at the image then sees files of its own.

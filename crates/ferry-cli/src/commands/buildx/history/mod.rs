@@ -1,6 +1,7 @@
 //! `buildx history`: builds that there were, as the daemon remembers them.
 
 pub(in crate::commands) mod attachment;
+pub(in crate::commands) mod export;
 pub(in crate::commands) mod inspect;
 pub(in crate::commands) mod list;
 mod records;
