@@ -92,12 +92,12 @@ fn taken(bridge: &BridgeSpec, owner: &str) -> Error {
 fn create(netlink: &mut Netlink, instance: &InstanceId, bridge: &BridgeSpec) -> Result<(), Error> {
     let failed = |source| Error::kernel("create bridge", &bridge.link, source);
     let mac = mac::random().map_err(failed)?;
-    netlink
-        .send(&[route::new_bridge(&bridge.link, mac, bridge.mtu)])
-        .map_err(|Refused { source, .. }| failed(source))?;
-    netlink
-        .send(&[route::mark(&bridge.link, &instance.alias(&bridge.network_id))])
-        .map_err(|Refused { source, .. }| failed(source))
+    // In one message, all of which the kernel carries out: whoever is killed in between would leave a bridge that nobody knows for ours.
+    let requests = [
+        route::new_bridge(&bridge.link, mac, bridge.mtu),
+        route::mark(&bridge.link, &instance.alias(&bridge.network_id)),
+    ];
+    netlink.send(&requests).map_err(|Refused { source, .. }| failed(source))
 }
 
 /// Before the link is up, so that nothing is learnt from router advertisements.
