@@ -7,8 +7,8 @@
 //! since it is told by them.
 //!
 //! Packets take nobody's place: where a hardware address is, the bridge is told when a container starts and does not learn otherwise
-//! (see [`crate::netlink::route::set_forwarding`]). So they are let through first, unless some container is in `strict`: what is looked
-//! up for a packet of every request costs a published port a fiftieth of its rate.
+//! (see [`crate::netlink::route::set_forwarding`]). So they are let through first, unless some container is in `strict`: nothing is looked
+//! up for them.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,7 @@
 //! Definitions from elsewhere: of a repository, or at an address. They are brought here by a build of their own, so that the daemon's
 //! credentials, proxies and caches count for them as for any context.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -47,7 +48,8 @@ impl Scratch {
     fn new() -> Result<Self> {
         let now = jiff::Timestamp::now().as_nanosecond();
         let path = std::env::temp_dir().join(format!("ferry-bake-{}-{now:x}", std::process::id()));
-        std::fs::create_dir(&path)?;
+        // What comes from a repository may be for its user alone.
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         let scratch = Self(path);
         for below in ["empty", "files"] {
             std::fs::create_dir(scratch.0.join(below))?;
