@@ -267,7 +267,7 @@ impl Solve {
         };
         let workshop = self.ground.engine.workshop.clone();
         let description = format!("cached mount {} from exec {}", mount.target, exec.args.join(" "));
-        let taken = self.ground.cache_mounts.take(workshop.folder(), id, cache.sharing, &description).await?;
+        let mut taken = self.ground.cache_mounts.take(workshop.folder(), id, cache.sharing, &description).await?;
         let data = taken.data();
         if let (Some(place), true) = (mount.input, taken.is_new()) {
             let (tree, selector, data) = (inputs[place].clone(), mount.selector.clone(), data.clone());
@@ -281,6 +281,7 @@ impl Solve {
         if taken.is_new() && mount.input.is_none() {
             self.fill_from_elsewhere(id, &data, begun).await?;
         }
+        taken.is_filled()?;
         lent.caches.push(taken);
         Ok(data)
     }

@@ -1,6 +1,7 @@
 //! Cache mounts: directories that outlive builds, in `build/mounts/<sha256 of the id>[-n]/`.
 //!
-//! `data` in there is what is mounted; `mount.json` says what it is. An id is never a name on the disk.
+//! `data` in there is what is mounted; `mount.json` says what it is, and stands there once `data` is filled. An id is
+//! never a name on the disk.
 
 use std::collections::HashMap;
 use std::fs;
@@ -39,14 +40,24 @@ pub struct MountRecord {
 #[derive(Clone, Default)]
 pub struct CacheMounts {
     in_use: Arc<Mutex<HashMap<PathBuf, usize>>>,
-    locks: Arc<Mutex<HashMap<PathBuf, Arc<AsyncMutex<()>>>>>,
+    locks: Locks,
+    /// Held by who makes, fills and notes a folder: those who share it may begin in the same moment.
+    making: Locks,
+}
+
+type Locks = Arc<Mutex<HashMap<PathBuf, Arc<AsyncMutex<()>>>>>;
+
+async fn lock(locks: &Locks, folder: &Path) -> OwnedMutexGuard<()> {
+    let lock = Arc::clone(locks.lock().unwrap_or_else(PoisonError::into_inner).entry(folder.to_owned()).or_default());
+    lock.lock_owned().await
 }
 
 /// A cache mount in use.
 pub struct MountInUse {
     mounts: CacheMounts,
     folder: PathBuf,
-    is_new: bool,
+    /// Where it is new: what is noted of it once it is filled, while everybody else waits.
+    new: Option<(MountRecord, OwnedMutexGuard<()>)>,
     _lock: Option<OwnedMutexGuard<()>>,
 }
 
@@ -56,9 +67,14 @@ impl MountInUse {
         self.folder.join("data")
     }
 
-    /// It is empty and has not been told what it begins with.
+    /// It is empty, and others wait for what it begins with until [`MountInUse::is_filled`] is said.
     pub(crate) fn is_new(&self) -> bool {
-        self.is_new
+        self.new.is_some()
+    }
+
+    /// Says that a new one has what it begins with. One of which that is never said is new for the next who takes it.
+    pub(crate) fn is_filled(&mut self) -> Result<()> {
+        self.new.take().map_or(Ok(()), |(record, _making)| note(&self.folder, &record))
     }
 }
 
@@ -91,29 +107,29 @@ impl CacheMounts {
             .doing("cannot make the folder of cache mounts")?;
         let name = Digest::sha256(id.as_bytes()).hex().to_owned();
         let first = top.join(&name);
-        let lock = match sharing {
-            CacheSharing::Locked => {
-                let lock = Arc::clone(
-                    self.locks.lock().unwrap_or_else(PoisonError::into_inner).entry(first.clone()).or_default(),
-                );
-                Some(lock.lock_owned().await)
-            }
+        let lock_whole = match sharing {
+            CacheSharing::Locked => Some(lock(&self.locks, &first).await),
             _ => None,
         };
         let folder = self.claim(&top, &name, sharing);
-        let mut taken = MountInUse { mounts: self.clone(), folder, is_new: false, _lock: lock };
-        taken.is_new = prepare(&taken.folder, id, sharing, description)?;
+        let mut taken = MountInUse { mounts: self.clone(), folder, new: None, _lock: lock_whole };
+        let making = lock(&self.making, &taken.folder).await;
+        if let Some(mut record) = read(&taken.folder) {
+            record.used_ns = now_ns();
+            record.uses += 1;
+            note(&taken.folder, &record)?;
+        } else {
+            taken.new = Some((make(&taken.folder, id, sharing, description)?, making));
+        }
         Ok(taken)
     }
 
     /// Takes a cache mount into use that is there; it is looked at, not changed. Blocks.
     pub(crate) fn find(&self, builder: &Path, id: &str) -> Option<MountInUse> {
         let folder = builder.join("mounts").join(Digest::sha256(id.as_bytes()).hex());
-        if !folder.join("data").is_dir() {
-            return None;
-        }
+        read(&folder)?;
         *self.in_use.lock().unwrap_or_else(PoisonError::into_inner).entry(folder.clone()).or_default() += 1;
-        Some(MountInUse { mounts: self.clone(), folder, is_new: false, _lock: None })
+        Some(MountInUse { mounts: self.clone(), folder, new: None, _lock: None })
     }
 
     fn claim(&self, top: &Path, name: &str, sharing: CacheSharing) -> PathBuf {
@@ -165,34 +181,28 @@ fn read(folder: &Path) -> Option<MountRecord> {
     serde_json::from_slice(&fs::read(folder.join("mount.json")).ok()?).ok()
 }
 
-/// Makes the folder or notes its use; tells whether it is new.
-fn prepare(folder: &Path, id: &str, sharing: CacheSharing, description: &str) -> Result<bool> {
+/// Makes the folder, empty; tells what is to be noted of it.
+fn make(folder: &Path, id: &str, sharing: CacheSharing, description: &str) -> Result<MountRecord> {
+    // Half-made by a daemon that was killed, or by a step that failed before it was filled.
+    let _ = fs::remove_dir_all(folder);
+    fs::DirBuilder::new().mode(0o700).create(folder).doing("cannot make a cache mount")?;
+    fs::DirBuilder::new().mode(0o755).create(folder.join("data")).doing("cannot make a cache mount")?;
     let now = now_ns();
-    let known = read(folder);
-    let is_new = known.is_none();
-    let mut record = known.unwrap_or_else(|| MountRecord {
+    Ok(MountRecord {
         name: crate::cache::new_id(),
         id: id.to_owned(),
         description: description.to_owned(),
         created_ns: now,
         used_ns: now,
-        uses: 0,
+        uses: 1,
         private: sharing == CacheSharing::Private,
-    });
-    record.used_ns = now;
-    record.uses += 1;
-    if is_new {
-        // Half-made by a daemon that was killed.
-        let _ = fs::remove_dir_all(folder);
-        fs::DirBuilder::new().mode(0o700).create(folder).doing("cannot make a cache mount")?;
-        fs::DirBuilder::new().mode(0o755).create(folder.join("data")).doing("cannot make a cache mount")?;
-    }
-    let bytes = serde_json::to_vec(&record).map_err(|error| Failure::internal(error.to_string()))?;
+    })
+}
+
+fn note(folder: &Path, record: &MountRecord) -> Result<()> {
+    let bytes = serde_json::to_vec(record).map_err(|error| Failure::internal(error.to_string()))?;
     let new = folder.join("mount.json.new");
-    fs::write(&new, bytes)
-        .and_then(|()| fs::rename(&new, folder.join("mount.json")))
-        .doing("cannot note a cache mount")?;
-    Ok(is_new)
+    fs::write(&new, bytes).and_then(|()| fs::rename(&new, folder.join("mount.json"))).doing("cannot note a cache mount")
 }
 
 #[cfg(test)]
@@ -205,14 +215,19 @@ mod tests {
     async fn private_mounts_are_each_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let mounts = CacheMounts::default();
-        let take = |sharing| mounts.take(dir.path(), "../../id", sharing, "x");
-        let first = take(CacheSharing::Private).await.unwrap();
-        let second = take(CacheSharing::Private).await.unwrap();
+        let take = async |sharing| {
+            let mut taken = mounts.take(dir.path(), "../../id", sharing, "x").await?;
+            let was_new = taken.is_new();
+            taken.is_filled()?;
+            Result::Ok((taken, was_new))
+        };
+        let (first, was_new) = take(CacheSharing::Private).await.unwrap();
+        let (second, _) = take(CacheSharing::Private).await.unwrap();
         assert_ne!(first.data(), second.data());
-        assert!(first.is_new() && first.data().starts_with(dir.path().join("mounts")));
+        assert!(was_new && first.data().starts_with(dir.path().join("mounts")));
         drop(first);
-        let third = take(CacheSharing::Shared).await.unwrap();
-        assert!(!third.is_new());
+        let (third, was_new) = take(CacheSharing::Shared).await.unwrap();
+        assert!(!was_new);
         let list = mounts.list(dir.path());
         assert_eq!(list.len(), 2);
         let (_, folder, in_use) = list.into_iter().find(|(_, folder, _)| folder.join("data") == third.data()).unwrap();
@@ -225,12 +240,53 @@ mod tests {
     async fn locked_mounts_wait() {
         let dir = tempfile::tempdir().unwrap();
         let mounts = CacheMounts::default();
-        let first = mounts.take(dir.path(), "id", CacheSharing::Locked, "x").await.unwrap();
+        let mut first = mounts.take(dir.path(), "id", CacheSharing::Locked, "x").await.unwrap();
+        first.is_filled().unwrap();
         let other = mounts.clone();
         let path = dir.path().to_owned();
         let mut waiting = Box::pin(async move { other.take(&path, "id", CacheSharing::Locked, "x").await });
         assert!((&mut waiting).now_or_never().is_none());
         drop(first);
         assert!(!waiting.await.unwrap().is_new());
+    }
+
+    #[tokio::test]
+    async fn who_shares_a_new_one_waits_until_it_is_filled() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = CacheMounts::default();
+        let take = || Box::pin(mounts.take(dir.path(), "id", CacheSharing::Shared, "x"));
+        let first = take().await.unwrap();
+        let mut waiting = take();
+        assert!((&mut waiting).now_or_never().is_none() && mounts.find(dir.path(), "id").is_none());
+        drop(first);
+        let mut second = waiting.await.unwrap();
+        assert!(second.is_new(), "the first was never filled");
+        let waiting = take();
+        second.is_filled().unwrap();
+        assert!(!waiting.await.unwrap().is_new() && mounts.find(dir.path(), "id").is_some());
+    }
+
+    #[test]
+    fn many_share_one_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = CacheMounts::default();
+        for round in 0..50 {
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let id = format!("id{round}");
+                        let taken = mounts.take(dir.path(), &id, CacheSharing::Shared, "x");
+                        tokio::runtime::Builder::new_current_thread()
+                            .build()
+                            .unwrap()
+                            .block_on(taken)
+                            .unwrap()
+                            .is_filled()
+                            .unwrap();
+                    });
+                }
+            });
+        }
+        assert!(mounts.list(dir.path()).iter().all(|(record, ..)| record.uses == 4));
     }
 }

@@ -262,6 +262,9 @@ fn read_index(folder: &Path) -> std::result::Result<Index, String> {
 
 /// Puts a manifest into the index of a layout, in place of the one with the same tag.
 fn put(folder: &Path, tag: &str, manifest: &Descriptor) -> std::io::Result<()> {
+    // Targets of one bake may write into the same layout.
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut manifests = read_index(folder).map(|index| index.manifests).unwrap_or_default();
     manifests.retain(|one| one.annotations.get(TAG).is_none_or(|known| known != tag));
     let mut named = manifest.clone();
