@@ -354,7 +354,6 @@ impl Firewall {
     fn make_ready(&mut self) -> Result<(), Error> {
         if !self.is_ready {
             let needs = self.needed()?;
-            run_nft(&(ruleset::text(&self.table, &self.habits, needs) + &self.restricted_text()))?;
             // Apart from the rest: a kernel may be built without tables for bridges.
             let guards = run_nft(&guard::text(&self.instance, needs.egress));
             if let Err(error) = &guards {
@@ -366,6 +365,8 @@ impl Firewall {
                 tracing::warn!(%error, "containers can take one another's IPv6 addresses");
             }
             self.guards6 = guards6.is_ok();
+            let rules = ruleset::text(&self.table, &self.habits, needs, self.guards);
+            run_nft(&(rules + &self.restricted_text()))?;
             self.is_ready = true;
         }
         Ok(())

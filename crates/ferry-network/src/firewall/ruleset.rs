@@ -94,7 +94,6 @@ add map inet T egress6 { type ipv6_addr : verdict; }
 ";
 
 const CHAINS_TEXT: &str = "
-add chain inet T raw { type filter hook prerouting priority raw; policy accept; }
 add chain inet T prerouting { type nat hook prerouting priority dstnat; policy accept; }
 add chain inet T output { type nat hook output priority -100; policy accept; }
 add chain inet T postrouting { type nat hook postrouting priority srcnat; policy accept; }
@@ -103,7 +102,6 @@ add chain inet T published
 add chain inet T limited
 add chain inet T to_container
 add chain inet T from_internal
-flush chain inet T raw
 flush chain inet T prerouting
 flush chain inet T output
 flush chain inet T postrouting
@@ -117,8 +115,8 @@ flush chain inet T from_internal
 /// What every packet passes is looked at in the order of what it costs: bytes of the packet before sets, and what goes on before what begins.
 /// What internal networks and containers with egress rules need besides is not there without them, see [`Needs`].
 ///
-/// - `raw`: nothing on a wire may carry a loopback address. Bridges have `route_localnet`, and ports
-///   published on 127.0.0.1 are for this machine alone.
+/// - `prerouting`: nothing on a wire may begin a connection to a loopback address. Bridges have `route_localnet`, and ports published on
+///   127.0.0.1 are for this machine alone. From bridges no packet with such an address comes in at all, see [`super::guard`] and [`RAW_TEXT`].
 /// - `limited`: who may not reach a published port is turned away before it is translated, and before a socket that holds it.
 /// - `published`: `::1` is left to the relay of `ferry-netd`; link-local addresses are not translated.
 /// - `postrouting`: connections from 127.0.0.1, and from a container to a published port of its own
@@ -128,8 +126,7 @@ flush chain inet T from_internal
 ///   routing to a container's address from another link, our other networks included, ends here,
 ///   but for networks and links that were said to be open to it.
 const RULES_TEXT: &str = "
-add rule inet T raw ip daddr 127.0.0.0/8 iifname != lo drop
-add rule inet T raw ip saddr 127.0.0.0/8 iifname @bridges drop
+add rule inet T prerouting ip daddr 127.0.0.0/8 iifname != lo drop
 add rule inet T prerouting ip6 daddr fe80::/10 return
 add rule inet T prerouting iifname != lo fib daddr type local jump limited
 add rule inet T prerouting fib daddr type local jump published
@@ -156,6 +153,19 @@ add rule inet T to_container oifname @routed4 ip daddr . meta l4proto . th dport
 add rule inet T to_container oifname @routed6 ip6 daddr . meta l4proto . th dport @open6 accept
 add rule inet T to_container iifname . oifname @trusted ip daddr . meta l4proto . th dport @open4 accept
 add rule inet T to_container iifname . oifname @trusted ip6 daddr . meta l4proto . th dport @open6 accept
+";
+
+/// Where the table that sees frames keeps loopback addresses away. Every packet of the machine would pass this chain, too.
+const NO_RAW_TEXT: &str = "
+add chain inet T raw { type filter hook prerouting priority raw; policy accept; }
+flush chain inet T raw
+delete chain inet T raw
+";
+const RAW_TEXT: &str = "
+add chain inet T raw { type filter hook prerouting priority raw; policy accept; }
+flush chain inet T raw
+add rule inet T raw ip daddr 127.0.0.0/8 iifname != lo drop
+add rule inet T raw ip saddr 127.0.0.0/8 iifname @bridges drop
 ";
 
 /// Where nothing is kept from this machine.
@@ -218,7 +228,6 @@ add rule inet T to_container drop
 
 /// Without rules for IPv6 nothing of it is looked at: whoever has a route to a container reaches it.
 const OPEN6_TEXT: &str = "
-add rule inet T raw meta nfproto ipv6 accept
 add rule inet T forward meta nfproto ipv6 accept
 ";
 /// The same for the chain that is not always there, before its other rules.
@@ -233,9 +242,10 @@ pub(crate) struct Needs {
     pub(crate) egress: bool,
 }
 
-/// Returns the ruleset for `nft -f`; sets keep their elements.
-pub(crate) fn text(table: &str, habits: &Habits, needs: Needs) -> String {
+/// Returns the ruleset for `nft -f`; sets keep their elements. `guards`: there is a table that sees frames.
+pub(crate) fn text(table: &str, habits: &Habits, needs: Needs, guards: bool) -> String {
     let named = format!(" inet {table}");
+    let raw = if guards { NO_RAW_TEXT } else { RAW_TEXT };
     let has_input = needs.internal || needs.egress;
     let input = if has_input { INPUT_TEXT } else { NO_INPUT_TEXT };
     let open6 = if habits.ipv6 { "" } else { OPEN6_TEXT };
@@ -249,7 +259,7 @@ pub(crate) fn text(table: &str, habits: &Habits, needs: Needs) -> String {
     if habits.direct {
         closing += DIRECT_TEXT.trim_start();
     }
-    [SETS_TEXT, CHAINS_TEXT, open6, input, open6_input, egress, going_on, RULES_TEXT, &closing, CLOSING_TEXT]
+    [SETS_TEXT, CHAINS_TEXT, raw, open6, input, open6_input, egress, going_on, RULES_TEXT, &closing, CLOSING_TEXT]
         .concat()
         .replace(" inet T", &named)
 }
@@ -441,6 +451,7 @@ mod tests {
             "ferry_abcd0123",
             &Habits { ipv6: true, direct: false, mark: None },
             Needs { internal: true, egress: true },
+            true,
         );
         for line in text.lines().filter(|line| !line.is_empty()) {
             assert!(line.contains(" inet ferry_abcd0123"), "{line}");
@@ -455,7 +466,7 @@ mod tests {
     #[test]
     fn what_the_daemon_was_told_opens_before_everything_is_closed() {
         let mark = Some("0x10/0xf0".parse().expect("a mark"));
-        let text = text("t", &Habits { ipv6: false, direct: true, mark }, Needs::default());
+        let text = text("t", &Habits { ipv6: false, direct: true, mark }, Needs::default(), true);
         let at = |rule: &str| text.find(rule).unwrap_or_else(|| panic!("{rule} in {text}"));
         let apart = at("to_container iifname @bridges drop");
         assert!(at("to_container meta mark & 0xf0 == 0x10 accept") < apart);
@@ -464,8 +475,9 @@ mod tests {
         assert!(at("forward meta nfproto ipv6 accept") < at("forward oifname @bridges"));
         assert!(at("delete chain inet t input") < at("forward ct state established,related accept"));
         for needs in [Needs { internal: true, egress: false }, Needs { internal: false, egress: true }] {
-            let text = super::text("t", &Habits { ipv6: true, direct: false, mark }, needs);
+            let text = super::text("t", &Habits { ipv6: true, direct: false, mark }, needs, false);
             let has = |words: &str| text.contains(words);
+            assert!(has("raw ip saddr 127.0.0.0/8 iifname @bridges drop"), "nothing else looks at frames");
             assert!(!has("delete chain") && has("input ct direction reply accept"), "{text}");
             assert_eq!(has("forward ip saddr vmap @egress4"), needs.egress);
             assert_eq!(has("iifname @internal drop"), needs.internal);

@@ -1,5 +1,7 @@
 //! What networks keep from one another, and what other programs' rules must not keep from them.
 
+use std::{net::UdpSocket, process::Command};
+
 use crate::host::{Container, Neighbour, as_host, ask_tcp, ask_udp, bridge, eventually, nft, run, serve};
 use crate::publish::{publish, tcp, udp};
 
@@ -47,6 +49,48 @@ fn containers_of_a_network_without_icc_reach_only_the_outside() {
             assert!(ask_tcp("10.9.0.2", 99).is_some(), "the outside");
         });
         assert!(ask_tcp("172.28.0.2", 80).is_some(), "the host");
+    });
+}
+
+/// Bridges route loopback addresses, for the sake of ports published there.
+#[test]
+fn loopback_addresses_come_in_by_no_port_of_a_bridge() {
+    as_host(|host| {
+        let networking = host.networking("dddd000b");
+        let spec = bridge("ferry0", &["172.30.0.1/16"]);
+        networking.ensure_bridge(&spec).expect("a bridge");
+        let container = Container::start(&networking, &spec, "c1", &["172.30.0.2/16"]);
+        serve("local", 9000);
+        let socket = |address: &str| UdpSocket::bind(address).expect("a socket");
+        let says = |socket: &UdpSocket, to: &str, text: &str| drop(socket.send_to(text.as_bytes(), to));
+        let hears = |socket: &UdpSocket| {
+            let mut heard = [0; 16];
+            let length = socket.recv(&mut heard).expect("a word");
+            String::from_utf8_lossy(&heard[..length]).into_owned()
+        };
+        // The firewall knows of what these two say.
+        let (one, other) = (socket("127.0.0.5:5005"), socket("127.0.0.1:5006"));
+        says(&one, "127.0.0.1:5006", "hello");
+        assert_eq!(hears(&other), "hello");
+        let open = socket("0.0.0.0:5007");
+        container.inside(|| {
+            run("ip", "addr del 127.0.0.1/8 dev lo");
+            run("ip", "route add 127.0.0.1 via 172.30.0.1");
+            assert_eq!((ask_tcp("127.0.0.1", 9000), ask_udp("127.0.0.1", 9000)), (None, None));
+            run("ip", "addr add 127.0.0.5/32 dev eth0");
+            std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").expect("a sysctl");
+            let forger = socket("127.0.0.5:5005");
+            for to in ["127.0.0.1:5006", "172.30.0.1:5007"] {
+                says(&forger, to, "forged");
+            }
+            let honest = socket("172.30.0.2:0");
+            says(&honest, "127.0.0.1:5006", "forged");
+            says(&honest, "172.30.0.1:5007", "honest");
+            assert!(ask_tcp("172.30.0.1", 9000).is_some(), "the control");
+        });
+        says(&one, "127.0.0.1:5006", "again");
+        assert_eq!((hears(&other), hears(&open)), ("again".to_owned(), "honest".to_owned()));
+        networking.close(true).expect("closed");
     });
 }
 
@@ -240,6 +284,100 @@ fn packets_from_the_hardware_address_of_another_draw_nothing_to_their_sender() {
         assert!(port(&of_victim).contains("sticky"), "{}", port(&of_victim));
         assert_ne!(port(&of_victim).split(' ').nth(2), port(&of_client).split(' ').nth(2));
         assert!(asks(), "the victim is where it was");
+        networking.close(true).expect("closed");
+    });
+}
+
+/// Who is asked learns where the asker is.
+#[test]
+fn a_question_claims_an_address_too() {
+    const QUESTION: &str = r#"
+import socket, struct, sys
+own, to = (bytes.fromhex(text.replace(":", "")) for text in sys.argv[1:3])
+address = sys.argv[3]
+source, target = (socket.inet_pton(socket.AF_INET6, text) for text in (address, "fd30::4"))
+def total(data):
+    words = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while words >> 16:
+        words = (words & 0xffff) + (words >> 16)
+    return words ^ 0xffff
+body = target + b"\x01\x01" + own
+bare = bytes.fromhex("87000000") + bytes(4) + body
+checked = total(source + target + struct.pack("!II", len(bare), 58) + bare)
+question = bytes.fromhex("8700") + struct.pack("!H", checked) + bytes(4) + body
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+link.bind(("eth0", 0))
+link.send(to + own + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(question), 58, 255) + source + target + question)
+"#;
+    as_host(|host| {
+        let networking = host.networking("dddd000d");
+        let spec = bridge("ferry0", &["172.30.0.1/16", "fd30::1/64"]);
+        networking.ensure_bridge(&spec).expect("a bridge");
+        let start = |id: &str, last: u8| {
+            Container::start(&networking, &spec, id, &[&format!("172.30.0.{last}/16"), &format!("fd30::{last}/64")])
+        };
+        let (thief, victim, client) = (start("thief", 2), start("victim", 3), start("client", 4));
+        let addresses = ["fd30::3", "fd30::1", "fd30::77"];
+        client.inside(|| {
+            for address in addresses {
+                run("ip", &format!("-6 neigh replace {address} lladdr {} dev eth0 nud stale", victim.endpoint.mac));
+            }
+        });
+        let thieves = thief.endpoint.mac.to_string();
+        for address in addresses {
+            thief.inside(|| {
+                let words = ["-c", QUESTION, &thieves, &client.endpoint.mac.to_string(), address];
+                assert!(Command::new("python3").args(words).status().expect("python3").success());
+            });
+        }
+        let known = client.inside(|| run("ip", "-6 neigh show dev eth0"));
+        let is_at_thief = |address: &str| {
+            known.lines().find(|line| line.starts_with(address)).is_some_and(|line| line.contains(&thieves))
+        };
+        // The last is the control: an address that nobody has may be shared.
+        assert_eq!(addresses.map(is_at_thief), [false, false, true], "{known}");
+        networking.close(true).expect("closed");
+    });
+}
+
+/// Whoever gets a frame with a tag for priority alone reads it as if it had none.
+#[test]
+fn claims_in_tagged_frames_are_claims() {
+    const CLAIM: &str = r#"
+import socket, sys
+tags, mac, address = sys.argv[1], bytes.fromhex(sys.argv[2].replace(":", "")), sys.argv[3]
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+link.bind(("eth0", 0))
+to = socket.inet_aton("172.30.0.4")
+claim = bytes.fromhex("0001080006040001") + mac + socket.inet_aton(address) + bytes(6) + to
+link.send(b"\xff" * 6 + mac + bytes.fromhex(tags) + b"\x08\x06" + claim)
+"#;
+    as_host(|host| {
+        let networking = host.networking("dddd000c");
+        let spec = bridge("ferry0", &["172.30.0.1/16"]);
+        networking.ensure_bridge(&spec).expect("a bridge");
+        let start = |id: &str, last: u8| Container::start(&networking, &spec, id, &[&format!("172.30.0.{last}/16")]);
+        let (thief, victim, client) = (start("thief", 2), start("victim", 3), start("client", 4));
+        let thieves = thief.endpoint.mac.to_string();
+        client.inside(|| {
+            // What was learnt last counts at once.
+            std::fs::write("/proc/sys/net/ipv4/neigh/eth0/locktime", "0").expect("a sysctl");
+            run("ip", &format!("neigh replace 172.30.0.3 lladdr {} dev eth0 nud stale", victim.endpoint.mac));
+            run("ip", &format!("neigh replace 172.30.0.77 lladdr {} dev eth0 nud stale", victim.endpoint.mac));
+        });
+        for tags in ["", "81000000", "8100000081000000", "88a8000081000000"] {
+            for address in ["172.30.0.3", "172.30.0.77"] {
+                thief.inside(|| {
+                    let sent = Command::new("python3").args(["-c", CLAIM, tags, &thieves, address]).status();
+                    assert!(sent.expect("python3").success());
+                });
+            }
+            let known = client.inside(|| run("ip", "neigh show dev eth0"));
+            let of = |address: &str| known.lines().find(|line| line.starts_with(address)).unwrap_or_default();
+            assert!(!of("172.30.0.3 ").contains(&thieves), "with {tags:?}: {known}");
+            // The control.
+            assert!(of("172.30.0.77 ").contains(&thieves), "with {tags:?}: {known}");
+        }
         networking.close(true).expect("closed");
     });
 }
