@@ -75,6 +75,38 @@ delayed_and_lost() {
     ! tc qdisc | grep -q netem && ferry rm -f late && until_true 10 sh -c '! ip -o link | grep -q ": fi"'
 }
 
+# Only kernels of distributions have ipvlan.
+ipvlan_networks() {
+    pings() { ferry exec "$1" ping -c 1 -w 10 "$2" >/dev/null || { echo "$1 does not reach $2"; ferry exec "$1" ip route; return 1; }; }
+    for parent in par0 par1; do ip link add $parent type dummy && ip link set $parent up || return 1; done
+    ferry network create -d ipvlan --subnet 192.168.77.0/24 --gateway 192.168.77.1 -o parent=par0 flat || return 1
+    is "$(ferry network inspect -f '{{.Driver}} {{.Options}}' flat)" 'ipvlan map[parent:par0]' || return 1
+    for name in ipa ipb; do ferry run -d --name $name --network flat busybox sleep 1000 || return 1; done
+    pings ipa ipb && is "$(ferry exec ipa cat /sys/class/net/eth0/address)" "$(cat /sys/class/net/par0/address)" || return 1
+    ferry exec ipa ip route | grep -q 'default via 192.168.77.1 dev eth0' || { ferry exec ipa ip route; return 1; }
+    is "$(ferry inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.MacAddress}}{{end}}' ipa)" '192.168.77.2 ' || return 1
+
+    ferry network create -d ipvlan --subnet 192.168.78.0/24 --subnet 192.168.79.0/24 -o parent=par1 -o ipvlan_mode=l3 deep || return 1
+    ferry run -d --name ipc --network deep --ip 192.168.78.10 busybox sleep 1000 || return 1
+    ferry run -d --name ipd --network deep --ip 192.168.79.10 busybox sleep 1000 || return 1
+    is "$(ferry exec ipc ip route | grep default | xargs)" 'default dev eth0 scope link' && pings ipc 192.168.79.10 && pings ipd ipc || return 1
+    # A container of both.
+    ferry network connect deep ipa && pings ipa ipd && ferry network disconnect deep ipa && ! ferry exec ipa ip link show eth1 || return 1
+
+    queues() { nsenter -t "$(ferry inspect -f '{{.State.Pid}}' slow)" -n tc qdisc; }
+    ferry run -d --name slow --cap-drop NET_RAW --network flat --net-out 1mbit --net-in 2mbit busybox sleep 1000 || return 1
+    queues | grep -q 'rate 1Mbit' && queues | grep -q 'rate 2Mbit' && pings ipb slow || { queues; return 1; }
+    ferry update --net-out 3mbit --net-in none slow && queues | grep -q 'rate 3Mbit' && ! queues | grep -q 'rate 2Mbit' && pings ipb slow || { queues; return 1; }
+
+    said=$(ferry run --rm --network flat --mac-address 02:00:00:00:00:09 busybox true 2>&1) && return 1
+    echo "$said" | grep -q 'failed to set up container networking: ipvlan interfaces do not support custom mac address assignment' || { echo "$said"; return 1; }
+    said=$(ferry network create -d ipvlan -o parent=par1 -o ipvlan_mode=l9 bad 2>&1) && return 1
+    is "$said" "Error response from daemon: requested ipvlan mode 'l9' is not valid, 'l2' mode is the ipvlan driver default" || return 1
+    said=$(ferry network create -d ipvlan --subnet 192.168.80.0/24 -o parent=par0 again 2>&1) && return 1
+    echo "$said" | grep -q 'is already using parent interface par0' || { echo "$said"; return 1; }
+    ferry rm -f ipa ipb ipc ipd slow && ferry network rm flat deep && ! ip -o link | grep -q ipvlan && ip link del par0 && ip link del par1
+}
+
 # begin_other NAME OPTION...: one more daemon beside the first, spoken to by `other`.
 begin_other() {
     other=$1
@@ -303,6 +335,7 @@ if [ "$failed" -eq 0 ]; then
     check 'published port' published
     check 'exec' executes
     check 'delay and loss' delayed_and_lost
+    check 'ipvlan' ipvlan_networks
     check 'limits' limits_are_set
     check 'limits change while it runs' limits_change
     check 'figures of stats' stats_are_true

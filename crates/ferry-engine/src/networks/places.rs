@@ -335,21 +335,17 @@ fn take_addresses(network: &mut Network, wish: &Wish, endpoint: &mut EndpointRec
             _ => None,
         };
     }
-    let own_hardware = network.record.driver != Driver::Ipvlan;
     endpoint.mac_address = match (endpoint.requested_mac.as_str(), endpoint.address_v4()) {
         // One for each address: neighbours on the bridge remember it for a while after the container has gone. On a wire that
         // others are on, too, nobody else may come to the same.
         ("", Some(address)) if network.record.driver == Driver::Bridge => mac::from_ipv4(address).to_string(),
-        ("", _) if network.record.driver == Driver::Plugin => String::new(),
+        // Links of an ipvlan network have their parent's.
+        ("", _) if matches!(network.record.driver, Driver::Plugin | Driver::Ipvlan) => String::new(),
         ("", _) => mac::random().context("cannot draw a MAC address")?.to_string(),
-        (asked, _) if own_hardware => asked.to_owned(),
-        (asked, _) => {
-            let text = format!(
-                "container {} cannot have {asked}: links of an ipvlan network share one address",
-                wish.container_name
-            );
-            return Err(Error::invalid(text));
+        _ if network.record.driver == Driver::Ipvlan => {
+            return Err(Error::internal("ipvlan interfaces do not support custom mac address assignment"));
         }
+        (asked, _) => asked.to_owned(),
     };
     Ok(())
 }

@@ -73,7 +73,7 @@ impl Networks {
 
 fn way_around(record: &NetworkRecord, right: &str) -> Error {
     Error::invalid(format!(
-        "limits of network traffic cannot be kept in network {}: it is a {} network, where they are in the container's own namespace, and with {right} the container could go around them; take it away (`--cap-drop {}`)",
+        "limits of network traffic cannot be kept in network {}: the driver is {}, with which they are in the container's own namespace, and with {right} the container could go around them; take it away (`--cap-drop {}`)",
         record.name,
         record.driver_name(),
         right.trim_start_matches("CAP_")

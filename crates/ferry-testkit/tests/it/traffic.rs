@@ -91,7 +91,7 @@ fn bandwidth_is_limited_where_there_is_no_bridge() {
     {
         let said = run(&[&["--rm", "--net-in", "1mbit", "--network", "lan"], rights].concat()).fails_with(125);
         let told = format!(
-            "limits of network traffic cannot be kept in network lan: it is a macvlan network, where they are in the container's own namespace, and with {named} the container could go around them"
+            "limits of network traffic cannot be kept in network lan: the driver is macvlan, with which they are in the container's own namespace, and with {named} the container could go around them"
         );
         assert!(said.contains(&told), "{said}");
     }
