@@ -143,9 +143,10 @@ impl Containers {
         }
         let asked = self.asked_mounts(&request.config, &host)?;
         let id = self.free_id();
-        let name = name
-            .map_or_else(|| self.generated_name(&id), |name| Ok(name.strip_prefix('/').unwrap_or(name).to_owned()))?;
-        let reservation = self.reserve_name(&name, &id)?;
+        let reservation = match name {
+            Some(name) => self.reserve_name(name.strip_prefix('/').unwrap_or(name), &id)?,
+            None => self.reserve_any_name(&id)?,
+        };
         let endpoints = self.endpoints_asked(&request, &host)?;
         if let Some(other) = host.network_mode.strip_prefix("container:").and_then(|other| self.find(other).ok()) {
             let (hostname, domainname) =
@@ -155,7 +156,7 @@ impl Containers {
         }
         finish_config(&mut request, &host, &id);
         let lease = Arc::clone(&image.lease);
-        let mut record = new_record(&id, &name, request, host, image, endpoints);
+        let mut record = new_record(&id, reservation.name(), request, host, image, endpoints);
         record.links = links;
         let category = self.choose_labels(&mut record)?;
         if record.argv().is_empty() {
@@ -189,16 +190,6 @@ impl Containers {
                 return id;
             }
         }
-    }
-
-    fn generated_name(&self, id: &str) -> Result<String> {
-        for attempt in 0..6 {
-            let name = crate::names::random(attempt);
-            if self.find(&name).is_err() {
-                return Ok(name);
-            }
-        }
-        Ok(id[..12].to_owned())
     }
 
     /// `container:name` becomes `container:id`, so that a rename does not matter.
@@ -280,7 +271,7 @@ impl Containers {
                 labels: wish.labels,
                 ..VolumeRequest::default()
             };
-            let volume = self.inner.volumes.create_now(&request)?;
+            let volume = self.inner.volumes.create_for(&request, &made.id)?;
             *source = volume.mountpoint;
             if volume.driver != crate::volumes::LOCAL {
                 *driver = volume.driver;
@@ -290,7 +281,6 @@ impl Containers {
             if *anonymous && is_new {
                 made.anonymous.push(volume.name.clone());
             }
-            self.inner.volumes.acquire(&volume.name, &made.id)?;
             made.acquired.push(volume.name);
         }
         Ok(mount)

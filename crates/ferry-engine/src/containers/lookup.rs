@@ -15,6 +15,31 @@ pub(super) struct Index {
     by_name: HashMap<String, String>,
 }
 
+impl Index {
+    fn take_name(&mut self, name: &str, id: &str) -> Result<()> {
+        if let Some(owner) = self.by_name.get(name) {
+            return Err(Error::conflict(format!(
+                "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You have to remove (or rename) that \
+                 container to be able to reuse that name."
+            )));
+        }
+        self.by_name.insert(name.to_owned(), id.to_owned());
+        Ok(())
+    }
+
+    /// Takes one of the names that `name` makes for each attempt. One that is held is passed over, whether or not there is a container yet.
+    fn take_any_name(&mut self, id: &str, name: impl Fn(u32) -> String) -> Result<String> {
+        for attempt in 0..6 {
+            let name = name(attempt);
+            if self.take_name(&name, id).is_ok() {
+                return Ok(name);
+            }
+        }
+        let name = &id[..12];
+        self.take_name(name, id).map(|()| name.to_owned())
+    }
+}
+
 /// A name held for a container that is being made; given back on drop unless committed.
 pub(super) struct NameReservation {
     containers: Containers,
@@ -23,6 +48,10 @@ pub(super) struct NameReservation {
 }
 
 impl NameReservation {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn commit(mut self) {
         self.committed = true;
     }
@@ -73,15 +102,18 @@ impl Containers {
     /// # Errors
     /// Conflict, in Docker's words.
     pub(super) fn reserve_name(&self, name: &str, id: &str) -> Result<NameReservation> {
-        let mut index = self.inner.index.write().expect("no panic while held");
-        if let Some(owner) = index.by_name.get(name) {
-            return Err(Error::conflict(format!(
-                "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You have to remove (or rename) that \
-                 container to be able to reuse that name."
-            )));
-        }
-        index.by_name.insert(name.to_owned(), id.to_owned());
+        self.inner.index.write().expect("no panic while held").take_name(name, id)?;
         Ok(NameReservation { containers: self.clone(), name: name.to_owned(), committed: false })
+    }
+
+    /// Holds a name for a container that was given none.
+    ///
+    /// # Errors
+    /// Conflict, when even the beginning of the id is somebody's name.
+    pub(super) fn reserve_any_name(&self, id: &str) -> Result<NameReservation> {
+        let mut index = self.inner.index.write().expect("no panic while held");
+        let name = index.take_any_name(id, crate::names::random)?;
+        Ok(NameReservation { containers: self.clone(), name, committed: false })
     }
 
     /// Lets others find a container; its name is held already, or taken here for one read from disk.
@@ -109,5 +141,22 @@ impl Containers {
 
     pub(super) fn has_id(&self, id: &str) -> bool {
         self.inner.index.read().expect("no panic while held").by_id.contains_key(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_held_for_somebody_else_is_not_given_to_a_container_without_one() {
+        let mut index = Index::default();
+        let id = "0123456789abcdef";
+        index.take_name("calm_curie", "another").expect("free");
+        let name = |attempt: u32| if attempt == 0 { "calm_curie".to_owned() } else { "calm_curie7".to_owned() };
+        assert_eq!(index.take_any_name(id, name).expect("the next one"), "calm_curie7");
+        assert_eq!(index.take_any_name(id, name).expect("its own"), "0123456789ab");
+        assert!(index.take_any_name(id, name).is_err());
+        assert!(index.take_name("calm_curie", id).is_err());
     }
 }

@@ -181,6 +181,18 @@ impl Volumes {
         Ok(volume)
     }
 
+    /// As [`Volumes::create_now`], with a reference of the container that it is for. One that somebody removes between the two is made again.
+    pub(crate) fn create_for(&self, request: &CreateRequest, container_id: &str) -> Result<Volume> {
+        let mut tries = 0;
+        loop {
+            let volume = self.create_now(request)?;
+            match self.acquire(&volume.name, container_id) {
+                Err(error) if error.kind() == crate::ErrorKind::NotFound && tries < 8 => tries += 1,
+                acquired => return acquired.map(|()| volume),
+            }
+        }
+    }
+
     /// The volume of that name where it is not this driver's to make: one whoever keeps it, when nobody in particular is asked for.
     fn there_already(&self, name: &str, driver: &str, options: &BTreeMap<String, String>) -> Result<Option<Volume>> {
         match self.known(name) {
@@ -290,9 +302,11 @@ impl Volumes {
         fs::remove_dir_all(&folder).context(format!("remove {name}"))
     }
 
-    /// Takes a volume out of every list and returns its folder, whose bytes the caller removes; a start finishes that otherwise.
+    /// Takes a volume out of every list and returns where its folder lies now, whose bytes the caller removes; a start finishes that otherwise. A
+    /// volume of that name may be made at once.
     pub(crate) fn forget(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder(name);
+        let mut gone = self.inner.root.join(format!(".removed-{}", &crate::ids::random_id()[..16]));
         {
             let mut table = self.table();
             let entry = table.get(name).ok_or_else(|| no_such_volume(name))?;
@@ -303,9 +317,14 @@ impl Volumes {
             // Without its record the folder is an unfinished thing, which a start clears away.
             self.inner.syncer.remove(&folder.join(RECORD)).context(format!("remove {name}"))?;
             table.remove(name);
+            // Out of the way of the next one of that name.
+            if let Err(error) = fs::rename(&folder, &gone) {
+                tracing::debug!(volume = %name, %error, "a removed volume stays in its place until its files are gone");
+                gone = folder;
+            }
         }
         self.publish("destroy", name, LOCAL);
-        Ok(folder)
+        Ok(gone)
     }
 
     /// Whether a plugin has to be asked to remove it.

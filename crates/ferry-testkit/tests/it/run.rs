@@ -1,8 +1,6 @@
 //! `run`: what comes out, what is left, and the first minute of a new user.
 
-use std::time::Duration;
-
-use ferry_testkit::command::Running;
+use ferry_testkit::command::{LIMIT, Running};
 use ferry_testkit::leak::Watch;
 use ferry_testkit::{Daemon, Sandbox, command, programs};
 
@@ -47,6 +45,27 @@ fn ten_at_a_time_run_and_leave_nothing() {
     names.dedup();
     assert_eq!(names.len(), 10, "each is its own: {names:?}");
     watch.end().unwrap();
+}
+
+#[test]
+fn containers_that_are_made_at_once_get_names_of_their_own() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let request = serde_json::json!({ "Image": "busybox", "HostConfig": { "NetworkMode": "none" } });
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..12 {
+                    let made = daemon.api("POST", "/containers/create", Some(&request));
+                    assert_eq!(made.status, 201, "{}", made.text());
+                }
+            });
+        }
+    });
+    let names = daemon.run(&["ps", "-a", "--format", "{{.Names}}"]).ok();
+    assert_eq!(names.lines().collect::<std::collections::BTreeSet<_>>().len(), 16 * 12);
 }
 
 #[test]
@@ -123,7 +142,7 @@ fn signals_are_passed_on() {
     let running = daemon.spawn(&["run", "--rm", "--name", "sig", "busybox", "sh", "-c", script]);
     until("the container to be ready", || daemon.run(&["logs", "sig"]).out().contains("ready"));
     running.signal(rustix::process::Signal::INT).unwrap();
-    let outcome = running.finish(Duration::from_secs(20)).unwrap();
+    let outcome = running.finish(LIMIT).unwrap();
     assert_eq!((outcome.code, outcome.out().as_str()), (9, "ready\ngot\n"), "{outcome}");
 }
 

@@ -297,6 +297,40 @@ fn bound_files_are_the_containers_users_and_made_folders_their_neighbours() {
     assert!(named.code != 0 && named.err().contains("invalid mode: own"), "{named}");
 }
 
+#[test]
+fn a_volume_is_whole_though_one_of_its_name_is_removed_at_the_same_time() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    let name = serde_json::json!({ "Name": "same" });
+    let create = || daemon.api("POST", "/volumes/create", Some(&name));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    let removed = daemon.api("DELETE", "/volumes/same", None);
+                    assert!(matches!(removed.status, 204 | 404), "{}", removed.text());
+                }
+            });
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    let made = create();
+                    assert_eq!(made.status, 201, "{}", made.text());
+                }
+            });
+        }
+    });
+    let folder = create().json()["Mountpoint"].as_str().unwrap().to_owned();
+    assert!(std::path::Path::new(&folder).is_dir(), "{folder}");
+    daemon.kill().unwrap();
+    daemon.start().unwrap();
+    assert_eq!(daemon.run(&["volume", "ls", "-q"]).ok(), "same", "its record is there");
+    let _ = daemon.run(&["volume", "rm", "same"]).ok();
+    watch.end().unwrap();
+}
+
 /// Nothing is left, whenever the daemon is killed while volumes come and go.
 #[test]
 fn a_daemon_killed_while_volumes_come_and_go_leaves_nothing() {
@@ -327,7 +361,7 @@ fn a_daemon_killed_while_volumes_come_and_go_leaves_nothing() {
         daemon.start().unwrap();
     }
     std::fs::write(&stop, "").unwrap();
-    let _ = worker.finish(std::time::Duration::from_secs(60)).unwrap();
+    let _ = worker.finish(4 * ferry_testkit::command::LIMIT).unwrap();
     let _ = daemon.sh("docker() { ferry \"$@\"; }; ferry ps -aq | xargs -r ferry rm -f -v; ferry volume ls -q | grep -v -e '^before$' | xargs -r ferry volume rm -f");
     assert_eq!(daemon.run(&["volume", "ls", "-q"]).ok(), "before");
     drop(plugin);
