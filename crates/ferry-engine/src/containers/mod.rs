@@ -8,6 +8,8 @@
 //! 2. `Container::record`: what is known; held for copying or for one short change with its file write.
 //! 3. `Index`: names and ids; held for a look-up or an insertion.
 //!
+//! `Container::signalling` is taken after the verb lock by an end, and alone by a signal.
+//!
 //! `Container::files` is taken after the verb lock by a start, and alone by work in files (`files.rs`).
 
 mod attach;
@@ -66,7 +68,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use ferry_shim::protocol::Streams;
@@ -157,8 +159,10 @@ pub(crate) struct Container {
     sampler: Sampler,
     changes: watch::Sender<Change>,
     watching_health: Mutex<Option<health::Watching>>,
-    /// A restart by hand is under way: its stop is not the end of a `--rm` container.
-    restarting_by_hand: AtomicBool,
+    /// Restarts by hand that are under way: their stops are not the end of a `--rm` container.
+    restarting_by_hand: AtomicUsize,
+    /// Shared by who sends a signal and tells of it, until it is told.
+    signalling: tokio::sync::RwLock<()>,
     files: files::FilesLock,
     /// Keeps the categories of its label from others, as long as it is there.
     _category: Option<Category>,
@@ -208,7 +212,8 @@ impl Container {
             sampler: Sampler::default(),
             changes: watch::channel(change).0,
             watching_health: Mutex::new(None),
-            restarting_by_hand: AtomicBool::new(false),
+            restarting_by_hand: AtomicUsize::new(0),
+            signalling: tokio::sync::RwLock::new(()),
             files: files::FilesLock::default(),
             _category: category,
         }
@@ -330,14 +335,26 @@ impl Containers {
     pub(crate) fn update_whatever(&self, container: &Container, change: impl FnOnce(&mut Record)) {
         let mut record = container.record.lock().expect("no panic while held");
         change(&mut record);
-        if let Err(error) = self.write_record(&record) {
-            tracing::error!(container = %record.name, error = %error.text(), "record not written; the daemon knows better than the disk");
+        self.write_whatever(&record);
+    }
+
+    /// As [`Containers::update_whatever`]; the disk is told only where `change` says that it is to be.
+    pub(crate) fn update_and_write(&self, container: &Container, change: impl FnOnce(&mut Record) -> bool) {
+        let mut record = container.record.lock().expect("no panic while held");
+        if change(&mut record) {
+            self.write_whatever(&record);
         }
     }
 
     /// Changes what is known in memory alone, where the disk tells the same by other means.
     pub(crate) fn update_in_memory(container: &Container, change: impl FnOnce(&mut Record)) {
         change(&mut container.record.lock().expect("no panic while held"));
+    }
+
+    fn write_whatever(&self, record: &Record) {
+        if let Err(error) = self.write_record(record) {
+            tracing::error!(container = %record.name, error = %error.text(), "record not written; the daemon knows better than the disk");
+        }
     }
 
     fn write_record(&self, record: &Record) -> Result<()> {

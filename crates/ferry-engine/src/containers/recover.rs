@@ -284,8 +284,10 @@ impl Containers {
         let containers = self.clone();
         tokio::spawn(async move {
             let _verb = container.verb.lock().await;
-            // Somebody may have been quicker: it runs already, or was removed and must not come back.
-            if container.with_record(|record| record.status.is_live() || record.intent == Intent::Removing) {
+            // Somebody may have been quicker: it runs already, was stopped, or was removed and must not come back.
+            let found = (record.status, record.stopped_by_hand);
+            if container.with_record(|now| (now.status, now.stopped_by_hand) != found || now.intent == Intent::Removing)
+            {
                 return;
             }
             containers.update_whatever(&container, |record| {

@@ -106,9 +106,9 @@ impl Containers {
         options: StopOptions,
         by: EndedBy,
     ) -> Result<Stopped> {
-        container.restarting_by_hand.store(true, Ordering::Relaxed);
+        container.restarting_by_hand.fetch_add(1, Ordering::Relaxed);
         let restarted = self.stop_and_start(container, options, by).await;
-        container.restarting_by_hand.store(false, Ordering::Relaxed);
+        container.restarting_by_hand.fetch_sub(1, Ordering::Relaxed);
         let stopped = restarted?;
         self.publish(&container.snapshot(), "restart", &[]);
         Ok(stopped)

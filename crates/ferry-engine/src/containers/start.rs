@@ -155,8 +155,8 @@ impl Containers {
                 });
             }
         };
-        self.now_running(container, pid);
-        container.set_live(Some(Arc::clone(&live)));
+        self.now_running(container, pid, &live);
+        self.attach_latecomers(container, &live).await;
         if self.names_by_links().contains_key(&container.id) {
             let (containers, started) = (self.clone(), container.snapshot());
             let told = blocking(move || {
@@ -239,8 +239,10 @@ impl Containers {
         .await;
     }
 
-    fn now_running(&self, container: &Container, pid: u32) {
+    fn now_running(&self, container: &Container, pid: u32, live: &Arc<Live>) {
         self.update_whatever(container, |record| {
+            // Together: who is told that it runs may ask for an exec at once.
+            container.set_live(Some(Arc::clone(live)));
             record.status = record.status.after(Step::Started).unwrap_or(Status::Running);
             record.intent = Intent::None;
             record.pid = pid;

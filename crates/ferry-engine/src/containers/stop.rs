@@ -151,6 +151,7 @@ impl Containers {
 
     /// Sends a signal and says so in an event.
     pub(super) async fn signal_and_tell(&self, container: &Arc<Container>, signal: i32) -> Result<()> {
+        let _before_its_end = container.signalling.read().await;
         self.signal(container, signal).await?;
         self.publish(&container.snapshot(), "kill", &[("signal", signal.to_string())]);
         Ok(())

@@ -51,8 +51,6 @@ impl Containers {
                 None => containers.lost_shim(&container).await,
             };
             containers.ended(&container, &live, exit).await;
-            // The shim waits for this so that an exit is never told to nobody; one that is gone already has nothing to tidy.
-            let _ = live.shim.command(Request::Shutdown, &[]).await;
             drop(process);
         });
     }
@@ -77,13 +75,15 @@ impl Containers {
 
     async fn ended(&self, container: &Arc<Container>, live: &Live, exit: Exit) {
         let verb = container.verb.lock().await;
-        container.set_live(None);
+        // Whoever has sent a signal tells of that before its consequence is told.
+        drop(container.signalling.write().await);
         self.stop_watching_health(container);
-        // The shim tells of the container first where both end at once.
+        // The shim tells of the container first where both end at once. Asked for an exec meanwhile, it knows that it has ended.
         let with_it: Vec<String> = live.execs.lock().expect("no panic while held").keys().cloned().collect();
         for exec_id in with_it {
             self.exec_ended(container, live, &exec_id, ENDED_WITH_CONTAINER);
         }
+        container.set_live(None);
         self.give_back_network(container).await;
         let (containers, record) = (self.clone(), container.snapshot());
         let _: Result<()> = blocking(move || {
@@ -100,19 +100,16 @@ impl Containers {
         let ran_s = (exit.time_ns - record.started_ns).max(0) / 1_000_000_000;
         self.publish(&record, "die", &[("execDuration", ran_s.to_string()), ("exitCode", exit.code.to_string())]);
         self.clear_run_folder(container).await;
-        self.after_exit(container, &record, &exit, restart, verb).await;
+        self.after_exit(container, &record, &exit, restart).await;
+        // The shim waits for this so that an exit is never told to nobody; one that is gone already has nothing to tidy. What it removes last
+        // lies where a next run has its own, which may begin only then.
+        let _ = live.shim.command(Request::Shutdown, &[]).await;
+        drop(verb);
     }
 
     /// What follows an end: restart, removal, or rest.
-    async fn after_exit(
-        &self,
-        container: &Arc<Container>,
-        record: &Record,
-        exit: &Exit,
-        restart: Option<Restart>,
-        verb: tokio::sync::MutexGuard<'_, ()>,
-    ) {
-        let auto_remove = record.host_config.auto_remove && !container.restarting_by_hand.load(Ordering::Relaxed);
+    async fn after_exit(&self, container: &Arc<Container>, record: &Record, exit: &Exit, restart: Option<Restart>) {
+        let auto_remove = record.host_config.auto_remove && container.restarting_by_hand.load(Ordering::Relaxed) == 0;
         container.announce(|change| {
             change.exits += 1;
             change.exit_code = exit.code;
@@ -126,7 +123,6 @@ impl Containers {
             }
             None => {}
         }
-        drop(verb);
     }
 
     /// The memory limit killed a process; the container may live on.

@@ -299,12 +299,13 @@ impl Execs {
 impl Containers {
     /// The shim told that an exec ended.
     pub(crate) fn exec_ended(&self, container: &Container, live: &Live, exec_id: &str, code: i32) {
+        // Told before anybody who asks for the end goes on.
+        let attributes = [("execID", exec_id.to_owned()), ("exitCode", code.to_string())];
+        self.publish(&container.snapshot(), "exec_die", &attributes);
         self.inner.execs.end(exec_id, code);
         if let Some(sender) = live.execs.lock().expect("no panic while held").remove(exec_id) {
             sender.send_replace(Some(code));
         }
-        let attributes = [("execID", exec_id.to_owned()), ("exitCode", code.to_string())];
-        self.publish(&container.snapshot(), "exec_die", &attributes);
     }
 }
 

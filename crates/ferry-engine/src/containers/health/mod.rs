@@ -80,9 +80,11 @@ impl Containers {
             }
             let start_ns = clock::now_ns();
             let (exit_code, output) = tokio::select! {
-                ended = self.probe(container, check) => ended,
+                // First: a check that ended with its container tells nothing of that.
+                biased;
                 // What runs of the check is ended by its own guard.
                 _ = &mut stopped => return,
+                ended = self.probe(container, check) => ended,
             };
             let result = CheckResult { start_ns, end_ns: clock::now_ns(), exit_code, output };
             self.note_result(container, check, result);
@@ -100,10 +102,11 @@ impl Containers {
                 health.take(result, check, started_ns);
                 change = Some(health.status).filter(|now| *now != before);
             }
+            // Who sees a change finds it again, whatever happens to this daemon.
+            change.is_some()
         };
-        Self::update_in_memory(container, note);
+        self.update_and_write(container, note);
         let Some(status) = change else { return };
-        self.update_whatever(container, |_| {});
         self.publish(&container.snapshot(), &format!("health_status: {}", status.as_str()), &[]);
         if status == HealthStatus::Unhealthy && check.action != Action::Tell {
             let (containers, container, action) = (self.clone(), Arc::clone(container), check.action);
