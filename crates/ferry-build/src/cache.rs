@@ -149,12 +149,13 @@ impl Cache {
     /// # Errors
     /// When it cannot be written.
     pub fn put(&self, keys: &[String], record: &Record) -> Result<()> {
+        // Held from here on: what is kept is told by the records at any moment, and this is to become one of them.
+        let mut connection = self.lock();
         for output in &record.outputs {
             if let Some(chain) = output.chain() {
                 self.images.keep_one_for_builds(&chain, output.0.iter().map(|layer| layer.descriptor.digest.clone()));
             }
         }
-        let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let text = |value: &dyn Fn() -> serde_json::Result<String>| {
             value().map_err(|error| Failure::internal(error.to_string()))
@@ -210,7 +211,10 @@ impl Cache {
     /// # Errors
     /// When they cannot be read.
     pub fn records(&self) -> Result<Vec<Record>> {
-        let connection = self.lock();
+        Self::read_records(&self.lock())
+    }
+
+    fn read_records(connection: &Connection) -> Result<Vec<Record>> {
         let mut statement = connection.prepare_cached(
             "SELECT id, description, kind, outputs, size, created, used, uses, parts FROM records ORDER BY created",
         )?;
@@ -256,7 +260,9 @@ impl Cache {
     }
 
     fn tell_kept(&self) {
-        let records = match self.records() {
+        // Held until it is told: a record that is put meanwhile would else be kept by nobody.
+        let connection = self.lock();
+        let records = match Self::read_records(&connection) {
             Ok(records) => records,
             Err(error) => {
                 tracing::warn!(%error, "build cache not read");

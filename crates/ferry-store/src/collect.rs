@@ -84,7 +84,11 @@ impl Store {
             if notes.holds_blob(&digest) {
                 continue;
             }
-            fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
+            match fs::remove_file(entry.path()) {
+                // Dropped or discarded since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                removed => removed.map_err(Error::io("remove", entry.path()))?,
+            }
             drop(notes);
             collected.bytes += size;
             collected.blobs.push(digest);

@@ -127,9 +127,10 @@ impl CacheMounts {
     /// Takes a cache mount into use that is there; it is looked at, not changed. Blocks.
     pub(crate) fn find(&self, builder: &Path, id: &str) -> Option<MountInUse> {
         let folder = builder.join("mounts").join(Digest::sha256(id.as_bytes()).hex());
-        read(&folder)?;
+        // In use before it is looked at: nobody removes it in between.
         *self.in_use.lock().unwrap_or_else(PoisonError::into_inner).entry(folder.clone()).or_default() += 1;
-        Some(MountInUse { mounts: self.clone(), folder, new: None, _lock: None })
+        let found = MountInUse { mounts: self.clone(), folder, new: None, _lock: None };
+        read(&found.folder).map(|_| found)
     }
 
     fn claim(&self, top: &Path, name: &str, sharing: CacheSharing) -> PathBuf {

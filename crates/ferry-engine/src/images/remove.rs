@@ -13,7 +13,7 @@ use super::list::Filter;
 use super::names::{dangling_name, familiar, is_dangling, no_such_image, short};
 use super::resolve::{id_prefix, platform_not_found};
 use super::{Images, Inner};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 impl Images {
     /// Removes a name, or an image with all its names.
@@ -69,8 +69,14 @@ impl Images {
                 if used || (dangling_only && !is_dangling(&record)) || !filter.fits(inner, &record) {
                     continue;
                 }
-                let removed = inner.remove(&record.reference.to_string(), false)?;
-                report.images_deleted.get_or_insert_default().extend(removed);
+                match inner.remove(&record.reference.to_string(), false) {
+                    Ok(removed) => report.images_deleted.get_or_insert_default().extend(removed),
+                    // Somebody has removed it or begun to use it meanwhile.
+                    Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
+                        tracing::debug!(image = %familiar(&record), error = %error.text(), "image not pruned");
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             report.space_reclaimed = inner.collect();
             Ok(report)
