@@ -88,39 +88,44 @@ impl Peer {
     /// Clients in Python take the connection over from an HTTP library that reads ahead: output that arrives together with the head of
     /// the answer is lost to them. Docker never meets that because its processes start so much later.
     pub(crate) async fn has_read(&self) {
-        const PATIENCE: Duration = Duration::from_millis(50);
+        // Those who have their turn read it in microseconds; on a busy machine a turn may be long in coming.
+        const PATIENCE: Duration = Duration::from_secs(2);
         if let Err(error) = tokio::time::timeout(PATIENCE, self.until_read()).await {
             tracing::debug!(%error, "the client takes its time");
         }
     }
 
-    /// Throws away what a client still sends, for a moment at most.
+    /// Throws away what a client still sends, until it says nothing for a moment.
     ///
     /// It was answered before it had sent its whole body. Closed at once, the socket would fail its write, and a client that writes
     /// first and reads then would never learn the answer.
     pub(super) async fn hear_out(&self) {
-        const PATIENCE: Duration = Duration::from_millis(500);
+        const LONGEST: Duration = Duration::from_secs(10);
         const PLENTY: usize = 64 << 20;
-        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, self.until_silent(PLENTY)).await {
+        if let Ok(Err(error)) = tokio::time::timeout(LONGEST, self.until_silent(PLENTY)).await {
             tracing::debug!(%error, "cannot hear a client out");
         }
     }
 
-    /// Reads to the end, or until `most` bytes came.
+    /// Reads to the end, until nothing came for a while, or until `most` bytes came.
     async fn until_silent(&self, most: usize) -> io::Result<()> {
+        // One that has only lost its turn on a busy machine goes on within that time.
+        const SILENCE: Duration = Duration::from_secs(1);
         let watched = self.socket.duplicate()?;
         let mut sink = vec![0; 64 << 10];
         let mut left = most;
         while left > 0 {
+            let readable = async {
+                match &watched {
+                    Socket::Unix(stream) => stream.readable().await,
+                    Socket::Tcp(stream) => stream.readable().await,
+                }
+            };
+            let Ok(readable) = tokio::time::timeout(SILENCE, readable).await else { return Ok(()) };
+            readable?;
             let read = match &watched {
-                Socket::Unix(stream) => {
-                    stream.readable().await?;
-                    stream.try_read(&mut sink)
-                }
-                Socket::Tcp(stream) => {
-                    stream.readable().await?;
-                    stream.try_read(&mut sink)
-                }
+                Socket::Unix(stream) => stream.try_read(&mut sink),
+                Socket::Tcp(stream) => stream.try_read(&mut sink),
             };
             match read {
                 Ok(0) => return Ok(()),
