@@ -300,8 +300,8 @@ fn open_newer_than(dir: &OwnedFd, name: &str, inode: Option<u64>) -> io::Result<
     let mut files: Vec<OpenFile> = Vec::new();
     for slot in 0.. {
         let Some(open) = slots::open(dir.as_fd(), name, slot)? else {
-            if slot == 0 {
-                // No live file in the middle of a rotation; the rotated ones are there.
+            // In the middle of a rotation there is no live file, or one has just been moved to the next slot; the others are there.
+            if slot == 0 || slots::is_taken(dir.as_fd(), name, slot + 1)? {
                 continue;
             }
             break;

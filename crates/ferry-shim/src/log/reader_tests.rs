@@ -76,6 +76,20 @@ fn entries_come_oldest_first_over_plain_and_compressed_files() {
 }
 
 #[test]
+fn a_log_that_is_read_in_the_middle_of_a_rotation_is_whole() {
+    for gap in 1..3 {
+        let folder = Folder::new("middle");
+        write(&mut rotating(&folder, 1000, false), 0..50);
+        assert_eq!(folder.names(), ["l", "l.1", "l.2", "l.3"]);
+        for slot in (gap..4).rev() {
+            std::fs::rename(folder.path.join(format!("l.{slot}")), folder.path.join(format!("l.{}", slot + 1)))
+                .expect("moved");
+        }
+        assert_eq!(read(&folder, ReadOptions::default()), (0..50).collect::<Vec<_>>(), "slot {gap} is empty");
+    }
+}
+
+#[test]
 fn tails_of_every_length_are_exact() {
     for (form, compress) in all_forms() {
         let folder = Folder::new("tail");
