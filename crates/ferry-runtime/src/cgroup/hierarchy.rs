@@ -90,6 +90,17 @@ fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
+/// One above it may go while this is made, with the last of others that were below.
+fn make_folders(target: &std::path::Path) -> std::io::Result<()> {
+    for _ in 0..8 {
+        match std::fs::create_dir_all(target) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            made => return made,
+        }
+    }
+    std::fs::create_dir_all(target)
+}
+
 impl Hierarchy {
     #[cfg(test)]
     pub(super) fn fake_v1(mount_point: &Path, controller: &str) -> Hierarchy {
@@ -122,8 +133,7 @@ impl Hierarchy {
         let target = self.folder(path);
         let fresh = !target.is_dir();
         if fresh {
-            std::fs::create_dir_all(&target)
-                .map_err(|error| Error::step(format!("make cgroup {}", target.display()), error))?;
+            make_folders(&target).map_err(|error| Error::step(format!("make cgroup {}", target.display()), error))?;
         }
         match &self.version {
             Version::V2 { controllers } if !controllers.is_empty() => self.enable(path, controllers),

@@ -257,7 +257,11 @@ impl Managed {
         let (folder, run_time) = (self.folder(&entry.id), self.run_time(&entry.id));
         let (run, sockets, logging) = (run_time.join("run"), run_time.join("sockets"), run_time.join("logging"));
         for part in [&run, &sockets, &logging] {
-            DirBuilder::new().recursive(true).mode(0o700).create(part).context("cannot make the run-time folder")?;
+            let make = || DirBuilder::new().recursive(true).mode(0o700).create(part);
+            // The folder of all goes with the last that ends, at any time.
+            let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+            let made = make().or_else(|error| if gone(&error) { make() } else { Err(error) });
+            made.context("cannot make the run-time folder")?;
         }
         let propagated = folder.join(PROPAGATED);
         if !record.config.propagated_mount.is_empty() {
