@@ -17,8 +17,10 @@ use serde_json::Value;
 
 use crate::{Daemon, Sandbox, wait};
 
-/// How long traces may take to go after the last reply.
-pub const LIMIT: Duration = Duration::from_secs(5);
+/// How long traces may take to go after the last reply, on a machine that does ten other things.
+pub const LIMIT: Duration = Duration::from_secs(30);
+/// So often in a row nothing may have changed for a sandbox to hold still.
+const LOOKS: u32 = 2;
 
 /// Prints what only a process inside can see, each line with its sort before a tab.
 const PROBE: &str = r#"
@@ -224,11 +226,12 @@ impl Watch {
     #[track_caller]
     pub fn begin(sandbox: &Arc<Sandbox>, roots: &[PathBuf]) -> Self {
         let mut last = Snapshot::take(sandbox, roots);
+        let mut still = 0;
         let before = wait::until("the sandbox to hold still", LIMIT, || {
             let now = Snapshot::take(sandbox, roots);
-            let still = now == last;
+            still = if now == last { still + 1 } else { 0 };
             last = now;
-            still.then(|| last.clone())
+            (still == LOOKS).then(|| last.clone())
         });
         let before = before.expect("nothing else runs in the sandbox");
         Self { sandbox: Arc::clone(sandbox), roots: roots.to_vec(), before }

@@ -140,6 +140,17 @@ impl Sandbox {
         command::run_with_input(shell, stdin).expect("a shell line runs in time")
     }
 
+    /// Writes a script that can be run at once. A process of its own writes it: whatever this one starts meanwhile holds its open files for a
+    /// moment, and what somebody may write to cannot be run ("text file busy").
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[track_caller]
+    pub fn program(&self, path: &Path, text: &str) {
+        let line = format!("cat >'{0}' && chmod 755 '{0}'", path.display());
+        let _ = self.sh_with_input(&line, text.as_bytes()).ok();
+    }
+
     /// Calls `action` on a thread that has joined the sandbox's network; sockets stay in it.
     ///
     /// # Errors
@@ -168,7 +179,7 @@ impl Sandbox {
     /// What the kernel says.
     pub fn connect(&self, address: impl ToSocketAddrs + Send) -> Result<TcpStream> {
         let stream = self.in_network(|| TcpStream::connect(address))??;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.set_read_timeout(Some(command::LIMIT))?;
         Ok(stream)
     }
 
@@ -186,7 +197,7 @@ impl Sandbox {
     /// What the kernel says.
     pub fn udp(&self, address: impl ToSocketAddrs + Send) -> Result<UdpSocket> {
         let socket = self.in_network(|| UdpSocket::bind(address))??;
-        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        socket.set_read_timeout(Some(command::LIMIT))?;
         Ok(socket)
     }
 

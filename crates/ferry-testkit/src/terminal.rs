@@ -15,7 +15,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::{command, wait};
 
 /// How long an expected text may take.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = command::LIMIT;
 
 /// See the module.
 #[derive(Debug)]

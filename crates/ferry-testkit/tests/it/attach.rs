@@ -1,8 +1,8 @@
 //! `attach`: output from now on, input, and the exit code.
 
 use std::io::{Read, Write};
-use std::time::Duration;
 
+use ferry_testkit::command::LIMIT;
 use ferry_testkit::strip::Strip;
 use ferry_testkit::terminal::Terminal;
 use ferry_testkit::{Daemon, programs};
@@ -18,19 +18,11 @@ fn attach_gives_output_and_the_exit_code() {
     let script = "while [ ! -e /go ]; do sleep 0.05; done; echo said; exit 6";
     let _ = daemon.run(&["run", "-d", "--name", "box", "busybox", "sh", "-c", script]).ok();
     let running = daemon.spawn(&["attach", "box"]);
-    until("attach to be connected", || connections(&daemon) > 0);
+    crate::attached(&daemon, 1);
     // The container may end before the program that lets it.
     let _ = daemon.run(&["exec", "box", "touch", "/go"]);
-    let outcome = running.finish(Duration::from_secs(20)).unwrap();
+    let outcome = running.finish(LIMIT).unwrap();
     assert_eq!((outcome.code, outcome.out().as_str()), (6, "said\n"), "{outcome}");
-}
-
-/// Counts the connections to the daemon's socket that are open now.
-fn connections(daemon: &Daemon) -> usize {
-    let table = format!("/proc/{}/net/unix", daemon.sandbox().init());
-    let text = std::fs::read_to_string(table).unwrap_or_default();
-    // Column 6 (state): 03 is connected; the listener itself has 01.
-    text.lines().filter(|line| line.contains("/a.sock") && line.split_whitespace().nth(5) == Some("03")).count()
 }
 
 #[test]
@@ -55,10 +47,7 @@ fn two_attached_clients_see_the_same_and_one_may_leave() {
     attach.args(["attach", "box"]);
     let mut first = Terminal::start(&attach).unwrap();
     let mut second = Terminal::start(&attach).unwrap();
-    until("both to be attached", || {
-        let told = daemon.run(&["events", "--since", "1h", "--until", "0s", "--filter", "event=attach"]);
-        told.out().lines().count() >= 2
-    });
+    crate::attached(&daemon, 2);
     first.keys("echo to-$((40+2))\n").unwrap();
     first.expect("to-42").unwrap();
     second.expect("to-42").unwrap();
@@ -81,7 +70,7 @@ impl WebSocket {
         assert!(!strip.as_ref().is_some_and(|strip| strip.is_endpoint("GET", &target)), "the endpoint is ignored");
         let target = strip.map_or_else(|| target.clone(), |strip| strip.target("GET", &target));
         let mut stream = std::os::unix::net::UnixStream::connect(daemon.socket()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
         let head = "Host: ferry\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         write!(stream, "GET {target} HTTP/1.1\r\n{head}\r\n").unwrap();

@@ -220,7 +220,7 @@ fn failures_show_where_and_leave_nothing() {
     let steps = || daemon.sandbox().sh("pgrep -x sleep || true").ok();
     until("the step runs", || !steps().is_empty());
     running.signal(rustix::process::Signal::INT).unwrap();
-    let _ = running.finish(std::time::Duration::from_secs(20)).unwrap();
+    let _ = running.finish(ferry_testkit::command::LIMIT).unwrap();
     until("the step has ended with its client", || steps().is_empty());
     let left = || {
         let folder = |name: &str| std::fs::read_dir(daemon.data_root().join(name)).map(Iterator::count).unwrap_or(0);
@@ -235,7 +235,7 @@ fn failures_show_where_and_leave_nothing() {
     let running = daemon.spawn(&["build", "--progress", "plain", tree.path()]);
     until("the step runs", || !steps().is_empty());
     daemon.kill().unwrap();
-    let _ = running.finish(std::time::Duration::from_secs(20)).unwrap();
+    let _ = running.finish(ferry_testkit::command::LIMIT).unwrap();
     daemon.start().unwrap();
     until("a start removes what a killed daemon left", || steps().is_empty() && left() == 0);
 }

@@ -1,7 +1,6 @@
 //! `kill -9` of the daemon, and two daemons side by side.
 
-use std::time::Duration;
-
+use ferry_testkit::command::LIMIT;
 use ferry_testkit::leak::Watch;
 use ferry_testkit::material::Material;
 use ferry_testkit::{Daemon, Sandbox, programs};
@@ -36,7 +35,7 @@ fn ten_containers_outlive_a_killed_daemon() {
     let (lines_pid, seven_pid) = (pid("lines"), pid("seven"));
 
     daemon.kill().unwrap();
-    let left = attached.finish(Duration::from_secs(20)).unwrap();
+    let left = attached.finish(LIMIT).unwrap();
     assert_eq!(left.code, 125, "an attached client ends with 125: {left}");
     assert!(left.err().contains("unexpected EOF"), "{left}");
     let _ = daemon.sandbox().sh(&format!("touch /proc/{seven_pid}/root/go")).ok();
@@ -87,11 +86,12 @@ fn a_killed_daemon_forgets_no_removal() {
     kill.extend(ids.iter().map(String::as_str));
     let killing = daemon.spawn(&kill);
     daemon.kill().unwrap();
-    let _ = killing.finish(Duration::from_secs(20)).unwrap();
+    let _ = killing.finish(LIMIT).unwrap();
     daemon.start().unwrap();
     let left = daemon.run(&["ps", "-q"]).ok();
     if !left.is_empty() {
-        let _ = daemon.run(&[&["kill"], left.lines().collect::<Vec<_>>().as_slice()].concat()).ok();
+        // Those that were killed before may be gone by now.
+        let _ = daemon.run(&[&["kill"], left.lines().collect::<Vec<_>>().as_slice()].concat());
     }
     until("removed ones to go", || daemon.run(&["ps", "-aq"]).ok().is_empty());
     watch.end().unwrap();
@@ -139,7 +139,8 @@ fn two_daemons_live_side_by_side() {
     second.start().unwrap();
     second.stop().unwrap();
     assert_eq!(first.run(&["exec", "same", "echo", "untouched"]).ok(), "untouched");
-    let report = watch.end().err().map(|error| error.to_string()).unwrap_or_default();
+    let report =
+        watch.end_within(std::time::Duration::from_secs(5)).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(!report.lines().any(|line| line.starts_with("- ")), "the other's objects were touched: {report}");
 }
 

@@ -93,7 +93,8 @@ fn start_and_stop_leave_the_host_as_it_was() {
     let daemon = Daemon::ferry(&sandbox, "a");
     daemon.start().unwrap();
     assert_eq!(daemon.stop().unwrap(), 0, "{}", daemon.log());
-    let report = watch.end().err().map(|error| error.to_string()).unwrap_or_default();
+    let report =
+        watch.end_within(std::time::Duration::from_secs(5)).err().map(|error| error.to_string()).unwrap_or_default();
     let gone = |line: &&str| {
         line.starts_with("+ process")
             || line.starts_with("+ mount")

@@ -1,7 +1,6 @@
 //! `events`: what is told, to whom, since when and until when.
 
-use std::time::Duration;
-
+use ferry_testkit::command::LIMIT;
 use ferry_testkit::{Daemon, programs};
 
 use crate::until;
@@ -73,7 +72,7 @@ fn a_life_is_told_in_order_with_its_attributes() {
         assert_eq!(attributes(&filters, key).lines().next(), Some(value), "{event} {key}");
     }
     live.signal(rustix::process::Signal::INT).unwrap();
-    let out = live.finish(Duration::from_secs(20)).unwrap().out();
+    let out = live.finish(LIMIT).unwrap().out();
     let destroyed: serde_json::Value = serde_json::from_str(out.lines().next().unwrap_or_default()).unwrap();
     assert_eq!((destroyed["Action"].as_str(), destroyed["scope"].as_str()), (Some("destroy"), Some("local")));
 }

@@ -1,7 +1,5 @@
 //! `exec`: a second process in a running container.
 
-use std::time::Duration;
-
 use ferry_testkit::leak::Watch;
 use ferry_testkit::{Daemon, command, programs};
 use serde_json::{Value, json};
@@ -44,7 +42,7 @@ fn exec_ends_with_its_container() {
     let running = daemon.spawn(&["exec", "box", "sleep", "1000"]);
     until("the exec to run", || daemon.run(&["exec", "box", "ps"]).out().matches("sleep 1000").count() == 2);
     let _ = daemon.run(&["kill", "box"]).ok();
-    assert_eq!(running.finish(Duration::from_secs(20)).unwrap().code, 137);
+    assert_eq!(running.finish(command::LIMIT).unwrap().code, 137);
 }
 
 #[test]

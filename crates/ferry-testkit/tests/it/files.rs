@@ -371,7 +371,7 @@ fn a_reader_that_does_not_read_holds_up_no_removal() {
         assert_eq!(daemon.run(&["ps", "-aq"]).ok().len(), 12);
         assert_eq!(daemon.run(&["rm", "-f", "box"]).ok(), "box");
         if let Some(starting) = starting {
-            assert_ne!(starting.finish(std::time::Duration::from_secs(20)).unwrap().code, 0);
+            assert_ne!(starting.finish(ferry_testkit::command::LIMIT).unwrap().code, 0);
         }
         drop(socket);
     }

@@ -1,14 +1,11 @@
 //! Flags and parameters that only a running client shows: signals, detach keys, what goes on until it is ended.
 
-use std::time::Duration;
-
+use ferry_testkit::command::LIMIT;
 use ferry_testkit::terminal::Terminal;
 use ferry_testkit::{Daemon, api, programs};
 use rustix::process::Signal;
 
-use crate::until;
-
-const LIMIT: Duration = Duration::from_secs(20);
+use crate::{attached, until};
 
 #[test]
 fn signals_stay_with_the_client_where_that_is_asked_for() {
@@ -23,24 +20,14 @@ fn signals_stay_with_the_client_where_that_is_asked_for() {
     assert_ne!(run.finish(LIMIT).unwrap().code, 9);
     assert_eq!(daemon.inspect("box", "{{.State.Status}}"), "running");
     let attach = daemon.spawn(&["attach", "--sig-proxy=false", "box"]);
-    attached(&daemon);
+    attached(&daemon, 2);
     attach.signal(Signal::TERM).unwrap();
     assert_ne!(attach.finish(LIMIT).unwrap().code, 9);
     assert_eq!(daemon.inspect("box", "{{.State.Status}}"), "running");
     let attach = daemon.spawn(&["attach", "box"]);
-    attached(&daemon);
+    attached(&daemon, 3);
     attach.signal(Signal::TERM).unwrap();
     assert_eq!(attach.finish(LIMIT).unwrap().code, 9);
-}
-
-/// Waits until a client is attached: a container's attach holds one connection.
-fn attached(daemon: &Daemon) {
-    until("a client to be attached", || {
-        let table = std::fs::read_to_string(format!("/proc/{}/net/unix", daemon.sandbox().init())).unwrap_or_default();
-        // Column 6 (state): 03 is connected. The attach and the `wait` beside it are two.
-        let connected = |line: &&str| line.contains("/a.sock") && line.split_whitespace().nth(5) == Some("03");
-        table.lines().filter(connected).count() >= 2
-    });
 }
 
 #[test]

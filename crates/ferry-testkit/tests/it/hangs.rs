@@ -2,8 +2,7 @@
 //!
 //! A log server that is gone is in `remote_logs`.
 
-use std::time::Duration;
-
+use ferry_testkit::command::LIMIT;
 use ferry_testkit::leak::Watch;
 use ferry_testkit::{Daemon, programs};
 
@@ -66,7 +65,7 @@ fn a_signal_that_is_ignored_holds_only_who_waits_for_it() {
         told.out().lines().any(|action| action == "kill")
     });
     verbs_answer(&daemon, "stubborn");
-    let _ = stopping.finish(Duration::from_secs(20)).unwrap();
+    let _ = stopping.finish(LIMIT).unwrap();
     watch.end().unwrap();
 }
 

@@ -94,11 +94,11 @@ fn a_check_is_confined_as_its_container_and_bounded() {
     assert_eq!(said.trim(), own.trim(), "as an exec, which is as its container");
     assert!(said.starts_with("1000\n/tmp\nCapEff:\t0000000000000000"), "{said}");
 
-    let flags = ["--health-cmd", "echo begun; sleep 1000 & sleep 1000; true", "--health-timeout", "300ms"];
+    let flags = ["--health-cmd", "echo begun; sleep 1000 & sleep 1000; true", "--health-timeout", "2s"];
     run(&daemon, "endless", &flags, &["sleep", "1000"]);
     becomes(&daemon, "endless", "unhealthy");
     let said = daemon.inspect("endless", "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}");
-    assert_eq!(said.trim(), "-1 Health check exceeded timeout (300ms): begun");
+    assert_eq!(said.trim(), "-1 Health check exceeded timeout (2s): begun");
     let listed = daemon.run(&["exec", "endless", "ps"]).ok();
     let left = listed.lines().filter(|line| line.contains("sleep 1000")).count();
     assert!(left <= 1 + 3, "the container's own, and of one check at most: {listed}");

@@ -1,7 +1,6 @@
 //! `logs`: whole, in order, live.
 
-use std::time::Duration;
-
+use ferry_testkit::command::LIMIT;
 use ferry_testkit::{Daemon, programs};
 
 use crate::until;
@@ -134,7 +133,7 @@ fn follow_shows_lines_as_they_come_and_ends_with_the_container() {
     until("the first line", || daemon.run(&["logs", "box"]).out() == "first\n");
     // The container may end before the program that lets it.
     let _ = daemon.run(&["exec", "box", "touch", "/go"]);
-    assert_eq!(running.finish(Duration::from_secs(20)).unwrap().ok(), "first\nlast");
+    assert_eq!(running.finish(LIMIT).unwrap().ok(), "first\nlast");
 }
 
 #[test]

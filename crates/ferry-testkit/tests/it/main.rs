@@ -73,12 +73,21 @@ use ferry_testkit::material::Material;
 use ferry_testkit::registry::Registry;
 use ferry_testkit::{Daemon, Sandbox};
 
-/// Waits for a condition that an engine reaches by itself, up to ten seconds.
+/// Waits for a condition that an engine reaches by itself. It takes milliseconds, but on a machine that does ten other things.
 #[track_caller]
 fn until(what: &str, condition: impl FnMut() -> bool) {
     let mut condition = condition;
-    let limit = Duration::from_secs(10);
+    let limit = Duration::from_secs(60);
     ferry_testkit::wait::until(what, limit, || condition().then_some(())).unwrap();
+}
+
+/// Waits until so many clients have been attached since the daemon's first start, those of `run` counted.
+#[track_caller]
+fn attached(daemon: &Daemon, clients: usize) {
+    until("a client to be attached", || {
+        let told = daemon.run(&["events", "--since", "1h", "--until", "0s", "--filter", "event=attach"]);
+        told.out().lines().count() >= clients
+    });
 }
 
 /// Runs a command line that must be answered within two seconds, whatever hangs. A loaded machine gets ten times more of what a

@@ -120,12 +120,12 @@ fn a_killed_daemon_leaves_names_at_work_and_finds_its_networks_again() {
         "client",
         "sh",
         "-c",
-        "while ! test -e /go; do sleep 0.1; done; printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc -w 5 web 80 >/got",
+        "while ! test -e /go; do sleep 0.1; done; printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc -w 20 web 80 >/got",
     ]);
     let _ = asking.ok();
     let root = daemon.inspect("client", "{{.State.Pid}}");
     daemon.kill().unwrap();
-    let go = daemon.sh(&format!("touch /proc/{root}/root/go; i=0; while ! test -s /proc/{root}/root/got; do i=$((i+1)); test $i -lt 100 || exit 1; sleep 0.1; done"));
+    let go = daemon.sh(&format!("touch /proc/{root}/root/go; i=0; while ! test -s /proc/{root}/root/got; do i=$((i+1)); test $i -lt 400 || exit 1; sleep 0.1; done"));
     let _ = go.ok();
     daemon.start().unwrap();
     assert_eq!(daemon.run(&["network", "inspect", "-f", "{{json .IPAM.Config}}", "net"]).ok(), subnet);

@@ -81,9 +81,9 @@ fn a_plugin_that_hangs_holds_nobody_else_up() {
     for method in ["Mount", "Unmount", "Get", "List", "Remove", "Path"] {
         plugin.hang(&format!("VolumeDriver.{method}"));
     }
-    let starting = daemon.spawn(&["start", "box"]);
     let mounts = plugin.calls("VolumeDriver.Mount").len();
-    until("the plugin to be asked", || plugin.calls("VolumeDriver.Mount").len() >= mounts);
+    let starting = daemon.spawn(&["start", "box"]);
+    until("the plugin to be asked", || plugin.calls("VolumeDriver.Mount").len() > mounts);
     let begun = Instant::now();
     assert!(daemon.run(&["ps", "-a"]).ok().contains("box"));
     let _ = daemon.run(&["inspect", "box", "runs"]).ok();

@@ -83,8 +83,7 @@ fn a_port_is_for_those_it_is_meant_for_and_the_audit_says_who_they_are() {
         "#!/bin/sh\nprintf 'Status: active\\nDefault: deny (incoming)\\n\\n8080/tcp  ALLOW IN  203.0.113.0/24\\n'\n";
     let firewalld = "#!/bin/sh\necho 'Authorization failed.' >&2; exit 253\n";
     for (name, text) in [("ufw", ufw), ("firewall-cmd", firewalld)] {
-        std::fs::write(fake.join(name), text).unwrap();
-        std::fs::set_permissions(fake.join(name), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        daemon.sandbox().program(&fake.join(name), text);
     }
     let _ = daemon.run(&["run", "-d", "--name", "bare", "--network", "host", "busybox", "sleep", "1000"]).ok();
     let line =

@@ -257,9 +257,7 @@ fn helpers_keep_credentials_by_their_protocol() {
          list) echo '{{\"{ADDRESS}\":\"tester\"}}';;\nesac\n",
         kept.display()
     );
-    let helper = bin.join("docker-credential-test");
-    std::fs::write(&helper, script).unwrap();
-    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    daemon.sandbox().program(&bin.join("docker-credential-test"), &script);
     let line = |line: &str| {
         daemon.sh(&format!("export PATH={}:$PATH DOCKER_CONFIG={}; {line}", bin.display(), home.display()))
     };

@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use ferry_testkit::command::Running;
 use ferry_testkit::image::{Compression, Dialect, Image, Layer};
 use ferry_testkit::{Daemon, command, programs};
 use rustix::process::Signal;
@@ -177,12 +179,22 @@ fn clients_come_and_go_while_one_transfer_runs() {
     // Two want the same, a third another name of it; the one who came first leaves.
     let first = daemon.spawn(&["pull", &name("1")]);
     until("the transfer to run", || registry.state(|state| !state.begun.is_empty()));
-    let others = [daemon.spawn(&["pull", &name("1")]), daemon.spawn(&["pull", &name("2")])];
+    let others = ["1", "2"].map(|tag| {
+        let shown = daemon.sandbox().dir().join(format!("shown-{tag}"));
+        let mut pull = daemon.client("sh");
+        pull.args(["-c", &format!("exec ferry pull {} >'{}'", name(tag), shown.display())]);
+        (Running::start(pull, b"").unwrap(), shown)
+    });
+    let shown = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    for (_, path) in &others {
+        until("the others to be there before the first leaves", || shown(path).contains("Pulling from held"));
+    }
     first.signal(Signal::KILL).unwrap();
     let _ = first.finish(command::LIMIT).unwrap();
     registry.state(|state| state.is_open = true);
-    for other in others {
-        assert!(other.finish(command::LIMIT).unwrap().ok().contains("Status: Downloaded newer image"));
+    for (other, path) in others {
+        let _ = other.finish(command::LIMIT).unwrap().ok();
+        assert!(shown(&path).contains("Status: Downloaded newer image"), "{}", shown(&path));
     }
     assert_eq!(
         registry.state(|state| (state.begun.clone(), state.left)),

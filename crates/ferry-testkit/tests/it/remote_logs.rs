@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
 
+use ferry_testkit::command::LIMIT;
 use ferry_testkit::{Daemon, programs};
 
 use crate::{promptly, until, verbs_answer};
@@ -23,10 +23,10 @@ fn tcp(daemon: &Daemon) -> (TcpListener, String) {
 
 fn accept(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).unwrap();
-    let accepted = ferry_testkit::wait::until("a connection", Duration::from_secs(10), || listener.accept().ok());
+    let accepted = ferry_testkit::wait::until("a connection", LIMIT, || listener.accept().ok());
     let (stream, _) = accepted.unwrap();
     stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream
 }
 
@@ -184,7 +184,7 @@ fn journald_gets_fields() {
     let folder = daemon.sandbox().host_path("/run/systemd/journal");
     std::fs::create_dir_all(&folder).unwrap();
     let journal = UnixDatagram::bind(folder.join("socket")).unwrap();
-    journal.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    journal.set_read_timeout(Some(LIMIT)).unwrap();
     let _ = run().ok();
     let mut buffer = [0; 8192];
     // The first connection of a start only looks whether somebody is there.

@@ -125,6 +125,10 @@ fn top_is_the_hosts_ps_cut_to_the_container() {
     let _ = daemon.run(&["run", "-d", "--name", "aa", "busybox", "sh", "-c", "sleep 1001 & sleep 1002; true"]).ok();
     let _ = daemon.run(&["create", "--name", "bb", "busybox"]).ok();
     let list = |args: &[&str]| daemon.run(&[&["top", "aa"], args].concat()).ok();
+    crate::until("its programs to run", || {
+        let listed = list(&["-o", "pid,args"]);
+        listed.lines().filter(|line| line.ends_with("sleep 1001") || line.ends_with("sleep 1002")).count() == 2
+    });
     let plain = list(&[]);
     assert!(plain.starts_with("UID                 PID                 PPID"), "{plain}");
     assert!(plain.contains("sleep 1001") && plain.contains("sleep 1002") && plain.lines().count() == 4, "{plain}");

@@ -1,7 +1,6 @@
 //! Restart policies: back-off, counts, and who wins over them.
 
-use std::time::Duration;
-
+use ferry_testkit::command::LIMIT;
 use ferry_testkit::leak::Watch;
 use ferry_testkit::{Daemon, programs};
 
@@ -47,11 +46,11 @@ fn a_wait_between_runs_can_be_ended() {
     for name in ["stopped", "killed", "removed", "started"] {
         create(&daemon, name, "always", "exit 3");
     }
-    // The sixth delay is 3.2 s long, and each after it twice as long as the one before.
+    // The seventh delay is 6.4 s long, and each after it twice as long as the one before.
     let waits = |name: &str| {
         until(&format!("{name} to wait"), || {
             let state = daemon.inspect(name, "{{.RestartCount}} {{.State.Restarting}}");
-            state.strip_suffix(" true").is_some_and(|count| count.parse().is_ok_and(|count: u32| count >= 6))
+            state.strip_suffix(" true").is_some_and(|count| count.parse().is_ok_and(|count: u32| count >= 7))
         });
     };
     waits("stopped");
@@ -135,5 +134,5 @@ fn init_passes_signals_on_and_reaps() {
     assert_eq!(daemon.inspect("box", "{{.State.ExitCode}}"), "6", "{}", daemon.run(&["why", "box"]).out());
     assert_eq!(daemon.run(&["logs", "box"]).ok(), "ready\ngot it");
     let killed = daemon.spawn(&["run", "--rm", "--init", "busybox", "sh", "-c", "kill -9 $$"]);
-    assert_eq!(killed.finish(Duration::from_secs(20)).unwrap().code, 137);
+    assert_eq!(killed.finish(LIMIT).unwrap().code, 137);
 }

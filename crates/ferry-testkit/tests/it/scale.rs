@@ -64,17 +64,17 @@ fn two_hundred_containers_start_eight_at_a_time_and_go_at_once() {
         work < Duration::from_millis(30),
         "a list of {MANY} containers takes {work:?} of a processor, {times:?} in all"
     );
-    watch.end_within(Duration::from_secs(20)).unwrap();
+    watch.end().unwrap();
 }
 
-/// What all threads of the daemon have run until now.
+/// What all threads of the daemon have run until now, those that have ended included.
 fn cpu_time(daemon: &Daemon) -> Duration {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
-    let of_task = |task: std::io::Result<std::fs::DirEntry>| {
-        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
-    };
-    Duration::from_nanos(tasks.filter_map(of_task).sum())
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    // After the name, which may hold anything: the state is the 3rd field, the times are the 14th and the 15th.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u32>().unwrap()).sum::<u32>();
+    TICK * ticks
 }
 
 /// `FERRY_SCALE` containers, and as many networks; a few are part of every run.

@@ -106,7 +106,7 @@ fn prunes_and_removals_never_take_what_a_pull_or_a_run_needs() {
     let _registry = Registry::writable(&sandbox, &storage, Auth::None).unwrap();
     let daemon = Daemon::ferry(&sandbox, "a").args(&["--bridge", "none", "--iptables=false"]);
     daemon.start().unwrap();
-    let limit = std::time::Duration::from_secs(20);
+    let limit = ferry_testkit::command::LIMIT;
     // The daemon looks, once it answers, what the file system can do.
     let before = ferry_testkit::wait::until("the trial of the file system to end", limit, || {
         let files = stored(&daemon);
