@@ -200,7 +200,7 @@ impl Networks {
             let later = wish.endpoints.iter().filter_map(|other| other.asked.driver_options.get(IFNAME));
             let reserved: Vec<String> = taken.iter().chain(later).cloned().collect();
             endpoint.interface = interface(network, &endpoint, taken, &reserved)?;
-            take_addresses(network, wish, &mut endpoint)?;
+            take_addresses(network, &mut endpoint)?;
         }
         network.members.insert(wish.container_id.clone(), member(&wish.container_name, &endpoint));
         Ok(Place { endpoint, network: view(network) })
@@ -310,7 +310,7 @@ pub(super) fn view(network: &Network) -> NetworkView {
     }
 }
 
-fn take_addresses(network: &mut Network, wish: &Wish, endpoint: &mut EndpointRecord) -> Result<()> {
+fn take_addresses(network: &mut Network, endpoint: &mut EndpointRecord) -> Result<()> {
     let (v4, v6) = (network.record.has_ipv4(), network.record.has_ipv6());
     let asked = endpoint.requested_address.clone();
     if let Some(address) = take_address(network, true, &asked)?.filter(|_| v4) {
