@@ -35,7 +35,7 @@ pub struct PostedBuild {
 
 /// Such a build, as it goes on; dropping it ends it.
 pub struct Posted {
-    task: JoinHandle<Result<SolveResponse, Status>>,
+    task: Solving,
     /// How it goes, piece by piece.
     pub telling: Telling,
 }
@@ -46,7 +46,7 @@ impl Posted {
     /// # Errors
     /// Why it failed.
     pub async fn finish(mut self) -> Result<Option<String>, Status> {
-        let response = match (&mut self.task).await {
+        let response = match (&mut self.task.0).await {
             Ok(outcome) => outcome?,
             Err(error) => return Err(Status::failed(format!("the build panicked: {error}"))),
         };
@@ -54,9 +54,12 @@ impl Posted {
     }
 }
 
-impl Drop for Posted {
+/// What ends with whoever waits for it, from its first moment.
+struct Solving(JoinHandle<Result<SolveResponse, Status>>);
+
+impl Drop for Solving {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
@@ -86,12 +89,12 @@ impl BuildKit {
             ..SolveOptions::default()
         };
         let buildkit = self.clone();
-        let task = tokio::spawn(async move { buildkit.solve_with(request, options).await });
+        let mut task = Solving(tokio::spawn(async move { buildkit.solve_with(request, options).await }));
         let begun = self.follow(&reference).await;
         match begun {
             Ok(telling) => Ok(Posted { task, telling }),
             // It ended before it began, and says why.
-            Err(unknown) => match task.await {
+            Err(unknown) => match (&mut task.0).await {
                 Ok(outcome) => Err(outcome.err().unwrap_or(unknown)),
                 Err(_) => Err(unknown),
             },

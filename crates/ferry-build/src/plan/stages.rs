@@ -323,28 +323,35 @@ impl Stages<'_> {
             if let Some(places) = self.cycle_from(index, &mut visited, &mut on_path) {
                 let name = &self.list[index].name;
                 let error = PlanError::other(format!("circular dependency detected on stage: {name}"));
-                return Err(places.into_iter().rev().fold(error, PlanError::at));
+                return Err(places.into_iter().fold(error, PlanError::at));
             }
         }
         Ok(())
     }
 
-    /// Returns the places of a cycle, innermost first.
+    /// Returns the places on the way into a cycle and around it. The file says how long that is: nothing here is recursive.
     fn cycle_from(&self, index: usize, visited: &mut [bool], on_path: &mut [bool]) -> Option<Vec<Lines>> {
         if std::mem::replace(&mut visited[index], true) {
             return None;
         }
         on_path[index] = true;
-        for &(needed, lines) in &self.list[index].needs {
+        // Each stage with the number of its needs that were looked at.
+        let mut path = vec![(index, 0)];
+        while let Some((stage, looked_at)) = path.last_mut() {
+            let Some(&(needed, _)) = self.list[*stage].needs.get(*looked_at) else {
+                on_path[*stage] = false;
+                path.pop();
+                continue;
+            };
+            *looked_at += 1;
             if on_path[needed] {
-                return Some(vec![lines]);
+                return Some(path.iter().map(|(stage, looked_at)| self.list[*stage].needs[*looked_at - 1].1).collect());
             }
-            if let Some(mut places) = self.cycle_from(needed, visited, on_path) {
-                places.push(lines);
-                return Some(places);
+            if !std::mem::replace(&mut visited[needed], true) {
+                on_path[needed] = true;
+                path.push((needed, 0));
             }
         }
-        on_path[index] = false;
         None
     }
 

@@ -1,5 +1,6 @@
 //! What builds are given: shown as it comes out, and refused where it makes no sense; a disk that is full.
 
+use ferry_testkit::leak::Watch;
 use ferry_testkit::material::Material;
 use ferry_testkit::{Daemon, Sandbox, programs};
 
@@ -71,6 +72,65 @@ fn input_that_makes_no_sense_is_refused_in_words() {
             assert!(text.contains(part), "{dockerfile}: no {part:?}: {refused}");
         }
     }
+}
+
+#[test]
+fn what_takes_from_itself_is_refused_and_leaves_nothing() {
+    if !programs::need_root() {
+        return;
+    }
+    let place = Place::start();
+    let watch = Watch::daemon(&place.daemon);
+    for (dockerfile, stage, lines) in [
+        ("FROM busybox AS a\nCOPY --from=a /x /x\n", "a", vec!["   2 | >>> COPY --from=a /x /x\n"]),
+        (
+            "FROM busybox AS me\nRUN --mount=from=me true\nFROM scratch\n",
+            "me",
+            vec!["   2 | >>> RUN --mount=from=me true\n"],
+        ),
+        (
+            "FROM scratch AS c\nCOPY --from=2 /z /z\nFROM busybox AS a\nRUN --mount=from=c true\nFROM a AS b\nCOPY --from=a /y /y\n",
+            "c",
+            vec![
+                "   2 | >>> COPY --from=2 /z /z\n",
+                "   4 | >>> RUN --mount=from=c true\n",
+                "   6 | >>> COPY --from=a /y /y\n",
+            ],
+        ),
+    ] {
+        place.write("context/Dockerfile", dockerfile);
+        let refused = place.show(&["--target", "0"]);
+        let text = refused.fails_with(1);
+        let error = format!("circular dependency detected on stage: {stage}");
+        assert!(text.trim_end().ends_with(&error), "{dockerfile}: {refused}");
+        for line in lines {
+            assert!(text.contains(line), "{dockerfile}: no {line:?}: {refused}");
+        }
+    }
+    // A context that takes the place of what it names itself is no cycle.
+    place.write("context/Dockerfile", "FROM busybox AS a\nFROM a\nCOPY --from=busybox /bin/sh /x\n");
+    let contexts = ["--build-context", "busybox=docker-image://busybox", "--build-context", "a=docker-image://busybox"];
+    let built = place.show(&[&contexts[..], &["--output", "type=cacheonly"]].concat());
+    assert_eq!(built.code, 0, "{built}");
+    let _ = place.daemon.run(&["builder", "prune", "-af"]).ok();
+
+    let inline = "dockerfile-inline = \"FROM other\"";
+    for (contexts, text) in [
+        (["a", "b"], "target a cannot link to itself"),
+        (["b", "a"], "infinite loop from b to a"),
+        (["c", "a"], "failed to find target c"),
+    ] {
+        let [of_a, of_b] = contexts.map(|name| format!("contexts = {{ other = \"target:{name}\" }}"));
+        place.write(
+            "bake/cycle.hcl",
+            &format!("target \"a\" {{\n{inline}\n{of_a}\n}}\ntarget \"b\" {{\n{inline}\n{of_b}\n}}\n"),
+        );
+        for words in [["bake", "-f", "cycle.hcl", "a"], ["bake", "--print", "--file=cycle.hcl", "a"]] {
+            let refused = place.daemon.run_in(&place.dir.join("bake"), &words);
+            assert!(refused.fails_with(1).contains(text), "{words:?}: {refused}");
+        }
+    }
+    watch.end().unwrap();
 }
 
 #[test]
