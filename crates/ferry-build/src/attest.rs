@@ -3,10 +3,12 @@
 //! Each is an in-toto statement; those about one image lie as layers of a manifest of their own beside it, in BuildKit's arrangement.
 
 mod beside;
+mod bundle;
 mod operations;
 mod provenance;
 mod purl;
 mod sbom;
+mod supplement;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,7 +23,10 @@ use crate::failure::{Failure, Result};
 use crate::graph::{Graph, Output, VertexId};
 use crate::tree::{Layers, Tree};
 
+pub(crate) use bundle::unbundle;
 pub(crate) use provenance::Mode;
+pub(crate) use sbom::{SbomOrder, Scanned, Scanner};
+pub(crate) use supplement::supplement;
 
 /// The media type of a statement.
 pub(crate) const STATEMENT_TYPE: &str = "application/vnd.in-toto+json";
@@ -32,7 +37,7 @@ pub(crate) const PREDICATE: &str = "in-toto.io/predicate-type";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct AttestOrder {
     pub(crate) provenance: Option<ProvenanceOrder>,
-    pub(crate) sbom: bool,
+    pub(crate) sbom: Option<SbomOrder>,
 }
 
 /// How a statement on the origin is to be.
@@ -64,10 +69,7 @@ impl AttestOrder {
             match kind.as_str() {
                 _ if is_off => {}
                 "provenance" => order.provenance = Some(ProvenanceOrder::read(&attributes)?),
-                "sbom" => {
-                    sbom::check(&attributes)?;
-                    order.sbom = true;
-                }
+                "sbom" => order.sbom = Some(SbomOrder::read(&attributes)?),
                 other => return Err(Failure::invalid(format!("unknown attestation type {other:?}"))),
             }
         }
@@ -76,11 +78,11 @@ impl AttestOrder {
 
     /// The same for what is no image: files, and archives that need not carry any.
     pub(crate) fn beside_files(&self) -> Self {
-        Self { provenance: self.provenance.clone().filter(|order| !order.is_inline_only), sbom: self.sbom }
+        Self { provenance: self.provenance.clone().filter(|order| !order.is_inline_only), sbom: self.sbom.clone() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.provenance.is_none() && !self.sbom
+        self.provenance.is_none() && self.sbom.is_none()
     }
 }
 
@@ -119,18 +121,25 @@ pub(crate) struct Story {
     pub(crate) graph: Graph,
     /// Of each target, its tree.
     pub(crate) outputs: Vec<Option<Output>>,
-    /// Of each target, what else a scan looks at: name and files.
+    /// Of each target, what a scan looks at besides it: name and files.
     pub(crate) scans: Vec<Vec<(String, Layers)>>,
+    /// Of each target, what a scanner of the user's choice said.
+    pub(crate) scanned: Vec<Vec<Predicate>>,
+    /// That scanner's image, by its digest, and what it runs on.
+    pub(crate) scanner: Option<(Reference, Platform)>,
     /// What sources turned out to be: a commit, a digest.
     pub(crate) pins: HashMap<VertexId, String>,
 }
 
 /// A statement: the type of what it says, and that.
+#[derive(Debug, Clone)]
 pub(crate) struct Predicate {
     pub(crate) kind: &'static str,
     pub(crate) body: Value,
     /// What a file with it is called.
     pub(crate) file: String,
+    /// What it speaks of; none is what was built.
+    pub(crate) subjects: Vec<Value>,
 }
 
 /// Makes the statements about one target. Blocks.
@@ -143,8 +152,10 @@ pub(crate) fn predicates(
     images: &Images,
 ) -> Result<Vec<Predicate>> {
     let mut all = Vec::new();
-    if order.sbom {
-        all.extend(sbom::predicates(story, target, tree, images)?);
+    match &order.sbom {
+        Some(sbom) if sbom.generator.is_some() => all.extend(story.scanned.get(target).into_iter().flatten().cloned()),
+        Some(_) => all.extend(sbom::predicates(story, target, tree, images)?),
+        None => {}
     }
     if let Some(order) = &order.provenance {
         all.push(provenance::predicate(order, story, target, platform));
@@ -168,12 +179,12 @@ pub(crate) fn in_short(story: &Story, target: usize, platform: &Platform) -> Val
     body
 }
 
-/// A statement in whole: what it says, and of what.
+/// A statement in whole: what it says, and of what, unless it says that itself.
 pub(crate) fn statement(predicate: &Predicate, subjects: &[Value]) -> Value {
     json!({
-        "_type": "https://in-toto.io/Statement/v0.1",
+        "_type": "https://in-toto.io/Statement/v1",
         "predicateType": predicate.kind,
-        "subject": subjects,
+        "subject": if predicate.subjects.is_empty() { subjects } else { &predicate.subjects },
         "predicate": predicate.body,
     })
 }
@@ -181,9 +192,7 @@ pub(crate) fn statement(predicate: &Predicate, subjects: &[Value]) -> Value {
 /// What statements about an image speak of: its manifest, by each of its names.
 fn subjects(image: &Descriptor, names: &[Reference], platform: &Platform) -> Vec<Value> {
     let digest = json!({ image.digest.algorithm().as_str(): image.digest.hex() });
-    let named = names.iter().map(|name| json!({ "name": purl::of_image(name, Some(platform)), "digest": digest }));
-    let all: Vec<Value> = named.collect();
-    if all.is_empty() { vec![json!({ "name": "_", "digest": digest })] } else { all }
+    names.iter().map(|name| json!({ "name": purl::of_image(name, Some(platform)), "digest": digest })).collect()
 }
 
 /// Writes the manifest with the statements about an image; returns its descriptor as it stands in the index. Blocks.
@@ -249,16 +258,20 @@ mod tests {
         assert_eq!((provenance.mode, provenance.is_inline_only), (Mode::Min, true));
         assert!(order.beside_files().is_empty());
         assert_eq!(read("attest:provenance", "").unwrap().provenance.unwrap().mode, Mode::Max);
-        assert!(read("build-arg:BUILDKIT_ATTEST_SBOM", "").unwrap().sbom);
+        assert_eq!(read("build-arg:BUILDKIT_ATTEST_SBOM", "").unwrap().sbom, Some(SbomOrder::default()));
+        let scanned = read("attest:sbom", "generator=me/own,DEPTH=3").unwrap().sbom.unwrap();
+        assert_eq!(scanned.generator.unwrap().to_string(), "docker.io/me/own:latest");
+        assert_eq!(scanned.parameters["DEPTH"], "3");
         assert!(read("attest:sbom", "disabled=true").unwrap().is_empty());
         for (key, value, text) in [
             ("attest:other", "", "unknown attestation type \"other\""),
             ("attest:provenance", "mode=some", "invalid mode \"some\""),
             ("attest:provenance", "version=v9", "invalid provenance SLSA version: v9"),
+            ("attest:sbom", "generator=", "sbom generator cannot be empty"),
             (
                 "attest:sbom",
-                "generator=me/own",
-                "not implemented: the SBOM generator me/own (ferry scans for packages itself; leave the generator out)",
+                "generator=A",
+                "failed to parse sbom generator A: invalid reference format: repository name (library/A) must be lowercase",
             ),
         ] {
             assert_eq!(read(key, value).unwrap_err().message, text);

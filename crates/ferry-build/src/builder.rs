@@ -5,6 +5,7 @@
 mod built;
 mod load;
 mod planning;
+mod scanning;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
@@ -41,6 +42,7 @@ use crate::tree::{Folder, Layers, Tree};
 pub(crate) use built::best_target;
 pub use built::{Built, BuiltTarget};
 use planning::Work;
+use scanning::Scans;
 
 /// The longest Dockerfile that is read, in bytes.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
@@ -68,6 +70,8 @@ pub struct BuildRequest {
     pub writes_image: bool,
     /// A context that the daemon fetches itself.
     pub remote: String,
+    /// Images of the store whose caches are taken.
+    pub cache_images: Vec<String>,
     /// Where the cache is given to.
     pub cache_exports: Vec<CacheOrder>,
     /// How the image is written.
@@ -256,9 +260,14 @@ impl Builder {
         }
         if planning.subrequest.is_empty() {
             let orders: Vec<CacheOrder> = planning.cache_imports.iter().map(cache_order).collect();
-            request.solve.imports = exchange::load(&orders, &self.ground, &request.solve, reporter).await;
+            request.solve.imports =
+                exchange::load(&orders, &request.cache_images, &self.ground, &request.solve, reporter).await;
         }
         let mut work = Work { builder: self, request: &request, planning: &planning, source: &source, reporter };
+        let mut scans = match planning.subrequest.as_str() {
+            "" => work.find_scanner(&built.attest).await?,
+            _ => Scans::default(),
+        };
         let mut graph = Graph::new();
         let (plans, warnings) = work.plan_all(&mut graph).await?;
         built.warnings = warnings;
@@ -275,16 +284,18 @@ impl Builder {
             return Ok(built);
         }
         reporter.tell(Event::Instructions(classic::instructions(&source, &planning.target, &graph)));
-        let scans = plans.iter().flat_map(|(_, plan)| plan.scans.iter().filter_map(|(_, tree)| *tree));
-        let looked_at: Vec<Output> = plans.iter().filter_map(|(_, plan)| plan.tree).chain(scans).collect();
+        for (platform, plan) in &plans {
+            let platform = platform.clone().unwrap_or_else(|| plan.image.platform());
+            scans.add_plan(&mut graph, plan, &platform)?;
+        }
+        let extras = plans.iter().flat_map(|(_, plan)| plan.scans.iter().filter_map(|(_, tree)| *tree));
+        let trees = plans.iter().filter_map(|(_, plan)| plan.tree);
+        let looked_at: Vec<Output> = trees.chain(extras).chain(scans.outputs().iter().copied()).collect();
         request.solve.session.announce(graph.local_sources(&looked_at)).await?;
         let solve = Solve::new(graph, self.ground.clone(), request.solve.clone(), reporter.clone(), hold.clone());
         let wanted: Vec<Output> = plans.iter().filter_map(|(_, plan)| plan.tree).collect();
-        let mut trees = solve
-            .all_present(&wanted)
-            .await
-            .map_err(|failure| with_excerpt(failure, &planning.filename, &source))?
-            .into_iter();
+        let with_excerpt = |failure| with_excerpt(failure, &planning.filename, &source);
+        let mut trees = solve.all_present(&wanted).await.map_err(with_excerpt)?.into_iter();
         let mut story = Story {
             options: told,
             dockerfile: (planning.filename.clone(), source.clone()),
@@ -294,8 +305,9 @@ impl Builder {
             ..Story::default()
         };
         for (platform, plan) in plans {
-            let scans = if built.attest.sbom { plan.scans } else { Vec::new() };
-            story.scans.push(scanned(&solve, scans).await?);
+            let is_own_scan = built.attest.sbom.as_ref().is_some_and(|sbom| sbom.generator.is_none());
+            let extras = if is_own_scan { plan.scans } else { Vec::new() };
+            story.scans.push(scanned(&solve, extras).await.map_err(with_excerpt)?);
             let tree = if plan.tree.is_some() { trees.next().unwrap_or_default() } else { Tree::default() };
             let layers = solve.layers(&tree).await?;
             let config = export::complete(plan.image, &layers, plan.base_image.as_ref(), plan.epoch);
@@ -305,14 +317,16 @@ impl Builder {
             let (tree, epoch) = (Tree::Layers(layers), plan.epoch);
             built.targets.push(BuiltTarget { platform, tree, config, epoch, of_base });
         }
+        let (steps, mounts) = solve.steps();
+        (built.steps, built.cache_mounts) = (Arc::new(steps), Arc::new(mounts));
+        scans.carry_out(&solve, &mut story).await.map_err(with_excerpt)?;
         solve.settle().await;
         story.graph = solve.graph().clone();
         story.pins = solve.pins();
         story.ended_ns = now_ns();
         built.story = Arc::new(story);
-        let (steps, mounts) = solve.steps();
-        (built.steps, built.cache_mounts) = (Arc::new(steps), Arc::new(mounts));
-        built.has_inline_cache = cache_exports.iter().any(ExportOrder::is_inline);
+        // What came of the builder before BuildKit is a cache for whoever names it.
+        built.has_inline_cache = request.classic || cache_exports.iter().any(ExportOrder::is_inline);
         if request.writes_image {
             let begun = reporter.internal("exporting to image");
             match self.export_image(&mut built, &request.names, &request.form, &begun).await {

@@ -48,6 +48,7 @@ use crate::failure::{Doing, Failure, blocking};
 
 pub use content::ContentStore;
 pub(crate) use content::Incoming;
+pub(crate) use definition::definition_of;
 pub use export::Export;
 pub use policy::SourcePolicy;
 pub use posted::{Posted, PostedBuild};

@@ -73,6 +73,17 @@ pub enum Op {
         /// What is looked at.
         upper: Option<usize>,
     },
+    /// Carries out the definition that lies in a file of an input.
+    Build(DefinitionFile),
+}
+
+/// Where a definition of further operations lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DefinitionFile {
+    /// The tree, a place in the inputs.
+    pub input: usize,
+    /// The file's path in it.
+    pub filename: String,
 }
 
 /// One operation of a graph.
@@ -288,7 +299,7 @@ impl Op {
     #[must_use]
     pub fn outputs(&self) -> usize {
         match self {
-            Self::Source(_) | Self::Merge | Self::Diff { .. } => 1,
+            Self::Source(_) | Self::Merge | Self::Diff { .. } | Self::Build(_) => 1,
             Self::Exec(exec) => exec.outputs(),
             Self::File(file) => file.outputs(),
         }
@@ -301,6 +312,7 @@ impl Op {
             Self::Exec(exec) => exec.mounts.iter().filter_map(|mount| mount.input).collect(),
             Self::File(file) => file.named_inputs(),
             Self::Diff { lower, upper } => lower.iter().chain(upper).copied().collect(),
+            Self::Build(file) => vec![file.input],
         }
     }
 }

@@ -180,12 +180,15 @@ pub(crate) fn write(
     let writing = Writing { built, form, images, travels };
     let (mut parts, mut manifests, mut statements, mut config) = (Vec::new(), Vec::new(), Vec::new(), None);
     for (at, target) in built.targets.iter().enumerate() {
-        let (manifest, of_image) = writing.manifest(target)?;
+        let (manifest, of_image, layers) = writing.manifest(target)?;
         parts.push(("manifest", manifest.digest.clone()));
         parts.push(("config", of_image.digest.clone()));
         config.get_or_insert(of_image.digest);
         if !attest.is_empty() {
-            let predicates = attest::predicates(attest, &built.story, at, &target.tree, &target.platform, images)?;
+            let mut predicates = attest::predicates(attest, &built.story, at, &target.tree, &target.platform, images)?;
+            if attest.sbom.as_ref().is_some_and(|sbom| sbom.generator.is_some()) {
+                attest::supplement(&mut predicates, &target.tree, &layers, images)?;
+            }
             let statement = attest::write(images, &manifest, names, &target.platform, &predicates, form.has_artifacts)?;
             parts.push(("attestation manifest", statement.digest.clone()));
             statements.push(statement);
@@ -220,7 +223,8 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    fn manifest(&self, target: &BuiltTarget) -> Result<(Descriptor, Descriptor)> {
+    /// Writes the manifest and the configuration of a target; returns also its layers.
+    fn manifest(&self, target: &BuiltTarget) -> Result<(Descriptor, Descriptor, Vec<Descriptor>)> {
         let Tree::Layers(layers) = &target.tree else {
             return Err(Failure::internal("a target without layers"));
         };
@@ -246,7 +250,7 @@ impl Writing<'_> {
             subject: None,
             annotations: self.form.annotations(Place::Manifest, Some(&target.platform)),
         };
-        Ok((self.store(&manifest, media_type::OCI_MANIFEST)?, config))
+        Ok((self.store(&manifest, media_type::OCI_MANIFEST)?, config, manifest.layers))
     }
 
     /// The same layers with files no newer than a moment, but for those of the base image.

@@ -55,6 +55,8 @@ pub struct Plan {
     pub outline: Outline,
     /// Trees that a scan for packages looks at beyond the image's: name and tree.
     pub scans: Vec<(String, Option<Output>)>,
+    /// A scan is not looked for in the cache, as the stages are not that it looks at.
+    pub scans_anew: bool,
     /// Names of `--build-arg` that no ARG takes.
     pub unused_args: Vec<String>,
     /// The stages that the target needs, as a Dockerfile with everything resolved.

@@ -10,6 +10,8 @@ mod found;
 mod key;
 mod layout;
 pub mod mounts;
+mod nested;
+mod results;
 mod source;
 
 use std::collections::HashMap;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use ferry_api::build::FailedStep;
 use ferry_engine::Engine;
 use ferry_engine::images::{BuildHold, Credentials};
+use ferry_engine::workshop::Workshop;
 use ferry_spec::digest::Digest;
 use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use tokio::sync::{OnceCell, mpsc};
@@ -101,8 +104,12 @@ pub struct Solve {
     pins: std::sync::Mutex<HashMap<VertexId, String>>,
     held: std::sync::Mutex<Vec<InUse>>,
     /// One of the steps that failed was looked at; locked while it is.
-    looked_at_failed: tokio::sync::Mutex<bool>,
-    _hold: BuildHold,
+    looked_at_failed: Arc<tokio::sync::Mutex<bool>>,
+    /// Graphs that operations of this one defined; what they use is held as long.
+    nested: std::sync::Mutex<Vec<Arc<Self>>>,
+    /// So many graphs this one is defined in.
+    depth: usize,
+    hold: BuildHold,
 }
 
 impl Solve {
@@ -114,19 +121,17 @@ impl Solve {
 
     /// Prepares a graph to be carried out; `hold` keeps what is made until somebody else does.
     #[must_use]
-    pub fn new(
-        graph: Graph,
-        ground: Ground,
-        mut options: SolveOptions,
-        reporter: Reporter,
-        hold: BuildHold,
-    ) -> Arc<Self> {
+    pub fn new(graph: Graph, ground: Ground, options: SolveOptions, reporter: Reporter, hold: BuildHold) -> Arc<Self> {
+        Arc::new(Self::prepared(graph, ground, options, reporter, hold))
+    }
+
+    fn prepared(graph: Graph, ground: Ground, mut options: SolveOptions, reporter: Reporter, hold: BuildHold) -> Self {
         let denied = ground.denied;
         options.allow_host_network &= !denied.host_network;
         options.allow_insecure &= !denied.insecure;
         options.allow_devices &= !denied.devices;
         let cells = || graph.vertices().iter().map(|_| OnceCell::new()).collect();
-        Arc::new(Self {
+        Self {
             cells: cells(),
             present: cells(),
             graph,
@@ -136,9 +141,16 @@ impl Solve {
             outcomes: std::sync::Mutex::default(),
             pins: std::sync::Mutex::default(),
             held: std::sync::Mutex::default(),
-            looked_at_failed: tokio::sync::Mutex::default(),
-            _hold: hold,
-        })
+            looked_at_failed: Arc::default(),
+            nested: std::sync::Mutex::default(),
+            depth: 0,
+            hold,
+        }
+    }
+
+    /// Where trees are opened.
+    pub(crate) fn workshop(&self) -> Workshop {
+        self.ground.engine.workshop.clone()
     }
 
     /// The graph.
@@ -180,10 +192,14 @@ impl Solve {
 
     async fn run(self: &Arc<Self>, id: VertexId) -> Result<Vec<Tree>> {
         let vertex = self.graph.vertex(id);
-        let inputs = self.trees(&vertex.inputs).await?;
+        let inputs = match &vertex.op {
+            Op::Build(_) => self.all_present(&vertex.inputs).await?,
+            _ => self.trees(&vertex.inputs).await?,
+        };
         let outcome = match &vertex.op {
             Op::Source(source) => self.source(id, vertex, source).await,
             Op::Merge | Op::Diff { .. } => self.combine(&vertex.op, &inputs).await,
+            Op::Build(file) => self.defined_in(file, vertex, &inputs).await,
             Op::Exec(_) | Op::File(_) => self.cached(id, vertex, inputs).await,
         };
         outcome.map_err(|failure| located(failure, vertex))

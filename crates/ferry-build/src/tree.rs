@@ -6,11 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use ferry_engine::images::StoredLayer;
 use ferry_engine::workshop::{OwnFolder, TreeView, Workshop};
 use ferry_spec::descriptor::Descriptor;
 use ferry_spec::digest::{ChainId, DiffId};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::now_ns;
 use crate::content;
 use crate::failure::{Doing, Failure, Result};
 use crate::files;
@@ -30,6 +32,19 @@ pub struct BuiltLayer {
     /// Its place is below those of an image that was not built here.
     #[serde(default)]
     pub foreign: bool,
+}
+
+impl BuiltLayer {
+    /// One that was just made.
+    pub(crate) fn made_now(stored: StoredLayer) -> Self {
+        Self {
+            descriptor: stored.descriptor,
+            diff_id: stored.diff_id,
+            created_ns: Some(now_ns()),
+            size_bytes: stored.size_bytes,
+            foreign: false,
+        }
+    }
 }
 
 /// Layers on top of each other, the lowest first; none is an empty tree.

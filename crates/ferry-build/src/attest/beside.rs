@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::{AttestOrder, predicates, statement};
 use crate::builder::{Builder, Built};
-use crate::clock::now_ns;
 use crate::content::each_of_built;
 use crate::failure::{Doing, Failure, Result, blocking};
 use crate::files;
@@ -33,13 +32,7 @@ impl Builder {
             let stored = self.ground().engine.workshop.layer_of(workpiece).await?;
             let target = &mut built.targets[at];
             if let Tree::Layers(layers) = &target.tree {
-                target.tree = Tree::Layers(layers.with(BuiltLayer {
-                    descriptor: stored.descriptor,
-                    diff_id: stored.diff_id,
-                    created_ns: Some(now_ns()),
-                    size_bytes: stored.size_bytes,
-                    foreign: false,
-                }));
+                target.tree = Tree::Layers(layers.with(BuiltLayer::made_now(stored)));
             }
         }
         Ok(built)
@@ -53,10 +46,10 @@ impl Builder {
         let subjects = subjects(open.as_fd())?;
         let workpiece = engine.workshop.tree(layers.chain())?;
         for predicate in predicates(order, &built.story, at, &target.tree, &target.platform, &engine.images)? {
-            let content = serde_json::to_vec(&statement(&predicate, &subjects))
+            let content = serde_json::to_vec_pretty(&statement(&predicate, &subjects))
                 .map_err(|error| Failure::internal(error.to_string()))?;
             let path = format!("/{prefix}{}", predicate.file);
-            let file = MakeFile { path, mode: 0o644, content, ..MakeFile::default() };
+            let file = MakeFile { path, mode: 0o600, content, ..MakeFile::default() };
             files::make_file(workpiece.root(), &file, None)?;
         }
         Ok(workpiece)

@@ -25,6 +25,11 @@ pub(super) fn operation(vertex: &Vertex) -> Value {
             let one = |place: &Option<usize>| place.map_or(json!({ "input": -1 }), input);
             ("diff", json!({ "lower": one(lower), "upper": one(upper) }))
         }
+        Op::Build(file) => {
+            let inputs = json!({ "buildkit.llb.definition": input(file.input) });
+            let attributes = json!({ "llbbuild.filename": file.filename });
+            ("build", json!({ "builder": -1, "inputs": inputs, "attrs": attributes }))
+        }
     };
     let mut told = json!({ "Op": { kind: body } });
     if let Some(platform) = &vertex.platform {

@@ -66,16 +66,21 @@ struct Captured {
     secrets: BTreeMap<String, bool>,
     agents: BTreeMap<String, bool>,
     uses_network: bool,
+    /// There are operations that are known by no more than the file that defines them.
+    has_unknown: bool,
 }
 
 /// Makes the statement about one target.
 pub(super) fn predicate(order: &ProvenanceOrder, story: &Story, target: usize, platform: &Platform) -> Predicate {
     let outputs: Vec<_> = story.outputs.get(target).copied().flatten().into_iter().collect();
     let needed = story.graph.needed_for(&outputs);
-    let captured = capture(story, &needed, platform);
+    let mut captured = capture(story, &needed, platform);
+    if let Some((name, platform)) = &story.scanner {
+        captured.take_image(name, platform);
+    }
     let mut args = arguments(&story.options);
     let config_source = config_source(story, &mut args);
-    let is_incomplete = !captured.locals.is_empty();
+    let is_incomplete = !captured.locals.is_empty() || captured.has_unknown;
     let mut is_request_complete = true;
     if order.mode == Mode::Min {
         let before = args.len();
@@ -89,7 +94,9 @@ pub(super) fn predicate(order: &ProvenanceOrder, story: &Story, target: usize, p
     if !vcs.is_empty() {
         metadata["vcs"] = json!(vcs);
     }
-    let mut request = json!({ "frontend": "dockerfile.v0" });
+    // Definitions have no frontend, and no text.
+    let has_text = !story.dockerfile.1.is_empty();
+    let mut request = if has_text { json!({ "frontend": "dockerfile.v0" }) } else { json!({}) };
     if !args.is_empty() {
         request["args"] = json!(args);
     }
@@ -107,14 +114,16 @@ pub(super) fn predicate(order: &ProvenanceOrder, story: &Story, target: usize, p
     if order.mode == Mode::Max {
         let (build_config, locations) = build_config(story, &needed);
         steps = Some(build_config);
-        metadata["source"] = json!({
-            "locations": locations,
-            "infos": [{
-                "filename": story.dockerfile.0,
-                "language": "Dockerfile",
-                "data": STANDARD.encode(&story.dockerfile.1),
-            }],
-        });
+        if has_text {
+            metadata["source"] = json!({
+                "locations": locations,
+                "infos": [{
+                    "filename": story.dockerfile.0,
+                    "language": "Dockerfile",
+                    "data": STANDARD.encode(&story.dockerfile.1),
+                }],
+            });
+        }
     }
     let told = Told {
         order,
@@ -132,7 +141,7 @@ pub(super) fn predicate(order: &ProvenanceOrder, story: &Story, target: usize, p
         Version::One => ("https://slsa.dev/provenance/v1", told.version_one()),
         Version::ZeroTwo => ("https://slsa.dev/provenance/v0.2", told.version_before()),
     };
-    Predicate { kind, body, file: "provenance.json".to_owned() }
+    Predicate { kind, body, file: "provenance.json".to_owned(), subjects: Vec::new() }
 }
 
 fn lent(id: &str, optional: bool) -> Value {
@@ -280,27 +289,32 @@ fn capture(story: &Story, needed: &[VertexId], platform: &Platform) -> Captured 
                     captured.secrets.insert(secret.id.clone(), secret.optional);
                 }
             }
-            _ => {}
+            Op::Build(_) => captured.has_unknown = true,
+            Op::File(_) | Op::Merge | Op::Diff { .. } => {}
         }
     }
-    if !story.options.contains_key("dockerfilekey") && !captured.locals.is_empty() {
+    let has_own_text = !story.dockerfile.1.is_empty() && !story.options.contains_key("dockerfilekey");
+    if has_own_text && !captured.locals.is_empty() {
         captured.locals.insert("dockerfile".to_owned());
     }
     captured
 }
 
 impl Captured {
+    fn take_image(&mut self, name: &Reference, platform: &Platform) {
+        let mut material = json!({ "uri": purl::of_image(name, Some(platform)) });
+        if let Some(digest) = name.digest() {
+            material["digest"] = json!({ digest.algorithm().as_str(): digest.hex() });
+        }
+        self.materials.push(material);
+    }
+
     fn take_source(&mut self, source: &Source, vertex: &Vertex, pin: Option<&String>, platform: &Platform) {
         let hex = |text: &str| text.split_once(':').map_or(text, |(_, hex)| hex).to_owned();
         match source {
             Source::Image(image) => {
                 let Ok(name) = Reference::parse(&image.reference) else { return };
-                let platform = vertex.platform.as_ref().unwrap_or(platform);
-                let mut material = json!({ "uri": purl::of_image(&name, Some(platform)) });
-                if let Some(digest) = name.digest() {
-                    material["digest"] = json!({ digest.algorithm().as_str(): digest.hex() });
-                }
-                self.materials.push(material);
+                self.take_image(&name, vertex.platform.as_ref().unwrap_or(platform));
             }
             Source::Local(local) => drop(self.locals.insert(local.name.clone())),
             Source::Git(git) => {

@@ -14,9 +14,9 @@ use prost::Message;
 use super::source::source;
 use crate::failure::{Failure, Result};
 use crate::graph::{
-    ActionInput, ArchiveHandling, CacheMount, CacheSharing, ChangeOwner, CopyAction, Device, Exec, ExtraHost,
-    FileAction, FileOp, FileStep, Graph, MakeDir, MakeFile, Mount, MountKind, NetworkMode, Op, Output, Owner,
-    ProgressGroup, ProxyEnvironment, Remove, SecretEnvironment, SecretMount, SecurityMode, SshMount, Symlink,
+    ActionInput, ArchiveHandling, CacheMount, CacheSharing, ChangeOwner, CopyAction, DefinitionFile, Device, Exec,
+    ExtraHost, FileAction, FileOp, FileStep, Graph, MakeDir, MakeFile, Mount, MountKind, NetworkMode, Op, Output,
+    Owner, ProgressGroup, ProxyEnvironment, Remove, SecretEnvironment, SecretMount, SecurityMode, SshMount, Symlink,
     TmpfsMount, VertexId, VertexMeta,
 };
 
@@ -30,6 +30,13 @@ pub(super) struct Loaded {
     pub(super) output: Option<Output>,
     /// Sessions of single directories, by their names.
     pub(super) sessions: Vec<(String, String)>,
+}
+
+/// Reads a definition that lies in a file: its graph, and the outcome.
+pub(crate) fn definition_of(bytes: &[u8]) -> Result<(Graph, Option<Output>)> {
+    let definition = Definition::decode(bytes)
+        .map_err(|error| Failure::invalid(format!("failed to load LLB: failed to parse a definition: {error}")))?;
+    load(&definition).map(|loaded| (loaded.graph, loaded.output))
 }
 
 /// Reads a definition.
@@ -155,7 +162,7 @@ impl Loading<'_> {
                 lower: diff.lower.and_then(|one| place(one.input)),
                 upper: diff.upper.and_then(|one| place(one.input)),
             },
-            Kind::Build(_) => return Err(Failure::not_implemented("builds inside of a definition (BuildOp)")),
+            Kind::Build(build) => Op::Build(definition_file(build)?),
             Kind::Passthrough(_) => return Err(Failure::not_implemented("operation passthrough of a definition")),
         })
     }
@@ -182,6 +189,21 @@ fn meta(metadata: &OpMetadata) -> VertexMeta {
         description: metadata.description.clone(),
         location: Vec::new(),
     }
+}
+
+/// Where a definition lies that is carried out in place of an operation.
+fn definition_file(build: &llb::BuildOp) -> Result<DefinitionFile> {
+    /// The input with the file, and the file's name unless another is given.
+    const DEFINITION: &str = "buildkit.llb.definition";
+    if build.builder != -1 {
+        return Err(Failure::invalid("only LLB builder is currently allowed"));
+    }
+    let input = build.inputs.get(DEFINITION);
+    let input = input.ok_or_else(|| Failure::invalid(format!("no llb definition input {DEFINITION} found")))?.input;
+    Ok(DefinitionFile {
+        input: place(input).ok_or_else(|| Failure::invalid(format!("invalid index {input}")))?,
+        filename: build.attrs.get("llbbuild.filename").map_or(DEFINITION, String::as_str).to_owned(),
+    })
 }
 
 fn program(exec: &llb::ExecOp) -> Result<Exec> {
@@ -431,8 +453,16 @@ mod tests {
         assert_eq!(refused(&[]), "failed to load LLB: invalid empty definition");
         let unknown = Digest::sha256(b"x").to_string();
         assert!(refused(&[end(&unknown)]).starts_with("failed to load LLB: invalid missing input digest sha256:"));
-        let build = Op { op: Some(Kind::Build(llb::BuildOp::default())), ..Op::default() };
-        assert_eq!(refused(&[build]), "not implemented: builds inside of a definition (BuildOp)");
+        for (builder, named, text) in [
+            (0, None, "only LLB builder is currently allowed"),
+            (-1, None, "no llb definition input buildkit.llb.definition found"),
+            (-1, Some(-1), "invalid index -1"),
+            (-1, Some(3), "failed to load LLB: operation names input 3 and has 0"),
+        ] {
+            let input = named.map(|input| ("buildkit.llb.definition".to_owned(), llb::BuildInput { input }));
+            let build = llb::BuildOp { builder, inputs: input.into_iter().collect(), ..llb::BuildOp::default() };
+            assert_eq!(refused(&[Op { op: Some(Kind::Build(build)), ..Op::default() }]), text);
+        }
         let mut wrong = mkdir(&unknown, "/a");
         wrong.inputs.clear();
         assert_eq!(refused(&[wrong]), "failed to load LLB: invalid input index of file action 0");

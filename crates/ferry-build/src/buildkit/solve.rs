@@ -18,6 +18,7 @@ use super::lender::Client;
 use super::policy::SourcePolicy;
 use super::source::RESULT;
 use super::{BuildKit, definition, status_of};
+use crate::attest::AttestOrder;
 use crate::builder::{BuildRequest, Built, BuiltTarget};
 use crate::exchange::{CacheOrder, ExportOrder};
 use crate::failure::Failure;
@@ -119,14 +120,15 @@ impl BuildKit {
             let built = result_of(job, &result).ok();
             return Ok((SolveResponse { exporter_response: response }, built));
         }
+        let options = SolveOptions { session: self.lent(&job.session), ..job.options.clone() };
         let mut built = self.named_result(job, &result, request)?;
+        self.attest(&mut built, request, &options, job).await.map_err(|failure| status_of(&failure))?;
         built.has_inline_cache = caches.iter().any(ExportOrder::is_inline);
         let taker = Taker::of(job);
         for export in exports {
             let told = self.export(&taker, &mut built, export).await.map_err(|failure| status_of(&failure))?;
             response.extend(told);
         }
-        let options = SolveOptions { session: self.lent(&job.session), ..job.options.clone() };
         for order in caches.iter().filter(|order| !order.is_inline()) {
             let given = self.builder.export_cache(&built, order, &options, &job.reporter).await;
             if let Some(manifest) = given.map_err(|failure| status_of(&failure))? {
@@ -135,6 +137,21 @@ impl BuildKit {
             }
         }
         Ok((SolveResponse { exporter_response: response }, Some(built)))
+    }
+
+    /// Asks of what no frontend has made statements about for those that the request names.
+    async fn attest(
+        &self,
+        built: &mut Built,
+        request: &SolveRequest,
+        options: &SolveOptions,
+        job: &Job,
+    ) -> Result<(), Failure> {
+        if !built.attest.is_empty() {
+            return Ok(());
+        }
+        built.attest = AttestOrder::read(&request.frontend_attrs)?;
+        self.builder.scan_built(built, options, &job.reporter).await
     }
 
     /// Builds what a frontend makes of its options.
@@ -198,7 +215,7 @@ impl BuildKit {
         if let Ok(planning) = crate::plan::Request::from_options(options) {
             let orders: Vec<CacheOrder> =
                 planning.cache_imports.into_iter().map(|(kind, attributes)| CacheOrder { kind, attributes }).collect();
-            solve.imports = crate::exchange::load(&orders, self.builder.ground(), &solve, &job.reporter).await;
+            solve.imports = crate::exchange::load(&orders, &[], self.builder.ground(), &solve, &job.reporter).await;
         }
         self.builder.build_graph(loaded.graph, loaded.output, solve, &job.reporter).await
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use ferry_engine::images::Images;
+use ferry_engine::images::{Images, ResolvedImage};
 use ferry_spec::descriptor::{Descriptor, media_type};
 use ferry_spec::digest::Digest;
 use ferry_spec::image::{ImageConfig, MAX_CONFIG_BYTES};
@@ -18,7 +18,7 @@ use super::mounts::{MOUNT, MountBlob};
 use super::place::Place;
 use super::{CacheOrder, boolean};
 use crate::clock::now_ns;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, blocking};
 use crate::progress::{Begun, Reporter};
 use crate::solve::{Ground, SolveOptions};
 
@@ -39,11 +39,14 @@ struct Import {
     blobs: HashMap<Digest, Descriptor>,
     mounts: HashMap<String, MountBlob>,
     place: Option<Place>,
+    /// An image of the store that is the cache; it is not removed meanwhile.
+    _image: Option<ResolvedImage>,
 }
 
-/// Reads caches, side by side, and tells how that goes.
+/// Reads caches, side by side, and tells how that goes; `here` names images of the store that carry one.
 pub(crate) async fn load(
     orders: &[CacheOrder],
+    here: &[String],
     ground: &Ground,
     options: &SolveOptions,
     reporter: &Reporter,
@@ -61,7 +64,23 @@ pub(crate) async fn load(
             }
         }
     });
-    Imports(Arc::new(join_all(loaded).await.into_iter().flatten().collect()))
+    let of_images = join_all(here.iter().map(|name| read_here(name, ground))).await;
+    Imports(Arc::new(join_all(loaded).await.into_iter().chain(of_images).flatten().collect()))
+}
+
+/// Takes what an image of the store carries; one that is not there, or carries nothing, costs its hits alone.
+async fn read_here(name: &str, ground: &Ground) -> Option<Import> {
+    let (images, text) = (ground.engine.images.clone(), name.to_owned());
+    let read = blocking(move || {
+        let image = images.resolve(&text, None)?;
+        let layers = images.layers_of(&image)?.into_iter().map(|(layer, _)| layer).collect::<Vec<_>>();
+        let mut import = Import::default();
+        import.take_records(&image.config, &layers)?;
+        Ok(Import { _image: Some(image), ..import })
+    });
+    read.await
+        .inspect_err(|failure| tracing::warn!(image = name, error = %failure, "no cache is taken from an image"))
+        .ok()
 }
 
 /// What a cache is called: the reference, or the type and a number.
@@ -187,7 +206,12 @@ impl Import {
         }
         let bytes = place.read(&manifest.config, MAX_CONFIG_BYTES).await?;
         let Ok(image) = ImageConfig::parse(&bytes) else { return Ok(()) };
-        if image.build_cache.is_empty() || image.rootfs.diff_ids.len() != manifest.layers.len() {
+        self.take_records(&image, &manifest.layers)
+    }
+
+    /// Takes the records that lead to the layers of an image.
+    fn take_records(&mut self, image: &ImageConfig, layers_of_image: &[Descriptor]) -> Result<()> {
+        if image.build_cache.is_empty() || image.rootfs.diff_ids.len() != layers_of_image.len() {
             return Ok(());
         }
         use base64::Engine as _;
@@ -199,7 +223,7 @@ impl Import {
         let mut times = image.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created.clone());
         let mut config = Config { records, layers: Vec::new() };
         let mut layers = Vec::new();
-        for (at, (layer, diff_id)) in manifest.layers.iter().zip(&image.rootfs.diff_ids).enumerate() {
+        for (at, (layer, diff_id)) in layers_of_image.iter().zip(&image.rootfs.diff_ids).enumerate() {
             config.layers.push(Layer {
                 blob: layer.digest.clone(),
                 parent: i64::try_from(at).unwrap_or_default() - 1,

@@ -11,8 +11,11 @@ impl Graph {
         for id in &needed {
             let Op::Source(Source::Local(local)) = &self.vertex(*id).op else { continue };
             let mut local = local.clone();
-            let is_taken_whole = targets.iter().any(|target| target.vertex == *id)
-                || needed.iter().map(|id| self.vertex(*id)).any(|user| user.takes_whole(Output::from(*id)));
+            let source = Output::from(*id);
+            let users: Vec<&Vertex> = needed.iter().map(|id| self.vertex(*id)).collect();
+            // One that is looked at for itself is so as far as steps look at it.
+            let is_taken_whole = users.iter().any(|user| user.takes_whole(source))
+                || !users.iter().any(|user| user.inputs.contains(&source));
             if is_taken_whole {
                 local.follow_paths.clear();
                 local.include_patterns.clear();
@@ -29,7 +32,7 @@ impl Vertex {
         let places = self.inputs.iter().enumerate().filter(|(_, input)| **input == tree).map(|(place, _)| place);
         places.into_iter().any(|place| match &self.op {
             Op::Source(_) => false,
-            Op::Merge | Op::Diff { .. } => true,
+            Op::Merge | Op::Diff { .. } | Op::Build(_) => true,
             Op::File(file) => file.takes_whole(place),
             Op::Exec(exec) => exec.mounts.iter().filter(|mount| mount.input == Some(place)).any(|mount| {
                 let is_path = mount.output.is_none() && mount.content_cache != Some(false) && mount.target != "/";

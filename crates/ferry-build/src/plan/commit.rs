@@ -7,7 +7,7 @@ use super::{Plan, args, outline, resolved};
 pub(super) fn finish(stages: &Stages<'_>) -> Plan {
     let outline = outline::outline(stages);
     let unused_args = unused_args(stages);
-    let scans = scans(stages);
+    let (scans, scans_anew) = scans(stages);
     let target = &stages.list[stages.target];
     let mut image = target.image.clone();
     for (name, value) in &stages.input.request.labels {
@@ -42,6 +42,7 @@ pub(super) fn finish(stages: &Stages<'_>) -> Plan {
         epoch: stages.epoch,
         outline,
         scans,
+        scans_anew,
         unused_args,
         resolved: resolved::render(stages),
         image,
@@ -59,8 +60,10 @@ fn unused_args(stages: &Stages<'_>) -> Vec<String> {
     stages.build_args.keys().filter(|name| !is_declared(name)).cloned().collect()
 }
 
-fn scans(stages: &Stages<'_>) -> Vec<(String, Option<crate::graph::Output>)> {
+/// What is scanned besides the target, and whether the cache of any of it is left aside.
+fn scans(stages: &Stages<'_>) -> (Vec<(String, Option<crate::graph::Output>)>, bool) {
     let mut scans = Vec::new();
+    let mut anew = stages.list[stages.target].ignore_cache;
     if stages.list[stages.target].scans_context {
         scans.push(("context".to_owned(), stages.context_tree));
     }
@@ -68,7 +71,8 @@ fn scans(stages: &Stages<'_>) -> Vec<(String, Option<crate::graph::Output>)> {
         let stage = &stages.list[index];
         if stage.scans_stage {
             scans.push((stage.name.clone(), stage.tree.output));
+            anew |= stage.ignore_cache;
         }
     }
-    scans
+    (scans, anew)
 }

@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::Solve;
 use super::mounts::MountInUse;
-use crate::clock::now_ns;
+use super::results::MountResult;
 use crate::failure::{Doing, Failure, Result, blocking};
 use crate::files::{self, CopyOrder};
 use crate::graph::{CopyAction, Exec, Mount, MountKind, NetworkMode, SecretMount, SecurityMode, SshMount, Vertex};
@@ -38,6 +38,8 @@ struct Lent {
     caches: Vec<MountInUse>,
     memory: Option<OwnFolder>,
     agents: Vec<Agent>,
+    /// Mounts whose trees are results.
+    results: Vec<MountResult>,
 }
 
 /// A socket that leads to the client's SSH agent.
@@ -96,14 +98,10 @@ impl Solve {
         }
         let mut outputs = vec![Layers::default(); exec.outputs()];
         if let Some(output) = root.output {
-            let stored = step.layer().await?;
-            outputs[output] = base.with(BuiltLayer {
-                descriptor: stored.descriptor,
-                diff_id: stored.diff_id,
-                created_ns: Some(now_ns()),
-                size_bytes: stored.size_bytes,
-                foreign: false,
-            });
+            outputs[output] = base.with(BuiltLayer::made_now(step.layer().await?));
+        }
+        for result in &lent.results {
+            outputs[result.output] = result.take(&step).await?;
         }
         step.end().await;
         drop(lent);
@@ -117,11 +115,7 @@ impl Solve {
         if exec.security == SecurityMode::Insecure && !self.options.allow_insecure {
             return Err(Failure::new(ErrorKind::Forbidden, "granting entitlement security.insecure is not allowed"));
         }
-        let taken = |mount: &&Mount| mount.output.is_some() && mount.target != "/";
-        match exec.mounts.iter().find(taken) {
-            Some(mount) => Err(Failure::not_implemented(format!("taking the mount at {} as a result", mount.target))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// The devices that a step asks for; those it can be without are left out where they are not here.
@@ -218,8 +212,14 @@ impl Solve {
     ) -> Result<()> {
         let target = ferry_spec::path::clean_rooted(&mount.target);
         let source = match &mount.kind {
-            MountKind::Bind => self.bind_source(mount, inputs).await?,
-            MountKind::Cache(_) => StepSource::Path(self.cache_folder(mount, exec, inputs, lent, begun).await?),
+            MountKind::Bind => self.bind_source(mount, inputs, lent).await?,
+            MountKind::Cache(_) => {
+                if let (Some(output), Some(place)) = (mount.output, mount.input) {
+                    let base = self.layers(&inputs[place]).await?;
+                    lent.results.push(MountResult::unchanged(output, base));
+                }
+                StepSource::Path(self.cache_folder(mount, exec, inputs, lent, begun).await?)
+            }
             MountKind::Tmpfs(tmpfs) => StepSource::Tmpfs(match tmpfs.size_bytes {
                 0 => vec!["nosuid".to_owned()],
                 size => vec!["nosuid".to_owned(), format!("size={size}")],
@@ -239,14 +239,21 @@ impl Solve {
         Ok(())
     }
 
-    async fn bind_source(&self, mount: &Mount, inputs: &[Tree]) -> Result<StepSource> {
+    async fn bind_source(&self, mount: &Mount, inputs: &[Tree], lent: &mut Lent) -> Result<StepSource> {
         let tree = mount.input.map(|place| inputs[place].clone()).unwrap_or_default();
-        if let (Tree::Folder(folder), true) = (&tree, mount.read_only) {
+        if let (Tree::Folder(folder), true, None) = (&tree, mount.read_only, mount.output) {
             let (folder, selector) = (Arc::clone(folder), mount.selector.clone());
             return Ok(StepSource::Path(blocking(move || folder.host_path(&selector)).await?));
         }
         let layers = self.layers(&tree).await?;
-        Ok(StepSource::Tree(layers.chain(), files::clean(&mount.selector)))
+        let source = StepSource::Tree(layers.chain(), files::clean(&mount.selector));
+        if let Some(output) = mount.output {
+            lent.results.push(match mount.read_only {
+                true => MountResult::unchanged(output, layers),
+                false => MountResult::changed(output, layers, lent.mounts.len()),
+            });
+        }
+        Ok(source)
     }
 
     /// The folder of a cache mount, filled from the tree that it begins with when it is new.

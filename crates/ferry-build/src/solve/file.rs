@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use ferry_engine::workshop::{Tree as Workpiece, Workshop};
 
 use super::Solve;
-use crate::clock::now_ns;
 use crate::failure::{Doing, Failure, Result, blocking};
 use crate::files::{self, CopyOrder, Ids, TakesFile};
 use crate::graph::{ActionInput, ChangeOwner, FileAction, FileOp, Owner};
@@ -29,13 +28,7 @@ impl Solve {
         let mut outputs = vec![Layers::default(); op.outputs()];
         for (output, group, workpiece) in done {
             let stored = self.ground.engine.workshop.layer_of(workpiece).await?;
-            outputs[output] = based[group].with(BuiltLayer {
-                descriptor: stored.descriptor,
-                diff_id: stored.diff_id,
-                created_ns: Some(now_ns()),
-                size_bytes: stored.size_bytes,
-                foreign: false,
-            });
+            outputs[output] = based[group].with(BuiltLayer::made_now(stored));
         }
         Ok(outputs)
     }

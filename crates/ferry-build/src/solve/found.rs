@@ -110,6 +110,10 @@ impl Solve {
                 let inputs = self.all_present(&vertex.inputs).await?;
                 self.combine(&vertex.op, &inputs).await
             }
+            Op::Build(file) => {
+                let inputs = self.all_present(&vertex.inputs).await?;
+                self.defined_in(file, vertex, &inputs).await
+            }
             Op::Exec(_) | Op::File(_) => {
                 let trees = self.vertex(id).await?;
                 match self.fetch(vertex, &trees).await {
@@ -169,6 +173,9 @@ impl Solve {
 
     /// Remembers here what was found elsewhere and whose files are here now.
     pub(crate) async fn settle(&self) {
+        for nested in self.nested() {
+            Box::pin(nested.settle()).await;
+        }
         let found: Vec<(VertexId, Outcome)> = self
             .outcomes()
             .iter()

@@ -188,6 +188,7 @@ pub(super) fn described(op: &Op) -> String {
         }
         Op::Merge => "merge".to_owned(),
         Op::Diff { .. } => "diff".to_owned(),
+        Op::Build(_) => "build".to_owned(),
     }
 }
 

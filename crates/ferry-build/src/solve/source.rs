@@ -132,13 +132,7 @@ impl Solve {
         })
         .await?;
         let stored = self.ground.engine.workshop.layer_of(workpiece).await?;
-        Ok(Layers::of(vec![BuiltLayer {
-            descriptor: stored.descriptor,
-            diff_id: stored.diff_id,
-            created_ns: Some(now_ns()),
-            size_bytes: stored.size_bytes,
-            foreign: false,
-        }]))
+        Ok(Layers::of(vec![BuiltLayer::made_now(stored)]))
     }
 }
 

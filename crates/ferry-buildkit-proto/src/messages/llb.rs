@@ -218,10 +218,18 @@ pub struct SourceOp {
 pub struct BuildOp {
     #[prost(int64, tag = "1")]
     pub builder: i64,
+    #[prost(btree_map = "string, message", tag = "2")]
+    pub inputs: BTreeMap<String, BuildInput>,
     #[prost(message, optional, tag = "3")]
     pub def: Option<Definition>,
     #[prost(btree_map = "string, string", tag = "4")]
     pub attrs: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct BuildInput {
+    #[prost(int64, tag = "1")]
+    pub input: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -206,6 +206,7 @@ impl Order {
             names,
             writes_image: image.is_some(),
             remote: call.query.get("remote").to_owned(),
+            cache_images: cache_images(call)?,
             form: image.unwrap_or_default(),
             cache_exports: from_json(call.query.get("cacheexports"), "cacheexports")?.unwrap_or_default(),
             classic: form != Form::Trace,
@@ -338,8 +339,8 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
             })
             .or_insert(text);
     }
-    // What it names are images whose caches travel; where there are none they change nothing.
-    from_parameter::<Option<Vec<Option<String>>>>(query.get("cachefrom"), "error reading cache-from", LIST_OF_TEXTS)?;
+    // A session's client has them taken out of registries, and any other out of the store.
+    cache_images(call)?;
     let attests: Option<BTreeMap<String, String>> = from_json(query.get("attests"), "attests")?;
     for (kind, attributes) in attests.into_iter().flatten() {
         options.insert(format!("attest:{kind}"), attributes);
@@ -363,6 +364,13 @@ fn options(call: &Call) -> Result<BTreeMap<String, String>, ApiError> {
         options.insert(format!("context:{name}"), value);
     }
     Ok(options)
+}
+
+/// The images whose caches are taken.
+fn cache_images(call: &Call) -> Result<Vec<String>, ApiError> {
+    let text = call.query.get("cachefrom");
+    let named = from_parameter::<Option<Vec<Option<String>>>>(text, "error reading cache-from", LIST_OF_TEXTS)?;
+    Ok(named.flatten().into_iter().flatten().flatten().collect())
 }
 
 /// What is asked of the host for every step.

@@ -24,6 +24,7 @@ use tokio::net::UnixStream;
 use super::attach::AttachOptions;
 use super::files::changes::ChangesWork;
 use super::record::{ImageContent, MountKind, MountRecord, Record};
+use super::sources::image_folder;
 use super::state::Intent;
 use super::wait::{WaitCondition, WaitHandle};
 use super::{Container, Containers, RemoveOptions, defaults};
@@ -64,7 +65,8 @@ pub struct StepMount {
 pub enum StepSource {
     /// A file or folder of the builder's own.
     Path(PathBuf),
-    /// A path in layers, resolved inside of them; empty is all. What is written is thrown away.
+    /// A path in layers, resolved inside of them; empty is all. What is written goes with the step, unless a layer is made of it
+    /// ([`Step::layer_of_mount`]).
     Tree(Option<ChainId>, String),
     /// Memory, with mount options.
     Tmpfs(Vec<String>),
@@ -244,6 +246,21 @@ impl Step {
         blocking(move || remove_stubs(&upper, &stubs)).await?;
         let chain = self.container.with_record(|record| record.chain_id.clone());
         self.containers.layer_of(folder, chain, false).await
+    }
+
+    /// Makes a layer of what it wrote to one of its mounts, a [`StepSource::Tree`] counted as they were asked for, on top of what that was
+    /// made of; for a step that has ended.
+    ///
+    /// # Errors
+    /// When it cannot be read or stored.
+    pub async fn layer_of_mount(&self, place: usize) -> Result<StoredLayer> {
+        let folder = image_folder(&self.containers.data_folder(&self.container.id), place);
+        let content = self.container.with_record(|record| match record.mounts.get(place).map(|mount| &mount.kind) {
+            Some(MountKind::Image { content, .. }) => content.clone(),
+            _ => None,
+        });
+        let content = content.ok_or_else(|| Error::internal("a mount of a step that holds no tree"))?;
+        self.containers.layer_of(folder, content.chain_id, false).await
     }
 
     /// Removes its container; dropping it does the same without telling when it is done.

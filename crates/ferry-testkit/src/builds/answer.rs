@@ -44,6 +44,9 @@ pub struct Image {
     pub config: Value,
     /// What its files differ in from those of the base.
     pub files: Vec<String>,
+    /// What statements on its packages say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<Value>,
 }
 
 /// A file of an image.
@@ -100,8 +103,12 @@ impl Known {
         index: &Value,
         images: &mut BTreeMap<String, Image>,
     ) -> Result<()> {
+        let mut platforms: HashMap<&str, String> = HashMap::new();
         for descriptor in index["manifests"].as_array().into_iter().flatten() {
-            if !descriptor["annotations"]["vnd.docker.reference.type"].is_null() {
+            if let Some(of) = descriptor["annotations"]["vnd.docker.reference.digest"].as_str() {
+                if let Some(image) = platforms.get(of).and_then(|platform| images.get_mut(platform)) {
+                    image.statements = statements(files, descriptor)?;
+                }
                 continue;
             }
             let path = blob(descriptor)?;
@@ -139,10 +146,30 @@ impl Known {
             }
             let platform = ["os", "architecture", "variant"].map(|key| config[key].as_str().unwrap_or_default());
             let platform = platform.join("/").trim_end_matches('/').to_owned();
-            images.insert(platform, Image { files: differences(&trees.0, &trees.1), config: comparable(config) });
+            platforms.insert(descriptor["digest"].as_str().unwrap_or_default(), platform.clone());
+            let files = differences(&trees.0, &trees.1);
+            images.insert(platform, Image { files, config: comparable(config), statements: Vec::new() });
         }
         Ok(())
     }
+}
+
+/// What statements say that stand beside an image, without whom they speak of; how it was built is never the same.
+fn statements(files: &HashMap<String, Vec<u8>>, descriptor: &Value) -> Result<Vec<Value>> {
+    let manifest = document(files, &blob(descriptor)?)?;
+    let mut all = Vec::new();
+    for layer in manifest["layers"].as_array().into_iter().flatten() {
+        let mut statement = sorted(document(files, &blob(layer)?)?);
+        let kind = statement["predicateType"].as_str().unwrap_or_default();
+        if kind.starts_with("https://slsa.dev/provenance/") {
+            continue;
+        }
+        if let Some(fields) = statement.as_object_mut() {
+            fields.remove("subject");
+        }
+        all.push(statement);
+    }
+    Ok(all)
 }
 
 fn blob(descriptor: &Value) -> Result<String> {

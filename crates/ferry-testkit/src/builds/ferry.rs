@@ -125,6 +125,7 @@ fn flags(case: &Case, folder: &Path, options: &[(String, String)]) -> Result<Opt
                 Some(path) => add("--build-context", &format!("{name}={}", folder.join(path).display())),
                 None => add("--build-context", &format!("{name}={value}")),
             },
+            Some(("attest", kind)) => add("--attest", &format!("type={kind},{value}")),
             Some(_) => return Ok(None),
             None => match (key.as_str(), value.as_str()) {
                 ("context", _) => {}

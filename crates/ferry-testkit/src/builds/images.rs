@@ -20,6 +20,7 @@ pub struct Bases {
 const APT: &str = include_str!("images/apt-get.sh");
 const APK: &str = include_str!("images/apk.sh");
 const CC: &str = include_str!("images/cc.sh");
+const SCAN: &str = include_str!("images/scan.sh");
 
 impl Bases {
     /// Makes them.
@@ -62,6 +63,9 @@ impl Bases {
                 "RUN echo installed >node_modules", "COPY . /usr/src/app"],
         });
         let triggers = of(triggers, release("alpine", "3.20").dir("usr/src/", 0o755).dir("usr/src/app/", 0o755))?;
+        let scanner =
+            json!({ "Env": [material::PATH], "Entrypoint": ["/bin/sh"], "Cmd": ["/scan"], "WorkingDir": "/etc" });
+        let scanner = of(scanner, release("alpine", "3.20").file("scan", 0o755, SCAN.as_bytes()))?;
         Ok(Self {
             images: vec![
                 ("busybox", "latest", material::busybox(&base)?),
@@ -73,6 +77,7 @@ impl Bases {
                 ("golang", "1.22-alpine", golang),
                 ("node", "20-slim", node),
                 ("node", "onbuild", triggers),
+                ("scanner", "latest", scanner),
             ],
         })
     }

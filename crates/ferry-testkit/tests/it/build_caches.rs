@@ -1,7 +1,8 @@
 //! Caches of builds that travel: what one daemon made, another that has nothing finds.
 
+use ferry_testkit::image::Layer;
 use ferry_testkit::registry::ADDRESS;
-use ferry_testkit::{Daemon, programs};
+use ferry_testkit::{Daemon, api, programs};
 
 use crate::place::Place;
 
@@ -127,4 +128,46 @@ fn caches_that_cannot_be_had_are_told() {
         let built = pair.build(&pair.place.daemon, flags);
         assert!(built.code == 0 && built.err().contains(text), "{flags}: {built}");
     }
+}
+
+#[test]
+fn the_builder_before_buildkit_takes_caches_out_of_images() {
+    if !programs::need_root() {
+        return;
+    }
+    let pair = Pair::start();
+    let dockerfile = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid >/made\nCOPY f /f\nRUN cat /made /f >/all\n";
+    let post = |daemon: &Daemon, query: &str, f: &str| {
+        let tar =
+            Layer::default().file("Dockerfile", 0o644, dockerfile.as_bytes()).file("f", 0o644, f.as_bytes()).into_tar();
+        let path = api::encode(&format!("/v1.43/build?{query}"));
+        let told = api::send(&daemon.socket(), "POST", &path, "application/x-tar", &tar).unwrap().text();
+        assert!(told.contains("Successfully built"), "{told}");
+        told.matches("Using cache").count()
+    };
+    let read =
+        |daemon: &Daemon, image: &str| daemon.run(&["run", "--rm", "--network", "none", image, "cat", "/all"]).ok();
+    let daemon = &pair.place.daemon;
+    let image = format!("{ADDRESS}/app:1");
+    assert_eq!(post(daemon, &format!("t={image}"), "one"), 0);
+    let made = read(daemon, &image);
+    let _ = daemon.run(&["builder", "prune", "-af"]).ok();
+    let caches = format!(r#"cachefrom=["nothing","{image}"]"#);
+    assert_eq!(post(daemon, &format!("t=again&{caches}"), "one"), 3);
+    assert_eq!(read(daemon, "again"), made);
+    let _ = daemon.run(&["builder", "prune", "-af"]).ok();
+    assert_eq!(post(daemon, &format!("t=changed&{caches}"), "two"), 1, "what was copied is another file");
+    assert_eq!(read(daemon, "changed"), made.replace("one", "two"));
+    let _ = daemon.run(&["builder", "prune", "-af"]).ok();
+    assert_eq!(post(daemon, &format!("t=anew&nocache=1&{caches}"), "one"), 0);
+    assert_ne!(read(daemon, "anew"), made);
+
+    // The image carries it to wherever it goes.
+    let _ = daemon.run(&["push", "-q", &image]).ok();
+    assert_eq!(post(&pair.other, "t=own", "one"), 0);
+    let _ = pair.other.run(&["rmi", "own"]).ok();
+    let _ = pair.other.run(&["builder", "prune", "-af"]).ok();
+    let _ = pair.other.run(&["pull", "-q", &image]).ok();
+    assert_eq!(post(&pair.other, &format!("t=taken&{caches}"), "one"), 3);
+    assert_eq!(read(&pair.other, "taken"), made);
 }

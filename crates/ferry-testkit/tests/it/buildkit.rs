@@ -13,7 +13,7 @@ use ferry_buildkit_proto::messages::control::{
 };
 use ferry_buildkit_proto::messages::gateway::SolveRequest as SolveRequestOfGateway;
 use ferry_buildkit_proto::messages::llb::{
-    BuildOp, Change, ExecOp, FileAction, FileActionMkDir, FileOp, Input, Kind, Meta, Mount, Op, SourceOp,
+    Change, ExecOp, FileAction, FileActionMkDir, FileOp, Input, Kind, Meta, Mount, Op, SourceOp,
 };
 use ferry_buildkit_proto::messages::ops::Definition;
 use ferry_buildkit_proto::messages::policy::{Policy, Rule, Selector, Update};
@@ -305,11 +305,6 @@ fn clients_of_buildkit_build_what_they_define_themselves() {
         driven.end(None).await.unwrap();
         let taken = std::mem::take(&mut *lent.files.lock().unwrap());
         assert_eq!(taken["one.txt"].1, b"one\n");
-
-        let build = definition(&[Kind::Build(BuildOp::default())]);
-        let driven = Driven::begin(&socket, &lent, "nested", &[], Some(build)).await;
-        let refused = driven.end(None).await.unwrap_err();
-        assert_eq!(refused.message, "not implemented: builds inside of a definition (BuildOp)");
 
         // One build takes what another one made, as targets of bake do.
         let dockerfile = "dockerfile.v0".to_owned();

@@ -21,6 +21,7 @@ mod contexts;
 mod crash;
 mod daemon;
 mod default_bridge;
+mod definitions;
 mod differential;
 mod events;
 mod exec;

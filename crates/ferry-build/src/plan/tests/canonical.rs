@@ -22,6 +22,7 @@ fn vertex(graph: &Graph, vertex: &Vertex) -> Value {
         Op::File(file) => self::file(file, &inputs),
         Op::Merge => json!({ "merge": inputs.len() }),
         Op::Diff { .. } => json!("diff"),
+        Op::Build(_) => json!("build"),
     };
     let mut value = Map::new();
     value.insert("name".into(), json!(vertex.meta.name));

@@ -300,7 +300,7 @@ async fn follow(channel: &Channel, reference: &str) -> StatusResponse {
 }
 
 /// Opens a session; it ends with the task that is returned.
-pub(super) async fn lend(socket: &Path, lent: &Arc<Lent>, session: &str) -> tokio::task::JoinHandle<()> {
+pub(crate) async fn lend(socket: &Path, lent: &Arc<Lent>, session: &str) -> tokio::task::JoinHandle<()> {
     let headers: String =
         METHODS.iter().map(|method| format!("X-Docker-Expose-Session-Grpc-Method: {method}\r\n")).collect();
     let headers = format!(
@@ -313,7 +313,7 @@ pub(super) async fn lend(socket: &Path, lent: &Arc<Lent>, session: &str) -> toki
 }
 
 /// A build that the test drives itself.
-pub(super) struct Driven {
+pub(crate) struct Driven {
     channel: Channel,
     reference: String,
     solving: tokio::task::JoinHandle<Result<SolveResponse, Status>>,
@@ -322,7 +322,7 @@ pub(super) struct Driven {
 
 impl Driven {
     /// Begins a build; with a definition it needs no more driving.
-    pub(super) async fn begin(
+    pub(crate) async fn begin(
         socket: &Path,
         lent: &Arc<Lent>,
         reference: &str,
@@ -334,7 +334,7 @@ impl Driven {
     }
 
     /// As [`Self::begin`], with what else the request says.
-    pub(super) async fn begin_with(
+    pub(crate) async fn begin_with(
         socket: &Path,
         lent: &Arc<Lent>,
         reference: &str,
@@ -356,13 +356,13 @@ impl Driven {
     }
 
     /// Solves something as a part of it.
-    pub(super) async fn solve(&self, request: &gateway::SolveRequest) -> Result<gateway::SolveResult, Status> {
+    pub(crate) async fn solve(&self, request: &gateway::SolveRequest) -> Result<gateway::SolveResult, Status> {
         let answer: gateway::SolveResponse = in_build(&self.channel, &self.reference, "Solve", request).await?;
         Ok(answer.result.unwrap())
     }
 
     /// Names the outcome, if there is one to name, and waits for the end.
-    pub(super) async fn end(self, result: Option<gateway::SolveResult>) -> Result<SolveResponse, Status> {
+    pub(crate) async fn end(self, result: Option<gateway::SolveResult>) -> Result<SolveResponse, Status> {
         if let Some(result) = result {
             let returned = ReturnRequest { result: Some(result), error: None };
             in_build::<ReturnResponse>(&self.channel, &self.reference, "Return", &returned).await?;
@@ -374,6 +374,6 @@ impl Driven {
 }
 
 /// Options of a frontend.
-pub(super) fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(crate) fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     map(pairs)
 }
