@@ -23,8 +23,9 @@ const BUFFER_BYTES: usize = 32 * 1024;
 /// A quiet time after which memory is given back.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// How long a client that vanished may turn out to be a daemon that died, see [`What::StdinOf`].
-const DEPARTURE: Duration = Duration::from_millis(50);
+/// How long a client that vanished may turn out to be a daemon that died, see [`What::StdinOf`]. The kernel closes its sockets one after the
+/// other, and between two of them a busy machine may give others their turn.
+const DEPARTURE: Duration = Duration::from_millis(500);
 
 /// How long a shim whose container has ended waits for an engine before it ends.
 const GRACE: Duration = Duration::from_secs(1);
