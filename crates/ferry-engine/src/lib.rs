@@ -18,6 +18,7 @@ mod filter;
 mod ids;
 pub mod images;
 mod names;
+mod netip;
 pub mod networks;
 pub mod plugins;
 mod selinux;

@@ -74,7 +74,10 @@ pub enum Action {
     /// Unpack the archive on the data socket into a folder: [`Reply::Done`].
     Write(Unpack),
     /// Write an archive of everything to the data socket: [`Reply::Done`].
-    Export,
+    Export {
+        /// The folder itself comes first.
+        itself: bool,
+    },
     /// Write the changes to the data socket, each `0`, `1` or `2` (modified, added, deleted), a path and a NUL: [`Reply::Done`].
     Changes,
     /// Write the changes as the tar of an image layer to the data socket: [`Reply::Done`].
@@ -93,6 +96,8 @@ pub struct Unpack {
     pub keep_kinds: bool,
     /// Everything belongs to this user of the container's.
     pub user: Option<String>,
+    /// What the archive says of the folder itself holds for it.
+    pub itself: bool,
     /// Mounts of volumes and binds: where, and whether they can be written.
     pub volumes: Vec<(String, bool)>,
     /// The root file system is not to be written.

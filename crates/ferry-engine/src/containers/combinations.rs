@@ -6,7 +6,9 @@ use ferry_api::container::{Config, CreateRequest, HostConfig};
 use ferry_api::network::EndpointSettings;
 use ipnet::IpNet;
 
+use super::addresses::Asked;
 use crate::error::{Error, Result};
+use crate::netip::Address;
 
 /// Tells the subnets of a network by its name; `None` where there is no such network.
 pub(super) type SubnetsOf<'a> = dyn Fn(&str) -> Option<Vec<IpNet>> + 'a;
@@ -42,11 +44,7 @@ fn unreadable(why: String) -> Error {
 }
 
 fn address(text: &str) -> Result<()> {
-    // A zone is not part of the address.
-    match text.split('%').next().unwrap_or_default().parse::<IpAddr>() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(unreadable(format!("ParseAddr({text:?}): unable to parse IP"))),
-    }
+    Address::parse(text).map(drop).map_err(unreadable)
 }
 
 fn ports(config: &Config, host: &HostConfig) -> Result<()> {
@@ -140,44 +138,33 @@ fn endpoints(request: &CreateRequest, subnets_of: &SubnetsOf<'_>) -> Result<()> 
     for (network, settings) in asked.into_iter().flatten() {
         let invalid = |why: &str| Error::invalid(format!("invalid config for network {network}: {why}"));
         let settings = settings.as_ref().ok_or_else(|| invalid("EndpointsConfig is nil"))?;
-        if let Some(ipam) = &settings.ipam_config {
-            let asked = [&ipam.ipv4_address, &ipam.ipv6_address].into_iter().chain(&ipam.link_local_ips);
-            for text in asked.filter(|text| !text.is_empty()) {
-                address(text)?;
-            }
-        }
+        let asked = Asked::read(settings.ipam_config.as_ref()).map_err(unreadable)?;
         let mac = &settings.mac_address;
         if !mac.is_empty() && mac.parse::<ferry_network::MacAddr>().is_err() {
             return Err(unreadable(format!("address {mac}: invalid MAC address")));
         }
-        endpoint(network, settings, subnets_of(network).as_deref())
+        endpoint(network, settings, &asked, subnets_of(network).as_deref())
             .map_err(|why| invalid(&format!("invalid endpoint settings:\n{why}")))?;
     }
     Ok(())
 }
 
 /// Addresses and names of a container's own need a network of a user's own, and addresses one of its subnets.
-fn endpoint(network: &str, settings: &EndpointSettings, subnets: Option<&[IpNet]>) -> Result<(), String> {
+fn endpoint(
+    network: &str,
+    settings: &EndpointSettings,
+    asked: &Asked,
+    subnets: Option<&[IpNet]>,
+) -> Result<(), String> {
     let predefined = matches!(network, "default" | "bridge" | "host" | "none");
-    let ipam = settings.ipam_config.as_ref();
     let mut wrong: Vec<String> = Vec::new();
-    if predefined && ipam.is_some_and(|ipam| !ipam.ipv4_address.is_empty() || !ipam.ipv6_address.is_empty()) {
+    if predefined && asked.wants_one() {
         wrong.push("user-specified IP address is supported on user-defined networks only".to_owned());
     }
     if predefined && some(settings.aliases.as_deref()) {
         wrong.push("network-scoped aliases are only supported for user-defined networks".to_owned());
     }
-    let parsed = |text: &String| text.parse::<IpAddr>().ok();
-    for address in ipam.iter().flat_map(|ipam| &ipam.link_local_ips).filter_map(parsed) {
-        if address.is_unspecified() {
-            wrong.push(format!("invalid link-local IP address: {address}"));
-        }
-    }
-    for address in ipam.iter().flat_map(|ipam| [&ipam.ipv4_address, &ipam.ipv6_address]).filter_map(parsed) {
-        if subnets.is_some_and(|subnets| !subnets.iter().any(|subnet| subnet.contains(&address))) {
-            wrong.push(format!("no configured subnet contains IP address {address}"));
-        }
-    }
+    wrong.extend(asked.faults(subnets));
     match wrong.as_slice() {
         [] => Ok(()),
         [one] => Err(one.clone()),

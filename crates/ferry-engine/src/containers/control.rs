@@ -10,7 +10,7 @@ use ferry_spec::runtime::LinuxDevice;
 use ferry_spec::runtime::defaults::ALL_CAPABILITIES;
 
 use super::state::{Status, Step};
-use super::{Containers, is_restarting, validate};
+use super::{Container, Containers, is_restarting, validate};
 use crate::error::{Context, Error, Result};
 
 impl Containers {
@@ -21,6 +21,15 @@ impl Containers {
     /// # Errors
     /// NotFound; Conflict unless it runs.
     pub async fn pause(&self, reference: &str) -> Result<()> {
+        self.freeze(reference, false).await
+    }
+
+    /// As [`Containers::pause`], for as long as files are copied: a daemon that was killed meanwhile lets it go on when it starts again.
+    pub(super) async fn pause_for_copy(&self, reference: &str) -> Result<()> {
+        self.freeze(reference, true).await
+    }
+
+    async fn freeze(&self, reference: &str, for_copy: bool) -> Result<()> {
         let container = self.find(reference)?;
         let _verb = container.verb.lock().await;
         let record = container.snapshot();
@@ -33,7 +42,14 @@ impl Containers {
         let Some(paused) = record.status.after(Step::Paused) else {
             return Err(Error::conflict(format!("container {} is already paused", record.id)));
         };
-        live.shim.command(Request::Pause, &[]).await.context(format!("cannot pause container {}", record.id))?;
+        if for_copy {
+            // Before it is: whoever finds it paused knows why.
+            self.update(&container, |record| record.paused_for_copy = true)?;
+        }
+        if let Err(error) = live.shim.command(Request::Pause, &[]).await {
+            self.forget_copy(&container);
+            return Err(error).context(format!("cannot pause container {}", record.id));
+        }
         self.update_whatever(&container, |record| record.status = paused);
         self.stop_watching_health(&container);
         self.publish(&record, "pause", &[]);
@@ -55,10 +71,28 @@ impl Containers {
             return Err(Error::internal(format!("Container {} is not paused", record.id)));
         };
         live.shim.command(Request::Resume, &[]).await.context(format!("cannot unpause container {}", record.id))?;
-        self.update_whatever(&container, |record| record.status = running);
+        self.update_whatever(&container, |record| {
+            record.status = running;
+            record.paused_for_copy = false;
+        });
         self.watch_health(&container);
         self.publish(&record, "unpause", &[]);
         Ok(())
+    }
+
+    /// Lets a container go on that was paused for a copy; one that ended meanwhile, or that somebody let go on, is none.
+    pub(super) async fn unpause_after_copy(&self, reference: &str) {
+        let Err(error) = self.unpause(reference).await else { return };
+        tracing::debug!(container = reference, error = %error.text(), "not thawed after a copy");
+        if let Ok(container) = self.find(reference) {
+            self.forget_copy(&container);
+        }
+    }
+
+    fn forget_copy(&self, container: &Container) {
+        if container.with_record(|record| record.paused_for_copy) {
+            self.update_whatever(container, |record| record.paused_for_copy = false);
+        }
     }
 
     /// Sets the size of the terminal.

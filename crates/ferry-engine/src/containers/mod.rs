@@ -12,6 +12,7 @@
 //!
 //! `Container::files` is taken after the verb lock by a start, and alone by work in files (`files.rs`).
 
+mod addresses;
 mod attach;
 mod bundle;
 mod combinations;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use ferry_api::network::{ConnectRequest, DisconnectRequest, EndpointIpamConfig, 
 use ferry_network::Sandbox;
 use ferry_network::files::{self, ResolvMode};
 
+use super::addresses::{Asked, is_link_local};
 use super::record::{EndpointRecord, Record};
 use super::state::Status;
 use super::{Container, Containers, ports, traffic};
@@ -90,35 +91,19 @@ impl Containers {
 
     /// What a client says of an endpoint, as far as its network allows.
     fn take_settings(&self, endpoint: &mut EndpointRecord, network: &str, settings: &EndpointSettings) -> Result<()> {
-        let ipam = settings.ipam_config.clone().unwrap_or_default();
-        let wants_address = !ipam.ipv4_address.is_empty() || !ipam.ipv6_address.is_empty();
+        // Docker reads addresses while it reads the request.
+        let asked = Asked::read(settings.ipam_config.as_ref());
+        let asked = asked.map_err(|reason| Error::invalid(format!("invalid JSON: {reason}")))?;
         let aliases = settings.aliases.clone().unwrap_or_default();
         let mut wrong = Vec::new();
-        if is_predefined(network) && wants_address {
+        if is_predefined(network) && asked.wants_one() {
             wrong.push("user-specified IP address is supported on user-defined networks only".to_owned());
         }
         if is_predefined(network) && !aliases.is_empty() {
             wrong.push("network-scoped aliases are only supported for user-defined networks".to_owned());
         }
-        let texts = [&ipam.ipv4_address, &ipam.ipv6_address].into_iter().chain(&ipam.link_local_ips);
-        if let Some(text) = texts.into_iter().find(|text| !text.is_empty() && text.parse::<IpAddr>().is_err()) {
-            // Docker reads addresses while it reads the request.
-            return Err(Error::invalid(format!("invalid JSON: ParseAddr({text:?}): unable to parse IP")));
-        }
-        wrong.extend(wrong_address::<Ipv4Addr>("IPv4", &ipam.ipv4_address));
-        wrong.extend(wrong_address::<Ipv6Addr>("IPv6", &ipam.ipv6_address));
-        for address in &ipam.link_local_ips {
-            wrong.extend(wrong_address::<IpAddr>("link-local IP", address));
-        }
         let found = self.inner.networks.look_up(network).ok();
-        for (text, v4) in [(&ipam.ipv4_address, true), (&ipam.ipv6_address, false)] {
-            let mut subnets = found.iter().flat_map(|found| &found.subnets).filter(|net| net.addr().is_ipv4() == v4);
-            if let (Some(_), Ok(address)) = (&found, text.parse::<IpAddr>())
-                && !subnets.any(|net| net.contains(&address))
-            {
-                wrong.push(format!("no configured subnet contains IP address {address}"));
-            }
-        }
+        wrong.extend(asked.faults(found.as_ref().map(|found| &found.subnets[..])));
         if let Some(list) = settings.driver_opts.as_ref().and_then(|options| options.get(networks::SYSCTLS)) {
             wrong.extend(networks::check_sysctls(list).err());
         }
@@ -133,14 +118,12 @@ impl Containers {
             [one] => return Err(Error::invalid(format!("{BAD_SETTINGS}{one}"))),
             all => return Err(Error::invalid(format!("{BAD_SETTINGS}* {}", all.join("\n* ")))),
         }
-        if found.is_some_and(|found| wants_address && !found.has_own_subnet) {
+        if found.is_some_and(|found| asked.wants_one() && !found.has_own_subnet) {
             let text =
                 "user specified IP address is supported only when connecting to networks with user configured subnets";
             return Err(Error::invalid(text.to_owned()));
         }
-        endpoint.requested_address = ipam.ipv4_address;
-        endpoint.requested_address6 = ipam.ipv6_address;
-        endpoint.link_local = ipam.link_local_ips;
+        asked.note(endpoint);
         endpoint.has_aliases = settings.aliases.is_some();
         endpoint.aliases = aliases;
         endpoint.links = settings.links.clone().unwrap_or_default();
@@ -298,7 +281,16 @@ impl Containers {
 
     fn connect_now(&self, container: &Container, network: &str, settings: Option<&EndpointSettings>) -> Result<()> {
         let record = container.snapshot();
+        if record.host_config.network_mode.starts_with("container:") {
+            return Err(no_other_network("container"));
+        }
         let found = self.inner.networks.look_up(network)?;
+        // What is said comes before where, as in Docker.
+        let (name, mut endpoint) = self.endpoint_of_mode(&found.id)?;
+        if let Some(settings) = settings {
+            let reference = if found.user_defined { found.id.as_str() } else { "bridge" };
+            self.take_settings(&mut endpoint, reference, settings)?;
+        }
         refuse_foreign_mode(&record)?;
         if found.is_host {
             let text = "cannot connect container to host network - container must be created in host network mode";
@@ -315,11 +307,6 @@ impl Containers {
         if record.endpoints.contains_key(&found.name) && record.status.is_live() {
             let text = format!("endpoint with name {} already exists in network {}", record.name, found.name);
             return Err(Error::new(ErrorKind::Forbidden, text));
-        }
-        let (name, mut endpoint) = self.endpoint_of_mode(&found.id)?;
-        if let Some(settings) = settings {
-            let reference = if found.user_defined { found.id.as_str() } else { "bridge" };
-            self.take_settings(&mut endpoint, reference, settings)?;
         }
         if !record.status.is_live() {
             return self.update(container, |record| {
@@ -547,14 +534,6 @@ fn check_link_local(wish: &Wish) -> Result<()> {
     }
 }
 
-/// An address that every link could have.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    }
-}
-
 fn refuse_foreign_mode(record: &Record) -> Result<()> {
     match record.host_config.network_mode.as_str() {
         mode @ ("host" | "none") if record.endpoints.contains_key(mode) => Err(no_other_network(mode)),
@@ -590,10 +569,4 @@ const BAD_SETTINGS: &str = "invalid endpoint settings:\n";
 /// Networks that have neither names nor addresses of one's choice.
 fn is_predefined(network: &str) -> bool {
     matches!(network, "bridge" | "default" | "host" | "none")
-}
-
-fn wrong_address<T: std::str::FromStr>(family: &str, text: &str) -> Option<String> {
-    let is_unspecified = text.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
-    let fits = text.is_empty() || (text.parse::<T>().is_ok() && !is_unspecified);
-    (!fits).then(|| format!("invalid {family} address: {text}"))
 }

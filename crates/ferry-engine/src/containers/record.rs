@@ -81,6 +81,9 @@ pub(crate) struct Record {
     /// It runs one step of a build: nobody sees it, and a start removes it.
     #[serde(default)]
     pub(crate) build_step: bool,
+    /// The engine has paused it while files are copied, and lets it go on.
+    #[serde(default)]
+    pub(crate) paused_for_copy: bool,
     /// SELinux label of its processes; empty is the engine's own.
     #[serde(default)]
     pub(crate) process_label: String,
@@ -121,6 +124,7 @@ impl Record {
             life: Life::default(),
             pending: None,
             build_step: false,
+            paused_for_copy: false,
             process_label: String::new(),
             mount_label: String::new(),
         }

@@ -142,8 +142,21 @@ impl Containers {
 
     /// It ran on while no daemon was there.
     async fn adopt(&self, container: &Arc<Container>, found: Found) {
-        let Found { connection, events, state } = found;
+        let Found { connection, events, mut state } = found;
+        if state.paused && container.with_record(|record| record.paused_for_copy) {
+            // Whoever copied its files is no more.
+            match connection.command(Request::Resume, &[]).await {
+                Ok(()) => {
+                    state.paused = false;
+                    self.publish(&container.snapshot(), "unpause", &[]);
+                }
+                Err(error) => {
+                    tracing::error!(container = %container.name(), %error, "not thawed after a copy that was cut short")
+                }
+            }
+        }
         self.update_whatever(container, |record| {
+            record.paused_for_copy &= state.paused;
             record.status = if state.paused { Status::Paused } else { Status::Running };
             if record.intent == Intent::Starting {
                 record.intent = Intent::None;
@@ -214,6 +227,7 @@ impl Containers {
         })
         .await;
         self.update_whatever(container, |record| {
+            record.paused_for_copy = false;
             record.intent = if record.intent == Intent::Removing { Intent::Removing } else { Intent::None };
             record.pid = 0;
             record.published.clear();

@@ -113,7 +113,7 @@ impl Containers {
         let told = name;
         let (name, folder) = (name.to_owned(), folder.to_owned());
         let tree = crate::blocking(move || tree_of(&name, &folder)).await?;
-        let action = Action::Write(Unpack { path: "/".to_owned(), ..Unpack::default() });
+        let action = Action::Write(Unpack { path: "/".to_owned(), itself: true, ..Unpack::default() });
         let process = FilesProcess::start(&self.inner.shims, Work { view: View::Folder, action }, vec![tree], None)?;
         let filled = archive::fill(process, body).await;
         filled.map_err(|error| Error::new(error.kind(), format!("import {told}: {}", error.text())))

@@ -116,7 +116,7 @@ impl Containers {
             Writers::Paused => {
                 let mut paused = Vec::new();
                 for container in &running {
-                    if let Err(error) = self.pause(&container.id).await {
+                    if let Err(error) = self.pause_for_copy(&container.id).await {
                         self.let_go_on(&paused).await;
                         return Err(error);
                     }
@@ -129,10 +129,7 @@ impl Containers {
 
     async fn let_go_on(&self, paused: &[String]) {
         for id in paused {
-            if let Err(error) = self.unpause(id).await {
-                // It may have been thawed, or killed, by somebody else.
-                tracing::debug!(container = %id, error = %error.text(), "not thawed after a copy");
-            }
+            self.unpause_after_copy(id).await;
         }
     }
 
@@ -210,7 +207,7 @@ impl Containers {
     /// # Errors
     /// NotFound.
     pub async fn export_volume(&self, name: &str) -> Result<ArchiveStream> {
-        let process = self.work_in_volume(name, Action::Export).await?;
+        let process = self.work_in_volume(name, Action::Export { itself: true }).await?;
         ArchiveStream::of_volume(process, name)
     }
 

@@ -9,6 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::netip;
 
 /// One subnet of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,23 +171,15 @@ fn one(net: IpNet, config: &IpamConfig, wrong: &mut Vec<String>) -> Result<Subne
 
 /// Docker reads these while it reads the request, and says so in the words of its parser.
 fn parse_net(text: &str) -> Result<IpNet> {
-    text.parse().map_err(|_| {
-        let reason = match text.rsplit_once('/') {
-            None => "no '/'".to_owned(),
-            Some((address, _)) if address.parse::<IpAddr>().is_err() => {
-                format!("ParseAddr({address:?}): unable to parse IP")
-            }
-            Some((_, length)) if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) => {
-                format!("bad bits after slash: {length:?}")
-            }
-            Some(_) => "prefix length out of range".to_owned(),
-        };
-        Error::invalid(format!("invalid JSON: netip.ParsePrefix({text:?}): {reason}"))
-    })
+    netip::prefix(text).map_err(unreadable)
 }
 
 fn parse_address(text: &str) -> Result<IpAddr> {
-    text.parse().map_err(|_| Error::invalid(format!("invalid JSON: ParseAddr({text:?}): unable to parse IP")))
+    netip::Address::parse(text).map(|address| address.plain()).map_err(unreadable)
+}
+
+fn unreadable(reason: String) -> Error {
+    Error::invalid(format!("invalid JSON: {reason}"))
 }
 
 fn check_range(net: IpNet, range: IpNet, wrong: &mut Vec<String>) {
@@ -321,7 +314,7 @@ mod tests {
         assert_eq!(text(&[("10.1.0.0", "", "")]), "invalid JSON: netip.ParsePrefix(\"10.1.0.0\"): no '/'");
         assert!(text(&[("10.1.0.0/99", "", "")]).ends_with("(\"10.1.0.0/99\"): prefix length out of range"));
         assert!(text(&[("10.1.0.0/x", "", "")]).ends_with("bad bits after slash: \"x\""));
-        assert!(text(&[("10.1/16", "", "")]).ends_with("ParseAddr(\"10.1\"): unable to parse IP"));
+        assert!(text(&[("10.1/16", "", "")]).ends_with("ParseAddr(\"10.1\"): IPv4 address too short"));
         assert!(text(&[("10.1.0.1/16", "", "")]).contains("it should be 10.1.0.0/16"));
         assert_eq!(
             text(&[("10.1.0.0/16", "", "10.2.0.1")]),

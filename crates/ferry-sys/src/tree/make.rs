@@ -97,6 +97,8 @@ pub struct Maker<'a> {
     rules: Rules,
     /// Set last, since making entries changes them.
     folder_times: Vec<(Vec<u8>, (i64, u32))>,
+    /// How the root is to look at last.
+    root_looks: Option<Looks>,
 }
 
 /// Cleans the name of an entry: relative, without empty, `.` and `..` parts; the root itself is empty. `None` when it leads out.
@@ -123,7 +125,12 @@ struct Place {
 impl<'a> Maker<'a> {
     /// Makes entries below `root`, a folder.
     pub fn new(root: BorrowedFd<'a>, rules: Rules) -> Self {
-        Self { root, rules, folder_times: Vec::new() }
+        Self { root, rules, folder_times: Vec::new(), root_looks: None }
+    }
+
+    /// Says how the root itself is to look; that is seen to when all else has been made.
+    pub fn root(&mut self, looks: Looks) {
+        self.root_looks = Some(looks);
     }
 
     /// Makes a folder, or gives one that is there new looks.
@@ -234,7 +241,10 @@ impl<'a> Maker<'a> {
                 Err(errno) => return Err(MakeError::io("openat", path, errno)),
             }
         }
-        Ok(())
+        let Some(looks) = &self.root_looks else { return Ok(()) };
+        let root = self.root.try_clone_to_owned().map_err(|error| MakeError::io("dup", b".", error))?;
+        self.dress(&root, b".", looks)?;
+        rustix::fs::futimens(&root, &times(looks.mtime)).map_err(|errno| MakeError::io("futimens", b".", errno))
     }
 
     /// The folder of a clean path, made where it is missing, and the name in it; `None` for the root.

@@ -3,6 +3,7 @@
 use ferry_testkit::command::LIMIT;
 use ferry_testkit::leak::Watch;
 use ferry_testkit::material::Material;
+use ferry_testkit::plugin::Plugin;
 use ferry_testkit::{Daemon, Sandbox, programs};
 
 use crate::until;
@@ -155,4 +156,37 @@ fn a_second_daemon_on_the_same_data_root_is_refused() {
     let outcome = daemon.sh(&line);
     assert_ne!(outcome.code, 0);
     assert!(outcome.err().contains(&root.display().to_string()), "{outcome}");
+}
+
+#[test]
+fn a_copy_that_is_cut_short_leaves_nobody_paused() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let plugin = Plugin::in_sandbox(daemon.sandbox(), "sample").unwrap();
+    let _ = daemon.run(&["volume", "create", "-d", "sample", "data"]).ok();
+    for name in ["busy", "held"] {
+        let _ = daemon.run(&["run", "-d", "--name", name, "-v", "data:/v", "busybox", "sleep", "1000"]).ok();
+    }
+    let status = |name: &str| daemon.inspect(name, "{{.State.Status}}");
+    let _ = daemon.run(&["pause", "held"]).ok();
+    let mounts = plugin.calls("VolumeDriver.Mount").len();
+    plugin.hang("VolumeDriver.Mount");
+    let copying = daemon.spawn(&["volume", "cp", "--pause", "data", "copy"]);
+    until("the copy to begin", || plugin.calls("VolumeDriver.Mount").len() > mounts);
+    assert_eq!(status("busy"), "paused");
+    daemon.kill().unwrap();
+    assert_ne!(copying.finish(LIMIT).unwrap().code, 0);
+    plugin.relent();
+    daemon.start().unwrap();
+    assert_eq!((status("busy"), status("held")), ("running".to_owned(), "paused".to_owned()), "who paused it himself");
+    assert_eq!(daemon.run(&["exec", "busy", "echo", "goes on"]).ok(), "goes on");
+    // Somebody else's pause is none of a copy that is over.
+    let _ = daemon.run(&["pause", "busy"]).ok();
+    daemon.kill().unwrap();
+    daemon.start().unwrap();
+    assert_eq!(status("busy"), "paused");
+    let _ = daemon.run(&["rm", "-f", "busy", "held"]).ok();
+    let _ = daemon.run(&["volume", "rm", "data"]).ok();
 }

@@ -77,6 +77,9 @@ fn a_running_container_joins_and_leaves() {
     assert!(links.contains("eth0") && links.contains("eth1"), "{links}");
     let again = daemon.run(&["network", "connect", "two", "client"]).fails_with(1);
     assert!(again.contains("endpoint with name client already exists in network two"), "{again}");
+    let first = daemon.run(&["network", "connect", "--ip", "9.9.9.9", "two", "client"]).fails_with(1);
+    let told = "invalid endpoint settings:\nno configured subnet contains IP address 9.9.9.9";
+    assert!(first.contains(told), "what is said comes before where: {first}");
 
     // The default route and the published port follow the network that is left over.
     let _ = daemon.run(&["network", "connect", "one", "web"]).ok();

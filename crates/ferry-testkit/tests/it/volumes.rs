@@ -188,6 +188,9 @@ fn an_import_is_whole_or_changes_nothing_and_a_copy_is_of_one_moment() {
     let said = refused(&["import", "--replace", "data", "/dev/null"]);
     assert!(said.contains("the archive is empty"), "{said}");
     assert_eq!(files("data"), second, "nothing has changed");
+    let _ = daemon.run(&["volume", "import", "elsewhere", &tar]).ok();
+    assert_eq!(files("elsewhere"), first, "owner and mode of the folder itself came along");
+    let _ = daemon.run(&["volume", "rm", "elsewhere"]).ok();
     let _ = daemon.run(&["run", "-d", "--name", "busy", "-v", "data:/v", "busybox", "sleep", "1000"]).ok();
     let said = refused(&["import", "--replace", "data", &tar]);
     assert!(said.contains("import data: containers run with it - [busy]"), "{said}");

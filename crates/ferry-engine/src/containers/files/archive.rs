@@ -190,6 +190,7 @@ fn unpack(container: &Arc<Container>, path: &str, options: UnpackOptions) -> Act
         path: path.to_owned(),
         keep_kinds: options.no_overwrite_dir_non_dir,
         user,
+        itself: false,
         volumes: written_places(&record),
         read_only_root: record.host_config.readonly_rootfs,
     })

@@ -56,16 +56,16 @@ impl Containers {
         config: ContainerConfig,
         options: &CommitOptions,
     ) -> Result<String> {
-        let frozen = options.pause && container.status() == Status::Running && self.pause(&container.id).await.is_ok();
+        let frozen =
+            options.pause && container.status() == Status::Running && self.pause_for_copy(&container.id).await.is_ok();
         let committed = self.commit_files(container, name.clone(), config, options).await;
         if let Ok(id) = &committed {
             // Told while it is frozen, as Docker does.
             let more = [("comment", options.comment.clone()), ("imageID", id.clone()), ("imageRef", name.familiar())];
             self.publish(&container.snapshot(), "commit", &more);
         }
-        if frozen && let Err(error) = self.unpause(&container.id).await {
-            // It may have been thawed, or killed, by somebody else.
-            tracing::debug!(container = %container.id, error = %error.text(), "not thawed after a commit");
+        if frozen {
+            self.unpause_after_copy(&container.id).await;
         }
         committed
     }

@@ -17,7 +17,7 @@ impl Containers {
     pub async fn export(&self, reference: &str) -> Result<ArchiveStream> {
         let container = self.find(reference)?;
         refuse_removing(&container, "export")?;
-        let process = self.work_in_files(&container, Scope::RootAlone, Action::Export).await?;
+        let process = self.work_in_files(&container, Scope::RootAlone, Action::Export { itself: false }).await?;
         let stream = ArchiveStream::new(process, &container)?;
         self.publish(&container.snapshot(), "export", &[]);
         Ok(stream)

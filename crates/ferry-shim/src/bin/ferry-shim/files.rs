@@ -93,7 +93,7 @@ fn do_work(work: Work, sockets: &Sockets, fds: Vec<OwnedFd>) -> Answer {
         Action::Stat { path } => read::stat(&path, sockets),
         Action::Read { path } => read::archive(&path, sockets),
         Action::Write(unpack) => write::unpack(&unpack, sockets),
-        Action::Export => read::export(sockets),
+        Action::Export { itself } => read::export(itself, sockets),
         Action::Changes => changes::list(&fds.layers()?, sockets),
         Action::Layer { exact } => changes::layer(&fds.layers()?, exact, sockets),
     }

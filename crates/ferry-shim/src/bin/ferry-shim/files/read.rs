@@ -125,16 +125,21 @@ pub(crate) fn archive(path: &str, sockets: &Sockets) -> Answer {
     Ok(archive.finish()?)
 }
 
-/// Writes an archive of everything.
-pub(crate) fn export(sockets: &Sockets) -> Answer {
+/// Writes an archive of everything, and of the root `itself` where that is asked for.
+pub(crate) fn export(itself: bool, sockets: &Sockets) -> Answer {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty()).map_err(|errno| Failure::call("open", "/", errno))?;
     let mut archive = Archive::new(&sockets.data)?;
     let mut visit = |found: Found| {
-        let name = found.path.clone();
+        let name = if found.path.is_empty() { b".".to_vec() } else { found.path.clone() };
         archive.add(found, name)
     };
-    Walk::new(is_capability, &mut visit).children(root.as_fd(), b"").map_err(failed)?;
+    let mut walk = Walk::new(is_capability, &mut visit);
+    match itself {
+        true => walk.tree(root.as_fd(), b".", b""),
+        false => walk.children(root.as_fd(), b""),
+    }
+    .map_err(failed)?;
     Ok(archive.finish()?)
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn unpack(order: &Unpack, sockets: &Sockets) -> Answer {
     let mut reader = Reader(BufReader::with_capacity(256 * 1024, File::from(sockets.data.try_clone()?)));
     let mut maker = Maker::new(folder.as_fd(), rules);
     while let Some(entry) = next_entry(&mut reader)? {
-        take(&mut maker, &mut reader, &entry)?;
+        take(&mut maker, &mut reader, &entry, order.itself)?;
     }
     Ok(maker.finish()?)
 }
@@ -56,7 +56,7 @@ fn may_write(order: &Unpack, path: &str) -> Answer {
     }
 }
 
-fn take<R: std::io::Read>(maker: &mut Maker<'_>, reader: &mut Reader<R>, entry: &Entry) -> Answer {
+fn take<R: std::io::Read>(maker: &mut Maker<'_>, reader: &mut Reader<R>, entry: &Entry, itself: bool) -> Answer {
     let name =
         clean(&entry.path).ok_or_else(|| MakeError::Escapes(String::from_utf8_lossy(&entry.path).into_owned()))?;
     let looks = Looks {
@@ -67,7 +67,10 @@ fn take<R: std::io::Read>(maker: &mut Maker<'_>, reader: &mut Reader<R>, entry: 
         xattrs: entry.xattrs.iter().filter(|(name, _)| may_bring(name)).cloned().collect(),
     };
     if name.is_empty() {
-        // The folder itself stays as it is.
+        if itself && entry.kind == Kind::Folder {
+            maker.root(looks);
+        }
+        // Else the folder itself stays as it is.
         reader.skip(entry.stored_bytes)?;
         return Ok(skip_padding(reader, entry.stored_bytes)?);
     }
