@@ -16,6 +16,22 @@ pub const END: u32 = u32::MAX;
 /// The longest path or description.
 const LONGEST: u32 = 1 << 20;
 
+/// What a directory is called that stands for a named context: as the context, but for names that mean something else there. A slash, which
+/// would lead below, is written as `%2F`.
+#[must_use]
+pub fn directory_of(context: &str) -> String {
+    match context {
+        "context" | "dockerfile" | "" | "." | ".." => format!("_{context}"),
+        name => name.replace('%', "%25").replace('/', "%2F"),
+    }
+}
+
+/// The name of such a directory as it is shown.
+#[must_use]
+pub fn shown_directory(directory: &str) -> String {
+    directory.replace("%2F", "/").replace("%25", "%")
+}
+
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListedKind {

@@ -3,6 +3,7 @@
 //! Each vertex is a cell that is filled once, by whoever needs it first; those it takes from are filled before, all at a time. Dropping a
 //! solve ends it: steps that run are ended by their owners.
 
+mod devices;
 mod exec;
 mod failed;
 mod file;
@@ -39,6 +40,7 @@ use crate::progress::{Begun, Reporter};
 use crate::session::Session;
 use crate::tree::{Layers, Tree};
 
+pub use devices::DeviceRights;
 pub use exec::Limits;
 use found::Outcome;
 pub(crate) use key::Key;
@@ -54,7 +56,7 @@ pub struct SolveOptions {
     /// Steps may have every right.
     pub allow_insecure: bool,
     /// Steps may have devices of the host.
-    pub allow_devices: bool,
+    pub devices: DeviceRights,
     /// Limits of every step.
     pub limits: Limits,
     /// Who the user is towards registries, by their names.
@@ -129,7 +131,9 @@ impl Solve {
         let denied = ground.denied;
         options.allow_host_network &= !denied.host_network;
         options.allow_insecure &= !denied.insecure;
-        options.allow_devices &= !denied.devices;
+        if denied.devices {
+            options.devices = DeviceRights::default();
+        }
         let cells = || graph.vertices().iter().map(|_| OnceCell::new()).collect();
         Self {
             cells: cells(),

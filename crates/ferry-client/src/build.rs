@@ -69,8 +69,10 @@ pub struct BuildQuery {
     pub security_options: Vec<String>,
     /// Steps may ask for every right.
     pub allow_insecure: bool,
-    /// Steps may have devices of the host.
-    pub allow_devices: bool,
+    /// Rights to devices of the host: `device`, `device=NAME`.
+    pub device_rights: Vec<String>,
+    /// It is a part of something else, and no build to be remembered.
+    pub internal: bool,
     /// What becomes of it; nothing said is an image of the daemon's.
     pub outputs: Vec<BuildCacheEntry>,
     /// Each step tells why it was not found in the cache.
@@ -244,12 +246,15 @@ impl BuildQuery {
             .with_text("remote", &self.remote)
             .with_text("called", &self.called)
             .with_flag("allow-insecure", self.allow_insecure)
-            .with_flag("allow-devices", self.allow_devices)
+            .with_flag("internal", self.internal)
             .with_flag("explain", self.explains)
             .with_text("call", &self.call)
             .with_text("onerror", if self.keeps_failed_step { "shell" } else { "" });
         for name in &self.names {
             query = query.with("t", name.clone());
+        }
+        for right in &self.device_rights {
+            query = query.with("allow", right.clone());
         }
         for volume in &self.volumes {
             query = query.with("volume", volume.clone());

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use ferry_api::context::shown_directory;
 use ferry_dockerfile::check::{Checks, Warning as Check};
 use ferry_spec::digest::Digest;
 use ferry_spec::platform::Platform;
@@ -120,7 +121,7 @@ impl Work<'_> {
                 Ok(Box::new(move |observed| observed.add_image(need, answer)))
             }
             Need::IgnoreFile(name) => {
-                let begun = self.reporter.internal(format!("[context {name}] load .dockerignore"));
+                let begun = self.reporter.internal(format!("[context {}] load .dockerignore", shown_directory(&name)));
                 let source = local(&name, vec![".dockerignore".to_owned()]);
                 let folder = self.request.solve.session.files(&source, &begun).await?;
                 let text =

@@ -25,6 +25,8 @@ const EXPORTER_ID: &str = "buildkit-attachable-exporter-id";
 
 /// Bytes of one piece.
 const PIECE: usize = 64 * 1024;
+/// What a sender says when the other end has left.
+const NOBODY_LISTENS: &str = "context canceled";
 /// Questions that wait while the tree is walked.
 const QUEUE: usize = 64;
 
@@ -44,22 +46,27 @@ pub(super) async fn bytes(session: &ClientSession, exporter: usize, mut pieces: 
     let sending = async {
         while let Some(data) = pieces.recv().await {
             sent += data.len() as u64;
-            sender.send(&BytesMessage { data }).await?;
+            if sender.send(&BytesMessage { data }).await.is_err() {
+                break;
+            }
         }
         drop(sender);
-        // For as long as it is written nothing is said.
-        std::future::pending::<std::result::Result<(), Status>>().await
+        // For as long as it is written nothing is said; and why nobody takes any more is told by the end of the call.
+        std::future::pending::<()>().await;
     };
-    let ended = async {
-        while replies.next::<BytesMessage>().await?.is_some() {}
-        Ok::<(), Status>(())
-    };
+    let ended = rest_of(&mut replies);
     tokio::select! {
         biased;
         ended = ended => ended?,
-        failed = sending => failed?,
+        () = sending => {}
     }
     Ok(sent)
+}
+
+/// Waits for the end of a call, which says why it failed, if it did.
+async fn rest_of(replies: &mut Replies) -> std::result::Result<(), Status> {
+    while replies.next::<()>().await?.is_some() {}
+    Ok(())
 }
 
 /// Sends trees into the directory that the client keeps for an exporter, each below its own name, with one time for all files where there
@@ -84,16 +91,19 @@ pub(super) async fn trees(
         match replies.next::<Packet>().await {
             Ok(Some(packet)) => {
                 if questions.send(packet).await.is_err() {
-                    break Ok(());
+                    break Ok(true);
                 }
             }
-            Ok(None) => break Ok(()),
+            Ok(None) => break Ok(false),
             Err(status) => break Err(status),
         }
     };
     drop(questions);
     let sent = working.await.unwrap_or_else(|error| Err(Failure::internal(format!("a transfer panicked: {error}"))));
-    carried?;
+    if carried? && sent.as_ref().is_err_and(|failure| failure.message == NOBODY_LISTENS) {
+        // Why is told by the end of the call.
+        rest_of(&mut replies).await?;
+    }
     sent
 }
 
@@ -200,5 +210,48 @@ fn stat_of(below: &str, found: Found) -> Stat {
         devmajor: found.device.0.into(),
         devminor: found.device.1.into(),
         xattrs: found.looks.xattrs.into_iter().map(|(name, value)| (text(&name), value)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ferry_buildkit_proto::grpc::{Call, Service, serve};
+    use futures_util::future::BoxFuture;
+
+    use super::super::sessions::{Offer, Sessions};
+    use super::*;
+
+    /// A client that takes one piece, and fails.
+    struct Full;
+
+    impl Service for Full {
+        fn call(self: Arc<Self>, mut call: Call) -> BoxFuture<'static, std::result::Result<(), Status>> {
+            Box::pin(async move {
+                call.requests.next::<BytesMessage>().await?;
+                Err(Status::failed("no space left"))
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn why_nobody_takes_any_more_is_told() {
+        for _ in 0..100 {
+            let (ours, theirs) = tokio::io::duplex(64 << 10);
+            let _serving = tokio::spawn(serve(theirs, Arc::new(Full)));
+            let sessions = Sessions::default();
+            let offer = Offer { id: "one".to_owned(), methods: vec![DIFF_COPY.to_owned()], ..Offer::default() };
+            let carrying = tokio::spawn({
+                let sessions = sessions.clone();
+                async move { sessions.carry(ours, offer).await }
+            });
+            let session = sessions.find("one").await.unwrap();
+            let (piece, pieces) = mpsc::channel(1);
+            let writing = tokio::spawn(async move { while piece.send(Bytes::from(vec![7; 4096])).await.is_ok() {} });
+            assert_eq!(bytes(&session, 0, pieces).await.unwrap_err().message, "no space left");
+            writing.await.unwrap();
+            carrying.abort();
+        }
     }
 }

@@ -25,7 +25,7 @@ use crate::failure::Failure;
 use crate::graph::{Op, Source};
 use crate::plan::MainContext;
 use crate::session::Session;
-use crate::solve::SolveOptions;
+use crate::solve::{DeviceRights, SolveOptions};
 use crate::tree::Tree;
 
 /// The frontend that is built in.
@@ -46,9 +46,10 @@ const CAPABILITIES: [&str; 4] = [
 
 impl BuildKit {
     pub(super) async fn solve(&self, request: SolveRequest) -> Result<SolveResponse, Status> {
+        let devices = DeviceRights::read(request.entitlements.iter().map(String::as_str));
         let options = SolveOptions {
             allow_host_network: request.entitlements.iter().any(|right| right == "network.host"),
-            allow_devices: request.entitlements.iter().any(|right| right == "device"),
+            devices: devices.map_err(|failure| status_of(&failure))?,
             allow_insecure: request.entitlements.iter().any(|right| right == "security.insecure"),
             ..SolveOptions::default()
         };

@@ -123,28 +123,16 @@ impl Solve {
         if exec.devices.is_empty() {
             return Ok(Vec::new());
         }
-        if !self.options.allow_devices {
-            let names: Vec<&str> = exec.devices.iter().map(|device| device.name.as_str()).collect();
-            let (noun, verb) = if names.len() == 1 { ("device", "is") } else { ("devices", "are") };
-            let text = format!("{noun} {} {verb} requested by the build but not allowed", names.join(", "));
-            return Err(Failure::new(ErrorKind::Forbidden, text));
-        }
         let workshop = self.ground.engine.workshop.clone();
         let known = blocking(move || Ok(workshop.device_names())).await?;
-        let mut wanted = Vec::new();
-        for device in &exec.devices {
-            match known.contains(&device.name) {
-                true => wanted.push(device.name.clone()),
-                false if device.optional => tracing::warn!(device = device.name, "optional device is not registered"),
-                false => {
-                    let (command, name) = (exec.args.join(" "), &device.name);
-                    return Err(Failure::invalid(format!(
-                        "process {command:?} did not complete successfully: CDI device injection failed: required device {name:?} is not registered"
-                    )));
-                }
+        self.options.devices.choose(&exec.devices, &known).map_err(|failure| match failure.kind {
+            ErrorKind::InvalidArgument => {
+                let (command, why) = (exec.args.join(" "), failure.message);
+                let text = "did not complete successfully: CDI device injection failed";
+                Failure::invalid(format!("process {command:?} {text}: {why}"))
             }
-        }
-        Ok(wanted)
+            _ => failure,
+        })
     }
 
     fn step_request(

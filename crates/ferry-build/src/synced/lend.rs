@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use ferry_api::context::Listed;
+use ferry_api::context::{Listed, shown_directory};
 use ferry_engine::images::Credentials;
 use ferry_engine::workshop::Workshop;
 use futures_util::future::BoxFuture;
@@ -240,7 +240,7 @@ impl Lender for Synced {
             let Some((folder, came)) = found else { return Ok(None) };
             if let Some(bytes) = came {
                 let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-                begun.status(&format!("transferring {}:", source.name), bytes, 0, started, true);
+                begun.status(&format!("transferring {}:", shown_directory(&source.name)), bytes, 0, started, true);
             }
             Ok(Some(folder))
         })

@@ -186,6 +186,7 @@ pub(crate) static BAKE: Command = Command {
         flag("sbom", '\0', Text, "string", "Shorthand for \"--set=*.attest=type=sbom\""),
         flag("set", '\0', List, "stringArray", "Override target value (e.g., \"targetpattern.key=value\")"),
         flag("var", '\0', List, "stringArray", "Set a variable value (e.g., \"name=value\")"),
+        own("on-error", Text, "string", "What to do when a step fails (\"shell\" opens a shell in it)"),
     ],
 };
 

@@ -13,7 +13,7 @@ use ferry_api::stream::JsonMessage;
 use ferry_build::buildkit::{Export, Recording};
 use ferry_build::classic::ClassicStream;
 use ferry_build::session::{Session, Uploaded};
-use ferry_build::solve::{Limits, SolveOptions};
+use ferry_build::solve::{DeviceRights, Limits, SolveOptions};
 use ferry_build::usage::PruneOptions;
 use ferry_build::{BuildRequest, Building, Failure, ImageForm};
 use ferry_engine::images::{Credentials, built_name};
@@ -139,6 +139,8 @@ struct Order {
     called: String,
     /// What the client calls its directories, which it tells of before it sends any of them; ferry's own. Empty for an archive.
     context_key: String,
+    /// It is a part of something else that the client does, and not remembered; ferry's own.
+    is_internal: bool,
     /// Steps that fail, where the client wants to look at them; ferry's own.
     failed_steps: FailedSteps,
 }
@@ -146,7 +148,7 @@ struct Order {
 impl Order {
     /// Begins the build.
     fn start(self, app: &Arc<App>) -> (Building, Option<Recording>, FailedSteps) {
-        let is_build = !self.build.options.contains_key("requestid");
+        let is_build = !self.is_internal && !self.build.options.contains_key("requestid");
         let remembered = self.build.clone();
         let building = match self.exports.is_empty() {
             true => app.builder.start(self.build),
@@ -191,7 +193,7 @@ impl Order {
         let solve = SolveOptions {
             failed_steps: viewer,
             allow_host_network: true,
-            allow_devices: call.query.flag("allow-devices"),
+            devices: DeviceRights::read(call.query.all("allow"))?,
             allow_insecure: call.query.flag("allow-insecure"),
             limits: limits(call)?,
             explains: call.query.flag("explain"),
@@ -217,7 +219,8 @@ impl Order {
         let split = call.query.flag("directories");
         let syncs = split && form == Form::Trace;
         let context_key = if syncs { call.query.get("contextkey").to_owned() } else { String::new() };
-        Ok(Self { build, form, secrets, session, split, exports, called, context_key, failed_steps })
+        let is_internal = call.query.flag("internal");
+        Ok(Self { build, form, secrets, session, split, exports, called, context_key, is_internal, failed_steps })
     }
 }
 

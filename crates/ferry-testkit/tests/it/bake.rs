@@ -184,10 +184,14 @@ fn flags_hold_for_all_targets() {
     let refused = run("away");
     assert!(refused.fails_with(1).contains(" - Write access to path /usr/share\n"), "{refused}");
     assert!(!std::path::Path::new("/usr/share/away").exists());
+    let out = place.path("out");
+    let _ = run(&format!("--set away.output=type=local,dest={out} away")).ok();
+    assert!(std::path::Path::new(&out).join("r").exists(), "who says where something goes has granted it");
     for (words, text) in [
         ("--policy filename=p.rego", "--policy does not accept filename"),
         ("--builder nobody", "no builder \"nobody\" found"),
         ("--allow nothing", "unknown entitlement key \"nothing\""),
+        ("--on-error shell", "`--on-error shell` needs a terminal"),
     ] {
         let refused = run(words);
         assert!(refused.fails_with(1).contains(text), "{words}: {refused}");
@@ -234,6 +238,8 @@ fn definitions_come_from_elsewhere() {
     let git = "git://127.0.0.1/tree.git";
 
     let _ = bake(&format!("{git}#main default sub own -f docker-bake.hcl -f cwd://more.hcl")).ok();
+    let remembered = place.daemon.run(&["buildx", "history", "ls", "--format", "json"]).ok();
+    assert_eq!(remembered.lines().count(), 3, "what brings definitions here is no build of the user's: {remembered}");
     assert_eq!(place.read("far", "/f"), "from afar");
     assert_eq!(place.daemon.inspect("far", "{{.Config.Labels.more}}"), "yes");
     assert_eq!((place.read("below", "/g"), place.read("own", "/own")), ("below".to_owned(), "from afar".to_owned()));

@@ -125,9 +125,9 @@ fn only_what_steps_look_at_travels() {
 
     let extra = format!("extra={}", place.path("extra"));
     let named = "FROM busybox\nCOPY --from=extra on? /\n";
-    assert_eq!(build(&place, &["--build-context", &extra], named), [("transferring named0:".to_owned(), 3)]);
-    assert!(kept(&place).contains(&"named0/one".to_owned()) && !kept(&place).contains(&"named0/two".to_owned()));
+    assert_eq!(build(&place, &["--build-context", &extra], named), [("transferring extra:".to_owned(), 3)]);
+    assert!(kept(&place).contains(&"extra/one".to_owned()) && !kept(&place).contains(&"extra/two".to_owned()));
     let whole = "FROM extra\nCOPY bound/f /f\n";
     let came = build(&place, &["--build-context", &extra], whole);
-    assert_eq!(came, [("transferring context:".to_owned(), 5), ("transferring named0:".to_owned(), 3)]);
+    assert_eq!(came, [("transferring context:".to_owned(), 5), ("transferring extra:".to_owned(), 3)]);
 }

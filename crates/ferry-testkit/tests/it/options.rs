@@ -91,6 +91,16 @@ devices:
     let missing = daemon.run(&["run", "--rm", "--device", "vendor.com/thing=two", "busybox", "true"]);
     let text = "CDI device injection failed: unresolvable CDI devices vendor.com/thing=two";
     assert!(missing.fails_with(125).contains(text), "{missing}");
+    let context = sandbox.dir().join("context");
+    std::fs::create_dir_all(&context).unwrap();
+    std::fs::write(context.join("Dockerfile"), "FROM busybox\nRUN --device=vendor.com/thing echo $THING >/told\n")
+        .unwrap();
+    let build = |right: &str| daemon.run(&["build", "-t", "thing", "--allow", right, context.to_str().unwrap()]);
+    let refused = build("network.host");
+    let text = "device vendor.com/thing=one is requested by the build but not allowed";
+    assert!(refused.fails_with(1).contains(text), "{refused}");
+    let _ = build("device=vendor.com/thing=one").ok();
+    assert_eq!(daemon.run(&["run", "--rm", "thing", "cat", "/told"]).ok(), "1");
     let info = daemon.api("GET", "/v1.55/info", None).json();
     assert_eq!(info["CDISpecDirs"], serde_json::json!([folder.display().to_string()]));
     assert_eq!(info["DiscoveredDevices"], serde_json::json!([{"Source": "cdi", "ID": "vendor.com/thing=one"}]));

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::order::{self, Common};
+use super::remote;
 use super::run::{Chosen, groups, links, pretty};
 use super::target::{self, Target};
 use crate::commands::build::display::Display;
@@ -67,17 +68,13 @@ fn order_of(target: &Target, name: &str, names: &BTreeMap<String, String>, parse
         call: calls.to_owned(),
         pushes: parsed.on("push") && !is_hidden(target),
         tag: names.get(name).cloned(),
-        // Those of steps; what concerns this side was asked for already.
-        allowed: parsed.all("allow").iter().filter(|right| is_of_steps(right)).cloned().collect(),
+        credentials: remote::credentials(),
+        on_error: parsed.text_or_empty("on-error").to_owned(),
     };
     let words = order::words(target, &common, &|other| names.get(other).cloned());
     let read = flags::parse(IMAGE_BUILD.flags, false, &words, options::checks::check);
     let read = read.map_err(|error| Failure::new(format!("ERROR: {error:?}")))?;
     Order::read(&read, target.get("dockerfile-inline").and_then(Value::as_str))
-}
-
-fn is_of_steps(right: &str) -> bool {
-    ["network.host", "security.insecure", "device"].contains(&right.split('=').next().unwrap_or_default())
 }
 
 /// A target that only others use.

@@ -88,7 +88,7 @@ impl Config {
 
     /// One target for each combination of its matrix.
     fn spread(&mut self, definitions: &Definitions<'_>, block: &Block) -> Result<(), String> {
-        let read = |own: &[(String, Value)]| definitions.attributes(block, own, &["matrix", "name"]);
+        let read = |own: &[(String, Value)]| definitions.attributes(block, own, &target::ATTRIBUTES);
         let matrix = match definitions.attribute_of(block, "matrix", &[])? {
             None => {
                 let attributes = read(&[])?;

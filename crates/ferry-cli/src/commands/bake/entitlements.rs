@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::remote::is_remote;
 use super::run::Chosen;
-use super::target::Target;
+use super::target::{Target, entry};
+use crate::commands::build::layout;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::flags::{go_quote, parse_bool};
@@ -42,13 +43,13 @@ impl Rights {
         rights.reads.insert(working.clone());
         rights.writes.insert(working);
         for word in allowed {
+            if rights.grant_word(word) {
+                continue;
+            }
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             match key {
-                "network.host" => rights.host_network = true,
-                "security.insecure" => rights.insecure = true,
-                "ssh" => rights.ssh = true,
                 "device" if value.is_empty() => rights.all_devices = true,
-                "device" => drop(rights.devices.insert(value.split(',').next().unwrap_or_default().to_owned())),
+                "device" => drop(rights.devices.insert(device_name(value)?)),
                 "fs.read" | "fs.write" | "fs" => {
                     if key != "fs.write" {
                         grant(&mut rights.reads, &mut rights.reads_all, value);
@@ -64,17 +65,52 @@ impl Rights {
         Ok(rights)
     }
 
+    /// Grants what is one word; tells whether this is.
+    fn grant_word(&mut self, word: &str) -> bool {
+        match word {
+            "network.host" => self.host_network = true,
+            "security.insecure" => self.insecure = true,
+            "ssh" => self.ssh = true,
+            _ => return false,
+        }
+        true
+    }
+
+    /// Grants what the user says of targets: who says where something goes grants that it goes there.
+    pub(super) fn grant_overrides(&mut self, overrides: &[String]) {
+        let said = overrides.iter().filter_map(|text| text.split_once('='));
+        for (key, value) in said {
+            let field = key.split('.').nth(1).unwrap_or_default().trim_end_matches('+');
+            let field = if field == "secrets" { "secret" } else { field };
+            if field == "entitlements" && value != "ssh" {
+                self.grant_word(value);
+                continue;
+            }
+            if !matches!(field, "cache-from" | "cache-to" | "output" | "secret" | "ssh") {
+                continue;
+            }
+            // What cannot be read is told where it is used.
+            let Ok(entry) = entry(field, value) else { continue };
+            let target = Target::from_iter([(field.to_owned(), Value::Array(vec![entry]))]);
+            self.reads.extend(fields_read(&target).iter().map(|path| existing(path)).map(joined));
+            self.writes.extend(written_paths(&target).iter().map(|path| existing(path)).map(joined));
+        }
+    }
+
     /// Grants reading of a folder of ours.
     pub(super) fn grant_reading(&mut self, folder: &Path) {
         self.reads.insert(existing(folder).0);
     }
 
     /// What targets want beyond this.
-    pub(super) fn missing(&self, chosen: &Chosen) -> Self {
+    ///
+    /// # Errors
+    /// For a device that cannot be read.
+    pub(super) fn missing(&self, chosen: &Chosen) -> Result<Self> {
         let mut missing = Self::default();
         let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
         for target in chosen.targets.values() {
-            self.missing_words(target, &mut missing);
+            self.missing_words(target, &mut missing)?;
             reads.extend(read_paths(target));
             writes.extend(written_paths(target));
         }
@@ -84,25 +120,26 @@ impl Rights {
         if !self.writes_all {
             missing.writes = outside(&writes, &self.writes);
         }
-        missing
+        Ok(missing)
     }
 
-    fn missing_words(&self, target: &Target, missing: &mut Self) {
+    fn missing_words(&self, target: &Target, missing: &mut Self) -> Result<()> {
         for word in texts(target, "entitlements") {
             match word.split_once('=').unwrap_or((word, "")) {
                 ("network.host", _) => missing.host_network |= !self.host_network,
                 ("security.insecure", _) => missing.insecure |= !self.insecure,
                 ("device", "") => missing.all_devices |= !self.all_devices,
                 ("device", name) => {
-                    let name = name.split(',').next().unwrap_or_default();
-                    if !self.all_devices && !self.devices.contains(name) {
-                        missing.devices.insert(name.to_owned());
+                    let name = device_name(name)?;
+                    if !self.all_devices && !self.devices.contains(&name) {
+                        missing.devices.insert(name);
                     }
                 }
                 _ => {}
             }
         }
         missing.ssh |= !self.ssh && entries(target, "ssh").any(|agent| agent.get("paths").is_none());
+        Ok(())
     }
 
     /// What is missing, in words, and the flags that grant it: of steps, and of this side.
@@ -210,11 +247,19 @@ fn is_granted_at_the_terminal(context: &Context) -> Result<bool> {
 fn grant(paths: &mut BTreeSet<PathBuf>, all: &mut bool, value: &str) {
     match value {
         "*" => *all = true,
-        path => {
-            let (found, rest) = existing(Path::new(path));
-            paths.insert(found.join(rest));
-        }
+        path => drop(paths.insert(joined(existing(Path::new(path))))),
     }
+}
+
+fn joined((found, rest): (PathBuf, PathBuf)) -> PathBuf {
+    if rest.as_os_str().is_empty() { found } else { found.join(rest) }
+}
+
+/// The device of `device=NAME[,alias=NAME]`.
+fn device_name(value: &str) -> Result<String> {
+    let wrong = |error| failed(format!("failed to parse device entitlement {}: {error}", go_quote(value)));
+    let fields = ferry_dockerfile::csv::fields(value).map_err(wrong)?;
+    Ok(fields.into_iter().next().unwrap_or_default())
 }
 
 fn texts<'a>(target: &'a Target, key: &str) -> impl Iterator<Item = &'a str> {
@@ -228,9 +273,8 @@ fn entries<'a>(target: &'a Target, key: &str) -> impl Iterator<Item = &'a Value>
 /// A path of this side, where a context is one.
 fn local(context: &str) -> Option<&str> {
     let path = context.strip_prefix("cwd://").unwrap_or(context);
-    let path =
-        path.strip_prefix("oci-layout://").map_or(path, |layout| layout.split(['@', ':']).next().unwrap_or(layout));
-    let is_elsewhere = is_remote(path) || ["docker-image:", "target:"].iter().any(|kind| path.starts_with(kind));
+    let path = path.strip_prefix("oci-layout://").map_or(path, |written| layout(written).0);
+    let is_elsewhere = is_remote(path) || ["docker-image://", "target:"].iter().any(|kind| path.starts_with(kind));
     match path {
         "-" => None,
         "" => Some("."),
@@ -254,12 +298,23 @@ fn read_paths(target: &Target) -> Vec<PathBuf> {
     }
     let named = target.get("contexts").and_then(Value::as_object).into_iter().flatten();
     paths.extend(named.filter_map(|(_, value)| local(value.as_str()?)).map(PathBuf::from));
-    let text = |entry: &Value, name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
+    paths.extend(fields_read(target));
+    paths
+}
+
+/// What a target's entries read of this side.
+fn fields_read(target: &Target) -> Vec<PathBuf> {
+    let text = |entry: &Value, name: &str| {
+        let text = entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        text.map(str::to_owned)
+    };
     let caches = entries(target, "cache-from").filter(|cache| cache["type"] == "local");
-    paths.extend(caches.filter_map(|cache| text(cache, "src")).map(PathBuf::from));
-    for secret in entries(target, "secret").filter(|secret| secret.get("env").is_none()) {
+    let mut paths: Vec<PathBuf> = caches.filter_map(|cache| text(cache, "src")).map(PathBuf::from).collect();
+    for secret in entries(target, "secret") {
         // Without a source it is the variable of its name, or else the file.
-        let by_name = || text(secret, "id").filter(|id| std::env::var_os(id).is_none_or(|value| value.is_empty()));
+        let is_named = text(secret, "env").is_none();
+        let is_set = |id: &String| std::env::var_os(id).is_some_and(|value| !value.is_empty());
+        let by_name = || text(secret, "id").filter(|id| is_named && !is_set(id));
         paths.extend(text(secret, "src").or_else(by_name).map(PathBuf::from));
     }
     let agents = entries(target, "ssh").filter_map(|agent| text(agent, "paths"));
@@ -276,29 +331,29 @@ fn written_paths(target: &Target) -> Vec<PathBuf> {
 
 /// The paths that lie in none of the granted ones, without those below others.
 fn outside(paths: &BTreeSet<PathBuf>, granted: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
-    let found: BTreeSet<PathBuf> = paths.iter().map(|path| existing(path).0).collect();
-    let is_free = |path: &&PathBuf| {
-        !granted.iter().any(|folder| path.starts_with(folder))
-            && !found.iter().any(|other| other != *path && path.starts_with(other))
-    };
-    found.iter().filter(is_free).cloned().collect()
+    let is_granted = |path: &PathBuf| granted.iter().any(|folder| path.starts_with(folder));
+    let wanted = paths.iter().map(|path| existing(path)).filter(|found| !is_granted(&joined(found.clone())));
+    // Told as far as it is there, which is what would have to be granted.
+    let found: BTreeSet<PathBuf> = wanted.map(|(found, _)| found).collect();
+    let is_below = |path: &&PathBuf| found.iter().any(|other| other != *path && path.starts_with(other));
+    found.iter().filter(|path| !is_below(path)).cloned().collect()
 }
 
-/// How much of a path there is, with its links followed, and what is left of it.
+/// How much of a path there is, with its links followed, and what is left of it. Of what is not there `..` takes the last part back.
 fn existing(path: &Path) -> (PathBuf, PathBuf) {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut rest = PathBuf::new();
-    let mut at = path.as_path();
-    loop {
-        if let Ok(found) = at.canonicalize() {
-            return (found, rest);
+    let (mut found, mut rest) = (PathBuf::from("/"), PathBuf::new());
+    let working = if path.is_absolute() { PathBuf::new() } else { std::env::current_dir().unwrap_or_default() };
+    for part in working.join(path).components() {
+        match part {
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            Component::ParentDir => drop(rest.pop() || found.pop()),
+            Component::Normal(name) => match found.join(name).canonicalize() {
+                Ok(there) if rest.as_os_str().is_empty() => found = there,
+                _ => rest.push(name),
+            },
         }
-        let (Some(above), Some(last)) = (at.parent(), at.components().next_back()) else {
-            return (path, PathBuf::new());
-        };
-        rest = if rest.as_os_str().is_empty() { Path::new(&last).to_owned() } else { Path::new(&last).join(rest) };
-        at = above;
     }
+    (found, rest)
 }
 
 /// A path as it is shown: from the working folder, unless that leads up more than once.
@@ -336,22 +391,67 @@ mod tests {
             "output": [{"type": "local", "dest": format!("{inside}/not/there")}, {"type": "tar", "dest": "-"}],
             "secret": [{"id": "t", "env": "X"}],
         }));
-        assert_eq!(granted(&[]).missing(&fine), Rights::default());
+        assert_eq!(granted(&[]).missing(&fine).unwrap(), Rights::default());
         let wants = target(json!({
             "context": "https://x/y.git", "dockerfile": "/etc/passwd", "contexts": {"a": "/usr/bin", "b": "/usr"},
             "entitlements": ["network.host", "security.insecure", "device=vendor/x"],
             "output": [{"type": "local", "dest": "/usr/not/there"}],
             "secret": [{"id": "k", "src": "/etc/group"}], "ssh": [{"id": "default"}],
         }));
-        let [steps, side] = granted(&[]).missing(&wants).told(&here);
+        let [steps, side] = granted(&[]).missing(&wants).unwrap().told(&here);
         let flags = |all: Vec<(String, String)>| all.into_iter().map(|(_, flag)| flag).collect::<Vec<_>>();
         assert_eq!(flags(steps), ["network.host", "security.insecure", "device=vendor/x"]);
         let side = flags(side);
         assert!(side[0] == "ssh" && side[1].starts_with("fs=") && side[1].ends_with("/usr"), "{side:?}");
         assert_eq!(side.len(), 4, "{side:?}");
         let all = ["network.host", "security.insecure", "device", "ssh", "fs=/usr", "fs.read=*"];
-        assert_eq!(granted(&all).missing(&wants), Rights::default());
-        assert!(Rights::granted(&["nothing".to_owned()], &here).is_err());
+        assert_eq!(granted(&all).missing(&wants).unwrap(), Rights::default());
+        for word in ["nothing", "network.host=x", "ssh=x", "device=\"x"] {
+            assert!(Rights::granted(&[word.to_owned()], &here).is_err(), "{word}");
+        }
+        assert!(!granted(&["fs"]).missing(&wants).unwrap().reads.is_empty(), "no path is the working folder alone");
+    }
+
+    #[test]
+    fn paths_lead_nowhere_that_was_not_granted() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink("/usr", here.join("link")).unwrap();
+        let at = |path: &str| format!("{}/{path}", here.display());
+        let granted = Rights::granted(&[], &here).unwrap();
+        for (fields, path) in [
+            (json!({"output": [{"type": "local", "dest": at("none/../../../../../../../../usr/x")}]}), "/usr"),
+            (json!({"output": [{"type": "local", "dest": at("link/x")}]}), "/usr"),
+            (json!({"secret": [{"id": "x", "env": "X", "src": "/etc/passwd"}]}), "/etc/passwd"),
+            (json!({"contexts": {"x": format!("oci-layout://{}", at("a:x/../../../../../../../../usr"))}}), "/usr"),
+            (json!({"contexts": {"x": "docker-image:/../../../../../../../../../../usr"}}), "/usr"),
+            (json!({"cache-from": [{"type": "local", "src": "/usr"}]}), "/usr"),
+        ] {
+            let missing = granted.missing(&target(fields.clone())).unwrap();
+            let paths = missing.reads.iter().chain(&missing.writes);
+            let paths: Vec<_> = paths.map(|path| path.display().to_string()).collect();
+            assert!(paths.contains(&path.to_owned()), "{fields}: {paths:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_user_says_of_targets_is_granted() {
+        let here = std::env::temp_dir().canonicalize().unwrap();
+        let mut granted = Rights::granted(&[], &here).unwrap();
+        let words = [
+            "t.output=type=local,dest=/usr/not/there",
+            "*.secrets+=id=k,src=/etc/group",
+            "t.entitlements=network.host",
+        ];
+        granted.grant_overrides(&words.map(str::to_owned));
+        let wants = |output: &str| {
+            target(json!({
+                "context": here.display().to_string(), "entitlements": ["network.host"],
+                "output": [{"type": "local", "dest": output}], "secret": [{"id": "k", "src": "/etc/group"}],
+            }))
+        };
+        assert_eq!(granted.missing(&wants("/usr/not/there")).unwrap(), Rights::default());
+        assert_eq!(granted.missing(&wants("/usr/other")).unwrap().writes, [PathBuf::from("/usr")].into());
     }
 
     #[test]

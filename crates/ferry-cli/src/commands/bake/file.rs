@@ -12,6 +12,9 @@ use super::types::Type;
 /// The variable with the context that the command line names.
 const COMMAND_CONTEXT: &str = "BAKE_CMD_CONTEXT";
 
+/// The kinds of blocks.
+pub(super) const KINDS: [&str; 4] = ["variable", "function", "group", "target"];
+
 /// An attribute: an expression of HCL's, or a value of JSON whose texts are templates.
 #[derive(Debug, Clone)]
 enum Source {
@@ -96,6 +99,8 @@ impl<'a> Definitions<'a> {
                 Structure::Attribute(attribute) => {
                     self.constants.insert(attribute.key().to_owned(), Source::Hcl(attribute.expr().clone()));
                 }
+                // What nobody knows is passed over, as in buildx.
+                Structure::Block(block) if !KINDS.contains(&block.identifier()) => {}
                 Structure::Block(block) => {
                     let label = block.labels().first().map(|label| label.as_str().to_owned());
                     let name = label.ok_or_else(|| format!("Missing name for {}", block.identifier()))?;
@@ -123,7 +128,7 @@ impl<'a> Definitions<'a> {
     pub(super) fn add_json(&mut self, document: Value) -> Result<(), String> {
         let Value::Object(fields) = document else { return Err("a bake file is an object".to_owned()) };
         for (kind, value) in fields {
-            if !matches!(kind.as_str(), "variable" | "function" | "group" | "target") {
+            if !KINDS.contains(&kind.as_str()) {
                 self.constants.insert(kind, Source::Json(value));
                 continue;
             }
@@ -188,8 +193,7 @@ impl<'a> Definitions<'a> {
                 }
             }
             "group" => self.groups.push(Block { name, attributes }),
-            "target" => self.targets.push(Block { name, attributes }),
-            other => return Err(format!("Unsupported block type; Blocks of type {other:?} are not expected here.")),
+            _ => self.targets.push(Block { name, attributes }),
         }
         Ok(())
     }
@@ -237,14 +241,14 @@ impl<'a> Definitions<'a> {
         found.map(|(_, source)| self.evaluate(source, own, 0)).transpose()
     }
 
-    /// Evaluates all attributes of a block, but for some.
+    /// Evaluates those attributes of a block that have a meaning; what others say is not even looked at, as in buildx.
     pub(super) fn attributes(
         &self,
         block: &Block,
         own: &[(String, Value)],
-        but: &[&str],
+        known: &[&str],
     ) -> Result<Map<String, Value>, String> {
-        let wanted = block.attributes.iter().filter(|(key, _)| !but.contains(&key.as_str()));
+        let wanted = block.attributes.iter().filter(|(key, _)| known.contains(&key.as_str()));
         wanted.map(|(key, source)| Ok((key.clone(), self.evaluate(source, own, 0)?))).collect()
     }
 

@@ -13,6 +13,7 @@ mod md5;
 mod order;
 mod remote;
 mod run;
+mod syntax;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,10 @@ pub(super) struct Common {
     pub(super) pushes: bool,
     /// A further name of the image.
     pub(super) tag: Option<String>,
-    pub(super) allowed: Vec<String>,
+    /// Credentials for contexts that are fetched, as secrets.
+    pub(super) credentials: Vec<String>,
+    /// What is done when a step fails.
+    pub(super) on_error: String,
 }
 
 /// The words of `build` for a target. `linked` says under which image another target of this run is to be had.
@@ -58,11 +61,13 @@ pub(super) fn words(target: &Target, common: &Common, linked: &dyn Fn(&str) -> O
     ] {
         many(key).filter_map(Value::as_str).for_each(|value| add(flag, value));
     }
-    for (key, flag) in
-        [("cache-from", "cache-from"), ("cache-to", "cache-to"), ("secret", "secret"), ("attest", "attest")]
-    {
-        many(key).for_each(|value| add(flag, &fields(value)));
+    for key in ["cache-from", "cache-to", "attest"] {
+        many(key).for_each(|value| add(key, &fields(value, None)));
     }
+    let credentials = common.credentials.iter().filter(|_| is_remote(&context));
+    credentials.for_each(|secret| add("secret", secret));
+    // Of one that has both it is the variable.
+    many("secret").for_each(|value| add("secret", &fields(value, value.get("env").and(Some("src")))));
     for agent in many("ssh") {
         let id = agent["id"].as_str().unwrap_or("default");
         match agent["paths"].as_str() {
@@ -72,7 +77,7 @@ pub(super) fn words(target: &Target, common: &Common, linked: &dyn Fn(&str) -> O
     }
     // What other targets use has to be had by its name.
     let stays = |output: &&Value| common.tag.is_none() || output["type"] != "cacheonly";
-    many("output").filter(stays).for_each(|value| add("output", &fields(value)));
+    many("output").filter(stays).for_each(|value| add("output", &fields(value, None)));
     for (key, flag) in [("target", "target"), ("network", "network"), ("shm-size", "shm-size")] {
         if let Some(value) = one(key) {
             add(flag, value);
@@ -83,8 +88,7 @@ pub(super) fn words(target: &Target, common: &Common, linked: &dyn Fn(&str) -> O
             add(key, "true");
         }
     }
-    let rights = many("entitlements").filter_map(Value::as_str).chain(common.allowed.iter().map(String::as_str));
-    rights.for_each(|right| add("allow", right));
+    many("entitlements").filter_map(Value::as_str).for_each(|right| add("allow", right));
     let call = if common.call.is_empty() { one("call").unwrap_or_default() } else { &common.call };
     if !matches!(call, "" | "build") {
         add("call", call);
@@ -95,10 +99,14 @@ pub(super) fn words(target: &Target, common: &Common, linked: &dyn Fn(&str) -> O
     if let Some(tag) = &common.tag {
         add("tag", tag);
     }
+    if !common.on_error.is_empty() {
+        add("on-error", &common.on_error);
+    }
     if !common.progress.is_empty() {
         add("progress", &common.progress);
     }
-    words.push(context);
+    // Never taken for a flag.
+    words.push(if context.len() > 1 && context.starts_with('-') { format!("./{context}") } else { context });
     words
 }
 
@@ -109,17 +117,22 @@ fn in_context(context: &str, file: &str) -> String {
         Some(here) if is_elsewhere => {
             std::path::absolute(here).map_or_else(|_| here.to_owned(), |path| path.display().to_string())
         }
+        Some("-") => "./-".to_owned(),
         Some(here) => here.to_owned(),
         None if is_elsewhere || file.starts_with('/') || context == "-" => file.to_owned(),
         None => format!("{}/{file}", context.trim_end_matches('/')),
     }
 }
 
-/// An entry as it is written on the command line, its type first.
-fn fields(entry: &Value) -> String {
-    let all = entry.as_object().into_iter().flatten();
-    let mut words: Vec<String> =
-        all.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+/// An entry as it is written on the command line, its type first, without one of its fields. Commas in values separate nothing.
+fn fields(entry: &Value, but: Option<&str>) -> String {
+    let all = entry.as_object().into_iter().flatten().filter(|(key, _)| Some(key.as_str()) != but);
+    let mut words: Vec<String> = all
+        .map(|(key, value)| match format!("{key}={}", value.as_str().unwrap_or_default()) {
+            word if word.contains([',', '"', '\n', '\r']) => format!("\"{}\"", word.replace('"', "\"\"")),
+            word => word,
+        })
+        .collect();
     words.sort_by_key(|word| !word.starts_with("type="));
     words.join(",")
 }

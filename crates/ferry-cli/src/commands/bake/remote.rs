@@ -87,7 +87,8 @@ impl Remote {
         let words = words(address, is_repository, &scratch.0);
         let parsed = flags::parse(IMAGE_BUILD.flags, false, &words, options::checks::check);
         let parsed = parsed.map_err(|error| Failure::new(format!("ERROR: {error:?}")))?;
-        let fetched = Order::read(&parsed, Some(&dockerfile))?.carry_out(None, display).await;
+        let order = Order::read(&parsed, Some(&dockerfile))?.unremembered();
+        let fetched = order.carry_out(None, display).await;
         fetched
             .map_err(|failure| Failure { message: failure.message.replacen("failed to build: ", "", 1), ..failure })?;
         let origin = match is_repository {
@@ -142,7 +143,7 @@ impl Remote {
 
 /// A build that takes definitions out of a repository: named ones under numbers, so that each has a place of its own.
 fn from_repository(names: &[String]) -> String {
-    let copy = |from: &str, to: &str| format!("COPY --from=definition {}\n", serde_json::json!([from, to]));
+    let copy = |from: &str, to: &str| format!("COPY --from=definition {}\n", serde_json::json!([dollars(from), to]));
     let mut text = "FROM scratch\n".to_owned();
     if names.is_empty() {
         for name in DEFAULT_FILES {
@@ -152,14 +153,28 @@ fn from_repository(names: &[String]) -> String {
         }
     }
     for (at, name) in names.iter().enumerate() {
-        text.push_str(&copy(&format!("/{name}"), &format!("/{at}")));
+        text.push_str(&copy(&format!("/{}", without_pattern(name)), &format!("/{at}")));
     }
     text
 }
 
 /// A build that takes what lies at an address, unpacked where it is an archive.
 fn from_address(address: &str) -> String {
-    format!("FROM scratch\nADD --unpack=true {}\n", serde_json::json!([address, "/"]))
+    format!("FROM scratch\nADD --unpack=true {}\n", serde_json::json!([dollars(address), "/"]))
+}
+
+/// A word in which nothing stands for a variable of that build.
+fn dollars(word: &str) -> String {
+    word.replace('$', "\\$")
+}
+
+/// A path that is itself alone, whatever is in it.
+fn without_pattern(path: &str) -> String {
+    let each = path.chars().map(|letter| match letter {
+        '*' | '?' | '[' => format!("[{letter}]"),
+        letter => letter.to_string(),
+    });
+    each.collect()
 }
 
 /// The words of that build.
@@ -168,7 +183,7 @@ fn words(address: &str, is_repository: bool, scratch: &Path) -> Vec<String> {
         vec!["--file=-".to_owned(), format!("--output=type=local,dest={}", scratch.join("files").display())];
     if is_repository {
         words.push(format!("--build-context=definition={address}"));
-        words.extend(credentials());
+        words.extend(credentials().into_iter().map(|secret| format!("--secret={secret}")));
         if let Some(agent) = agent(address) {
             words.push(agent);
         }
@@ -180,12 +195,17 @@ fn words(address: &str, is_repository: bool, scratch: &Path) -> Vec<String> {
 /// Credentials for repositories that the environment has, as secrets.
 pub(super) fn credentials() -> Vec<String> {
     let given = CREDENTIALS.iter().filter(|(variable, _)| std::env::var_os(variable).is_some());
-    given.map(|(variable, id)| format!("--secret=id={id},env={variable}")).collect()
+    given.map(|(variable, id)| format!("id={id},env={variable}")).collect()
+}
+
+/// Whether an address is that of a repository which is reached by SSH.
+pub(super) fn is_by_ssh(address: &str) -> bool {
+    address.starts_with("git@") || address.starts_with("ssh://")
 }
 
 /// The agent for a repository that is reached by SSH.
 fn agent(address: &str) -> Option<String> {
-    let needs_one = address.starts_with("git@") || address.starts_with("ssh://");
+    let needs_one = is_by_ssh(address);
     let socket = std::env::var("BUILDX_BAKE_GIT_SSH").ok().filter(|socket| !socket.is_empty());
     match socket {
         Some(socket) => Some(format!("--ssh=default={socket}")),
@@ -221,6 +241,13 @@ fn read(path: &Path) -> std::io::Result<String> {
     }
 }
 
+/// As [`read`], of a path in a folder: no folder on the way is a link out of it either.
+fn read_within(folder: &Path, inside: &str) -> std::io::Result<String> {
+    let path = folder.join(inside);
+    let above = path.parent().unwrap_or(folder).canonicalize()?;
+    if above.starts_with(folder.canonicalize()?) { read(&path) } else { Err(std::io::ErrorKind::NotFound.into()) }
+}
+
 fn read_usual(files: &Path) -> Result<Vec<(String, String)>> {
     let all = DEFAULT_FILES.iter().filter_map(|name| Some(((*name).to_owned(), read(&files.join(name)).ok()?)));
     Ok(all.collect())
@@ -229,7 +256,7 @@ fn read_usual(files: &Path) -> Result<Vec<(String, String)>> {
 fn read_named(files: &Path, names: &[String], place: impl Fn(usize) -> String) -> Result<Vec<(String, String)>> {
     let one = |(at, name): (usize, &String)| {
         let inside = ferry_spec::path::clean_rooted(&place(at));
-        let text = read(&files.join(inside.trim_start_matches('/')));
+        let text = read_within(files, inside.trim_start_matches('/'));
         let text = text.map_err(|_| Failure::new(format!("ERROR: open {name}: no such file or directory")))?;
         Ok((name.clone(), text))
     };

@@ -11,7 +11,7 @@ use super::file::Definitions;
 use super::functions::sanitized;
 use super::remote::{self, Remote};
 use super::target::{self, Target};
-use super::{building, compose, listing};
+use super::{building, compose, listing, syntax};
 use crate::commands::build::policy;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -49,7 +49,7 @@ pub(in crate::commands) async fn run(parsed: &Parsed, context: &Context) -> Resu
     };
     let given: BTreeMap<String, String> = parsed.all("var").iter().map(|text| pair(text)).collect::<Result<_>>()?;
     let variable = |name: &str| given.get(name).cloned().or_else(|| std::env::var(name).ok());
-    let mut definitions = define(&files, &variable).map_err(failed)?;
+    let mut definitions = define(&files, &variable)?;
     if let Some(context) = command_context {
         definitions.set_command_context(context);
     }
@@ -77,24 +77,53 @@ pub(in crate::commands) async fn run(parsed: &Parsed, context: &Context) -> Resu
         overrides.push("*.output+=type=docker".to_owned());
     }
     let mut chosen = choose(&config, targets, &overrides, &variable).map_err(failed)?;
+    refuse_standard_input(&chosen)?;
     if let Some(remote) = &remote {
         chosen.targets.values_mut().for_each(|target| remote.place(target));
     }
     if parsed.on("print") {
         return print(&chosen, context);
     }
-    ask_for_rights(&chosen, remote.as_ref(), parsed, context)?;
+    lend_agents(&mut chosen);
+    ask_for_rights(&chosen, remote.as_ref(), &overrides, parsed, context)?;
     building::build_all(&chosen, parsed, context).await
 }
 
+/// A repository that is reached by SSH needs the user's agent, which is asked for like any other.
+fn lend_agents(chosen: &mut Chosen) {
+    for target in chosen.targets.values_mut() {
+        let context = target.get("context").and_then(Value::as_str).unwrap_or_default();
+        if remote::is_by_ssh(context) && !target.contains_key("ssh") {
+            target.insert("ssh".to_owned(), json!([{ "id": "default" }]));
+        }
+    }
+}
+
 /// Asks for what the targets want beyond what everybody may.
-fn ask_for_rights(chosen: &Chosen, remote: Option<&Remote>, parsed: &Parsed, context: &Context) -> Result<()> {
+fn ask_for_rights(
+    chosen: &Chosen,
+    remote: Option<&Remote>,
+    overrides: &[String],
+    parsed: &Parsed,
+    context: &Context,
+) -> Result<()> {
     let working = std::env::current_dir()?;
     let mut granted = Rights::granted(parsed.all("allow"), &working)?;
     if let Some(folder) = remote.and_then(Remote::folder) {
         granted.grant_reading(folder);
     }
-    granted.missing(chosen).ask(remote.is_some(), &working, context)
+    granted.grant_overrides(overrides);
+    granted.missing(chosen)?.ask(remote.is_some(), &working, context)
+}
+
+/// Standard input is the definition's, or the user's, and no target's.
+fn refuse_standard_input(chosen: &Chosen) -> Result<()> {
+    for key in ["context", "dockerfile"] {
+        if chosen.targets.values().any(|target| target.get(key).and_then(Value::as_str) == Some("-")) {
+            return Err(failed(format!("{key} from stdin not allowed in bake")));
+        }
+    }
+    Ok(())
 }
 
 fn failed(text: String) -> Failure {
@@ -183,7 +212,7 @@ fn compose_document(name: &str, text: &str) -> Option<Result<Value, String>> {
 pub(super) fn define<'a>(
     files: &[(String, String)],
     variable: &'a dyn Fn(&str) -> Option<String>,
-) -> Result<Definitions<'a>, String> {
+) -> Result<Definitions<'a>> {
     let mut definitions = Definitions::new(variable);
     for (name, text) in files {
         if compose_document(name, text).is_some() {
@@ -194,9 +223,13 @@ pub(super) fn define<'a>(
             true => serde_json::from_str(text)
                 .map_err(|error| error.to_string())
                 .and_then(|document| definitions.add_json(document)),
-            false => definitions.add_hcl(text),
+            false => {
+                let well_written = syntax::check(name, text);
+                well_written.map_err(|wrong| Failure::new(format!("{}ERROR: {}", wrong.excerpt, wrong.text)))?;
+                definitions.add_hcl(text)
+            }
         };
-        added.map_err(|error| format!("failed to parse {name}: {error}"))?;
+        added.map_err(|error| failed(format!("failed to parse {name}: {error}")))?;
     }
     Ok(definitions)
 }

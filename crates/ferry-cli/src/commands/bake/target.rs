@@ -11,7 +11,7 @@ use crate::flags::parse_bool;
 pub(super) type Target = Map<String, Value>;
 
 /// The attributes in the order that they are printed in.
-const ORDER: [&str; 27] = [
+pub(super) const ATTRIBUTES: [&str; 27] = [
     "description",
     "inherits",
     "annotations",
@@ -45,9 +45,6 @@ const ORDER: [&str; 27] = [
 pub(super) fn typed(name: &str, attributes: Map<String, Value>) -> Result<Target, String> {
     let mut target = Target::new();
     for (key, value) in attributes {
-        if !ORDER.contains(&key.as_str()) {
-            return Err(format!("Unsupported argument; An argument named {key:?} is not expected here."));
-        }
         if value.is_null() {
             continue;
         }
@@ -86,15 +83,39 @@ fn words_by_name(value: &Value) -> Result<Value, String> {
 fn entries(key: &str, value: &Value) -> Result<Value, String> {
     let Value::Array(items) = value else { return Err(format!("a list is required, not {value}")) };
     let each = |item: &Value| match item {
+        Value::Object(fields) if key == "ssh" => agent(fields),
         Value::Object(fields) => {
             let fields: Result<Map<_, _>, String> =
-                fields.iter().map(|(key, value)| Ok((key.clone(), Value::String(text(value)?)))).collect();
+                fields.iter().map(|(name, value)| Ok((field_name(key, name), Value::String(text(value)?)))).collect();
             fields.map(Value::Object)
         }
         other => entry(key, &text(other)?),
     };
     let read: Vec<Value> = items.iter().filter(|item| item.as_str() != Some("")).map(each).collect::<Result<_, _>>()?;
     Ok(Value::Array(read))
+}
+
+/// The name of a field as it is known here, however it is written.
+fn field_name(key: &str, written: &str) -> String {
+    match (key, written.trim().to_lowercase().as_str()) {
+        ("secret", "source") => "src".to_owned(),
+        ("output", "dst" | "destination") => "dest".to_owned(),
+        (_, name) => name.to_owned(),
+    }
+}
+
+/// An agent, written as an object.
+fn agent(fields: &Map<String, Value>) -> Result<Value, String> {
+    let id = fields.get("id").map_or_else(|| Ok("default".to_owned()), text)?;
+    if id.contains('=') {
+        return Err(format!("invalid id {id:?} of an agent"));
+    }
+    let paths = match fields.get("paths") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(paths)) => paths.iter().map(text).collect::<Result<_, _>>()?,
+        Some(path) => vec![text(path)?],
+    };
+    entry("ssh", &format!("{id}={}", paths.join(",")))
 }
 
 /// Reads one entry as it is written on the command line.
@@ -116,14 +137,9 @@ pub(super) fn entry(key: &str, written: &str) -> Result<Value, String> {
         };
     }
     let mut fields = Map::new();
-    for field in written.split(',') {
+    for field in ferry_dockerfile::csv::fields(written).map_err(|error| error.to_string())? {
         let (name, value) = field.split_once('=').ok_or_else(|| format!("invalid field {field:?}"))?;
-        let name = match (key, name.trim().to_lowercase().as_str()) {
-            ("secret", "source") => "src".to_owned(),
-            ("output", "dst" | "destination") => "dest".to_owned(),
-            (_, name) => name.to_owned(),
-        };
-        fields.insert(name, json!(value));
+        fields.insert(field_name(key, name), json!(value));
     }
     Ok(Value::Object(sorted(fields)))
 }
@@ -234,7 +250,7 @@ fn told_last(attests: Vec<Value>) -> Vec<Value> {
 pub(super) fn printed(target: &Target) -> Value {
     let escaped = |text: &str| Value::String(text.replace("${", "$${").replace("%{", "%%{"));
     let mut shown = Map::new();
-    for key in ORDER {
+    for key in ATTRIBUTES {
         let Some(value) = target.get(key) else { continue };
         let value = match (key, value) {
             ("args" | "labels" | "extra-hosts", Value::Object(fields)) => {

@@ -12,7 +12,7 @@ fn chosen(
         files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     let variable =
         |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-    let definitions = define(&files, &variable)?;
+    let definitions = define(&files, &variable).map_err(|failure| failure.message)?;
     let config = configure(&files, &definitions, &variable)?;
     definitions.validate()?;
     let words = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
@@ -120,15 +120,51 @@ fn json_and_compose_files_are_read() {
 }
 
 #[test]
+fn what_has_no_meaning_is_passed_over() {
+    let text = "nothing \"x\" {\n}\nalone {\n}\ntarget \"a\" {\n  nope = UNKNOWN\n  tags = [\"b\"]\n}\n";
+    let all = json(&chosen(&[("docker-bake.hcl", text)], &["a"], &[], &[]).unwrap());
+    assert_eq!(all["target"]["a"], serde_json::json!({"context": ".", "dockerfile": "Dockerfile", "tags": ["b"]}));
+}
+
+#[test]
+fn entries_are_what_they_are_checked_for() {
+    let text = "target \"a\" {\n  output = [{ TYPE = \"local\", Destination = \"x,dest=/y\" }]\n  \
+        secret = [{ id = \"s\", Source = \"f\", env = \"E\" }]\n  ssh = [{ id = \"k\", paths = [\"one\", \"two\"] }, { id = \"m\", paths = \"\" }]\n  \
+        context = \"--help\"\n  entitlements = [\"device=v/x=0\"]\n}\n";
+    let made = chosen(&[("docker-bake.hcl", text)], &["a"], &[], &[]).unwrap();
+    let all = json(&made);
+    assert_eq!(all["target"]["a"]["output"], serde_json::json!([{"dest": "x,dest=/y", "type": "local"}]));
+    assert_eq!(all["target"]["a"]["ssh"], serde_json::json!([{"id": "k", "paths": "one,two"}, {"id": "m"}]));
+    let words = super::order::words(&made.targets["a"], &super::order::Common::default(), &|_| None);
+    for word in [
+        "--output=type=local,\"dest=x,dest=/y\"",
+        "--secret=id=s,env=E",
+        "--ssh=k=one,two",
+        "--ssh=m",
+        "./--help",
+        "--allow=device=v/x=0",
+    ] {
+        assert!(words.contains(&word.to_owned()), "{word}: {words:?}");
+    }
+    let text = "target \"a\" {\n  ssh = [{ id = \"x=/run/s\" }]\n}\n";
+    assert!(
+        chosen(&[("docker-bake.hcl", text)], &["a"], &[], &[])
+            .unwrap_err()
+            .contains("invalid id \"x=/run/s\" of an agent")
+    );
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     for (text, asked, set, expected) in [
         ("target \"a\" {}", "b", "", "failed to find target b"),
         ("target \"a\" { tags = [NONE] }", "a", "", "Unknown variable; There is no variable named \"NONE\"."),
         (
-            "target \"a\" { nope = 1 }",
+            "target \"a\" \"b\" {}",
             "a",
             "",
-            "Unsupported argument; An argument named \"nope\" is not expected here.",
+            "docker-bake.hcl:1\n--------------------\n   1 | >>> target \"a\" \"b\" {}\n--------------------\n\
+             ERROR: docker-bake.hcl:1,12-15: Extraneous label for target; Only 1 labels (name) are expected for target blocks.",
         ),
         ("target \"a\" { tags = [nope()] }", "a", "", "Call to unknown function; There is no function named \"nope\"."),
         ("target \"a\" {}", "a", "b.tags=x", "could not find any target matching 'b'"),

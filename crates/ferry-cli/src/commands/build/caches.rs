@@ -99,6 +99,14 @@ impl Service for All {
     }
 }
 
+/// Where a layout lies, and which image in it is meant: by its tag, or by its digest.
+pub(in crate::commands) fn layout(written: &str) -> (&str, &str, Option<&str>) {
+    let (place, digest) = written.split_once('@').map_or((written, None), |(place, digest)| (place, Some(digest)));
+    let tagged = place.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+    let (folder, tag) = tagged.unwrap_or((place, "latest"));
+    (folder, tag, digest)
+}
+
 impl Caches {
     /// Opens the directories, and finds out which caches in them are meant. One that is not there is told and left out.
     pub(super) fn open(query: &mut BuildQuery, context: &Context) -> Result<Self> {
@@ -122,10 +130,7 @@ impl Caches {
     fn take_layouts(&mut self, query: &mut BuildQuery) -> Result<()> {
         for (at, value) in query.contexts.values_mut().enumerate() {
             let Some(written) = value.strip_prefix("oci-layout://") else { continue };
-            let (place, digest) =
-                written.split_once('@').map_or((written, None), |(place, digest)| (place, Some(digest)));
-            let tagged = place.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
-            let (folder, tag) = tagged.unwrap_or((place, "latest"));
+            let (folder, tag, digest) = layout(written);
             let digest = match digest {
                 Some(digest) => digest.to_owned(),
                 None => {

@@ -23,6 +23,8 @@ pub(in crate::commands) struct Display<'a> {
     pub(super) context: &'a Context,
     progress: Progress,
     state: Mutex<State>,
+    /// Whoever has the terminal, one after the other.
+    terminal: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -41,7 +43,7 @@ impl<'a> Display<'a> {
     pub(in crate::commands) fn new(progress: Progress, context: &'a Context) -> Self {
         let shown = Shown::of(&progress);
         let state = State { shown, warnings: Vec::new(), excerpt: String::new(), has_begun: false, is_held: false };
-        Self { context, progress, state: Mutex::new(state) }
+        Self { context, progress, state: Mutex::new(state), terminal: tokio::sync::Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,14 +95,15 @@ impl<'a> Display<'a> {
         excerpt.clone_into(&mut self.state().excerpt);
     }
 
-    /// Leaves the terminal to somebody else until what is returned is dropped; what was drawn stays there.
-    pub(super) fn hold(&self) -> impl Drop {
+    /// Leaves the terminal to somebody else, when nobody else has it, until what is returned is dropped; what was drawn stays there.
+    pub(super) async fn hold(&self) -> impl Drop {
+        let turn = self.terminal.lock().await;
         self.draw(false);
         let mut state = self.state();
         state.is_held = true;
         state.shown.let_go();
         drop(state);
-        Held(self)
+        Held { display: self, _turn: turn }
     }
 
     /// Tells warnings of the checks; at length with all that is known of each.
@@ -110,11 +113,14 @@ impl<'a> Display<'a> {
     }
 }
 
-struct Held<'a>(&'a Display<'a>);
+struct Held<'a> {
+    display: &'a Display<'a>,
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+}
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.state().is_held = false;
+        self.display.state().is_held = false;
     }
 }
 

@@ -18,5 +18,6 @@ pub(super) mod shown;
 mod store;
 mod terminal;
 
+pub(super) use caches::layout;
 pub(super) use options::Progress;
 pub(super) use run::{Built, Order, run};

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use ferry_api::container::Ulimit;
+use ferry_api::context::directory_of;
 use ferry_client::BuildQuery;
+use ferry_spec::reference::Reference;
 
 use super::outputs::{self, Output};
 use crate::failure::{Failure, Result};
@@ -76,6 +78,7 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
     let word = parsed.text("progress").map(str::to_owned).or_else(|| variable("BUILDKIT_PROGRESS"));
     let progress = Progress::named(word.as_deref().unwrap_or_default())?;
     let progress = if parsed.on("quiet") { Progress::Quiet } else { progress };
+    check_rights(parsed.all("allow"))?;
     let (folders, contexts) = contexts(parsed.all("build-context"))?;
     let mut query = BuildQuery {
         names: parsed.all("tag").to_vec(),
@@ -105,7 +108,7 @@ pub(crate) fn to_options(parsed: &Parsed, variable: &dyn Fn(&str) -> Option<Stri
         cpu_shares: number(parsed, "cpu-shares")?,
         cpuset_cpus: parsed.text_or_empty("cpuset-cpus").to_owned(),
         cpuset_mems: parsed.text_or_empty("cpuset-mems").to_owned(),
-        allow_devices: parsed.all("allow").iter().any(|one| one == "device"),
+        device_rights: parsed.all("allow").iter().filter(|one| is_of_devices(one)).cloned().collect(),
         allow_insecure: parsed.all("allow").iter().any(|one| one == "security.insecure"),
         security_options: parsed.all("security-opt").to_vec(),
         explains: parsed.on("explain"),
@@ -253,22 +256,47 @@ fn contexts(given: &[String]) -> Result<Contexts> {
         let Some((name, value)) = text.split_once('=') else {
             return Err(Failure::new(format!("ERROR: invalid context value: {text}, expected key=value")));
         };
+        let name = &context_name(name)?;
         let is_address = is_remote(value) || value.starts_with("docker-image://") || value.starts_with("oci-layout://");
         if is_address {
             contexts.insert(name.to_owned(), value.to_owned());
             continue;
         }
-        let directory = format!("named{}", folders.len());
-        contexts.insert(name.to_owned(), format!("local:{directory}"));
-        folders.push((directory, value.to_owned()));
+        folders.retain(|(known, _)| *known != directory_of(name));
+        contexts.insert(name.to_owned(), format!("local:{}", directory_of(name)));
+        folders.push((directory_of(name), value.to_owned()));
     }
     Ok((folders, contexts))
+}
+
+/// The name of a context, as the builder looks for it; one for a platform alone has that behind `::`.
+fn context_name(written: &str) -> Result<String> {
+    let (name, platform) = written.split_once("::").map_or((written, None), |(name, rest)| (name, Some(rest)));
+    let wrong = |error| Failure::new(format!("ERROR: invalid context name {written}: {error}"));
+    let familiar = Reference::parse(name).map_err(wrong)?.familiar();
+    let name = familiar.strip_suffix(":latest").unwrap_or(&familiar);
+    Ok(platform.map_or_else(|| name.to_owned(), |platform| format!("{name}::{platform}")))
+}
+
+/// Refuses rights that nobody knows.
+fn check_rights(rights: &[String]) -> Result<()> {
+    let is_known = |right: &str| matches!(right, "network.host" | "security.insecure") || is_of_devices(right);
+    match rights.iter().find(|right| !right.is_empty() && !is_known(right)) {
+        Some(right) => Err(Failure::new(format!("ERROR: unknown entitlement {right}"))),
+        None => Ok(()),
+    }
+}
+
+fn is_of_devices(right: &str) -> bool {
+    right.split('=').next() == Some("device")
 }
 
 /// `id=x[,src=path][,env=NAME][,type=file|env]`
 fn secret(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(String, SecretSource)> {
     let (mut id, mut source, mut kind) = (String::new(), None, "");
-    for field in text.split(',') {
+    let fields = ferry_dockerfile::csv::fields(text)
+        .map_err(|error| Failure::new(format!("ERROR: failed to parse csv secret: {error}")))?;
+    for field in &fields {
         let Some((key, value)) = field.split_once('=') else {
             return Err(Failure::new(format!("ERROR: invalid field '{field}' must be a key=value pair")));
         };
@@ -346,10 +374,28 @@ mod tests {
         assert_eq!(options.secrets[0], ("a".to_owned(), SecretSource::File("/x".to_owned())));
         assert_eq!(options.secrets[1].1, SecretSource::Variable("FROM_ENV".to_owned()));
         assert_eq!(options.secrets[2].1, SecretSource::Variable("Y".to_owned()));
-        assert_eq!(options.query.contexts["n"], "local:named0");
+        assert_eq!(options.query.contexts["n"], "local:n");
         assert_eq!(options.query.contexts["i"], "docker-image://x");
-        assert_eq!(options.folders, [("named0".to_owned(), "dir".to_owned())]);
+        assert_eq!(options.folders, [("n".to_owned(), "dir".to_owned())]);
         assert!(read("--secret id=a,bad=1 .").is_err());
+        let options = read(
+            "--build-context docker.io/library/base:latest=one --build-context x/y=two --build-context context=three .",
+        );
+        let options = options.unwrap();
+        assert_eq!(options.query.contexts["base"], "local:base");
+        let folders = ["base", "x%2Fy", "_context"].map(str::to_owned);
+        assert_eq!(options.folders.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), folders);
+        assert_eq!(
+            read("--build-context A=b .").unwrap_err().message,
+            "ERROR: invalid context name A: invalid reference format: repository name (library/A) must be lowercase"
+        );
+    }
+
+    #[test]
+    fn rights_are_known_ones() {
+        let options = read("--allow device --allow device=v.com/a=0 --allow network.host .").unwrap();
+        assert_eq!(options.query.device_rights, ["device", "device=v.com/a=0"]);
+        assert_eq!(read("--allow all .").unwrap_err().message, "ERROR: unknown entitlement all");
     }
 
     #[test]

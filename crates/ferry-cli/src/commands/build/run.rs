@@ -74,6 +74,12 @@ impl Order {
         Ok(Self { options, inline: inline.map(str::to_owned), wants_json })
     }
 
+    /// It is a part of something else: no build that is remembered.
+    pub(in crate::commands) fn unremembered(mut self) -> Self {
+        self.options.query.internal = true;
+        self
+    }
+
     /// Carries it out, and lets `display` see how that goes; `target` is its name among others.
     pub(in crate::commands) async fn carry_out(self, target: Option<&str>, display: &Display<'_>) -> Result<Built> {
         let Self { mut options, inline, wants_json } = self;
@@ -331,7 +337,7 @@ impl Follower<'_> {
                     (WANTED, Some(aux)) => drop(self.wants.send(serde_json::from_value(aux).unwrap_or_default())),
                     (FAILED_STEP, Some(aux)) => {
                         if let Ok(step) = ferry_api::json::from_value::<FailedStep>(aux) {
-                            shell::open(self.client, &step, self.display).await;
+                            shell::open(self.client, &step, self.target, self.display).await;
                         }
                     }
                     (_, Some(aux)) => outcome = aux,

@@ -27,11 +27,12 @@ pub(super) fn is_asked(parsed: &Parsed) -> Result<bool> {
     }
 }
 
-/// Opens the shell, and waits for its end; what goes wrong is told, and the build ends as it would without.
-pub(super) async fn open(client: &Client, failed: &FailedStep, display: &Display<'_>) {
+/// Opens the shell, and waits for its end; `target` is the build's name among others. What goes wrong is told, and the build ends as it would without.
+pub(super) async fn open(client: &Client, failed: &FailedStep, target: Option<&str>, display: &Display<'_>) {
     let context = display.context;
-    let held = display.hold();
-    context.printer.note(&format!("ERROR: {}", failed.error));
+    let held = display.hold().await;
+    let of_target = target.map(|name| format!("target {name}: ")).unwrap_or_default();
+    context.printer.note(&format!("ERROR: {of_target}{}", failed.error));
     let shell = failed.shell.join(" ");
     context.printer.note(&format!("{shell} runs in the failed step now; leave it to end the build"));
     if let Err(failure) = talk(client, &failed.container, context).await {
