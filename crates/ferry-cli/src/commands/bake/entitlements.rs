@@ -339,18 +339,35 @@ fn outside(paths: &BTreeSet<PathBuf>, granted: &BTreeSet<PathBuf>) -> BTreeSet<P
     found.iter().filter(|path| !is_below(path)).cloned().collect()
 }
 
-/// How much of a path there is, with its links followed, and what is left of it. Of what is not there `..` takes the last part back.
+/// How much of a path there is, with its links followed, and what is left of it. Of what is not there `..` takes the last part back. A link
+/// to what is not there leads to where that would be: it may be written through the link.
 fn existing(path: &Path) -> (PathBuf, PathBuf) {
-    let (mut found, mut rest) = (PathBuf::from("/"), PathBuf::new());
+    let mut links = MOST_LINKS;
     let working = if path.is_absolute() { PathBuf::new() } else { std::env::current_dir().unwrap_or_default() };
-    for part in working.join(path).components() {
+    followed(&working.join(path), &mut links)
+}
+
+/// As many links without an end as are followed, which is what the kernel allows itself.
+const MOST_LINKS: usize = 40;
+
+fn followed(path: &Path, links: &mut usize) -> (PathBuf, PathBuf) {
+    let (mut found, mut rest) = (PathBuf::from("/"), PathBuf::new());
+    for part in path.components() {
         match part {
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             Component::ParentDir => drop(rest.pop() || found.pop()),
-            Component::Normal(name) => match found.join(name).canonicalize() {
-                Ok(there) if rest.as_os_str().is_empty() => found = there,
-                _ => rest.push(name),
-            },
+            Component::Normal(name) if !rest.as_os_str().is_empty() => rest.push(name),
+            Component::Normal(name) => {
+                let next = found.join(name);
+                match (next.canonicalize(), next.read_link()) {
+                    (Ok(there), _) => found = there,
+                    (Err(_), Ok(target)) if *links > 0 => {
+                        *links -= 1;
+                        (found, rest) = followed(&found.join(target), links);
+                    }
+                    _ => rest.push(name),
+                }
+            }
         }
     }
     (found, rest)
@@ -416,12 +433,15 @@ mod tests {
     fn paths_lead_nowhere_that_was_not_granted() {
         let folder = tempfile::tempdir().unwrap();
         let here = folder.path().canonicalize().unwrap();
-        std::os::unix::fs::symlink("/usr", here.join("link")).unwrap();
+        for (at, target) in [("link", "/usr"), ("dead", "/usr/none"), ("again", "dead"), ("round", "round")] {
+            std::os::unix::fs::symlink(target, here.join(at)).unwrap();
+        }
         let at = |path: &str| format!("{}/{path}", here.display());
         let granted = Rights::granted(&[], &here).unwrap();
         for (fields, path) in [
             (json!({"output": [{"type": "local", "dest": at("none/../../../../../../../../usr/x")}]}), "/usr"),
             (json!({"output": [{"type": "local", "dest": at("link/x")}]}), "/usr"),
+            (json!({"output": [{"type": "tar", "dest": at("again")}]}), "/usr"),
             (json!({"secret": [{"id": "x", "env": "X", "src": "/etc/passwd"}]}), "/etc/passwd"),
             (json!({"contexts": {"x": format!("oci-layout://{}", at("a:x/../../../../../../../../usr"))}}), "/usr"),
             (json!({"contexts": {"x": "docker-image:/../../../../../../../../../../usr"}}), "/usr"),
@@ -432,6 +452,8 @@ mod tests {
             let paths: Vec<_> = paths.map(|path| path.display().to_string()).collect();
             assert!(paths.contains(&path.to_owned()), "{fields}: {paths:?}");
         }
+        let round = target(json!({"output": [{"type": "tar", "dest": at("round")}]}));
+        assert!(granted.missing(&round).unwrap().writes.is_empty(), "it leads nowhere");
     }
 
     #[test]
