@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ferry_runtime::cgroup::Cgroup;
 use ferry_runtime::hooks::{self, Moment};
-use ferry_runtime::{Error, ErrorKind};
+use ferry_runtime::{Error, ErrorKind, systemd};
 use ferry_spec::runtime::State;
 
 use super::arguments::{Arguments, Option as Flag, Rest, only};
@@ -120,8 +120,13 @@ pub(crate) fn delete(store: &Store, line: &[String]) -> Result<ExitCode, Error> 
 pub(crate) fn remove(store: &Store, record: &Record) -> Result<(), Error> {
     let cgroup = Cgroup::open(&record.cgroup)?;
     cgroup.signal_all(libc::SIGKILL)?;
-    if let Some(unit) = &record.systemd_unit {
-        ferry_runtime::systemd::stop(unit, ferry_runtime::systemd::PATIENCE)?;
+    if let Some(unit) = &record.systemd_unit
+        && let Err(error) = systemd::stop(unit, systemd::PATIENCE)
+    {
+        // It may have missed that nothing runs there any more. With the cgroup gone it has nothing to wait for.
+        cgroup.signal_all(libc::SIGKILL)?;
+        cgroup.remove()?;
+        systemd::stop(unit, systemd::PATIENCE).map_err(|_| error)?;
     }
     cgroup.remove()?;
     store.remove(&record.id)?;

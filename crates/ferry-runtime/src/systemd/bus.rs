@@ -159,7 +159,13 @@ pub(super) enum CallError {
 
 impl From<io::Error> for CallError {
     fn from(error: io::Error) -> CallError {
-        CallError::Io(error)
+        match error.kind() {
+            // What a socket says that has waited long enough.
+            io::ErrorKind::WouldBlock => {
+                CallError::Io(io::Error::new(io::ErrorKind::TimedOut, "systemd did not answer in time"))
+            }
+            _ => CallError::Io(error),
+        }
     }
 }
 
