@@ -63,7 +63,6 @@ add rule bridge T strict meta protocol ip6 ip6 saddr fe80::/10 meta l4proto != i
 ";
 
 /// What most frames are is let through first.
-///
 const FIRST: &str = "\
 add rule bridge T prerouting meta protocol ip accept
 add rule bridge T prerouting meta protocol ip6 meta l4proto != icmpv6 accept";

@@ -120,13 +120,8 @@ pub(crate) fn delete(store: &Store, line: &[String]) -> Result<ExitCode, Error> 
 pub(crate) fn remove(store: &Store, record: &Record) -> Result<(), Error> {
     let cgroup = Cgroup::open(&record.cgroup)?;
     cgroup.signal_all(libc::SIGKILL)?;
-    if let Some(unit) = &record.systemd_unit
-        && let Err(error) = systemd::stop(unit, systemd::PATIENCE)
-    {
-        // It may have missed that nothing runs there any more. With the cgroup gone it has nothing to wait for.
-        cgroup.signal_all(libc::SIGKILL)?;
-        cgroup.remove()?;
-        systemd::stop(unit, systemd::PATIENCE).map_err(|_| error)?;
+    if let Some(unit) = &record.systemd_unit {
+        systemd::stop(unit, systemd::PATIENCE)?;
     }
     cgroup.remove()?;
     store.remove(&record.id)?;
