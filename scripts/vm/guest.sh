@@ -335,6 +335,7 @@ if [ "$failed" -eq 0 ]; then
     check 'published port' published
     check 'exec' executes
     check 'delay and loss' delayed_and_lost
+    check 'ipvlan' ipvlan_networks
     check 'limits' limits_are_set
     check 'limits change while it runs' limits_change
     check 'figures of stats' stats_are_true
@@ -350,7 +351,6 @@ if [ "$failed" -eq 0 ]; then
     check 'cgroup of systemd' systemd_makes_the_cgroup
     check 'driver systemd' scopes
     check 'slice by name' slice_by_name
-    check 'ipvlan' ipvlan_networks
     check 'nothing is left' nothing_left
     check 'SIGTERM' ends_on_term
     check 'units and socket activation' activated

@@ -334,6 +334,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_unit_that_is_gone_is_stopped() {
+        let mut bus = bus::fake::connect(PATIENCE, |mut systemd| {
+            assert_eq!(systemd.next_call().as_deref(), Some("StopUnit"));
+            systemd.refuse("org.freedesktop.systemd1.NoSuchUnit", "Unit x.scope not loaded.");
+        });
+        stop_unit(&mut bus, "x.scope").unwrap();
+    }
+
+    #[test]
     fn limits_are_those_of_the_files() {
         let files = |file: &str| {
             let text = match file {

@@ -7,6 +7,9 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+pub(super) mod fake;
+
 const SOCKET: &str = "/run/systemd/private";
 /// Far more than systemd ever says here.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -160,8 +163,8 @@ pub(super) enum CallError {
 impl From<io::Error> for CallError {
     fn from(error: io::Error) -> CallError {
         match error.kind() {
-            // What a socket says that has waited long enough.
-            io::ErrorKind::WouldBlock => {
+            // The first is what a socket says that has waited long enough.
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 CallError::Io(io::Error::new(io::ErrorKind::TimedOut, "systemd did not answer in time"))
             }
             _ => CallError::Io(error),
@@ -192,12 +195,16 @@ pub(super) struct Bus {
 
 impl Bus {
     /// Neither an answer nor a job may take longer than `patience`.
-    pub(super) fn connect(patience: Duration) -> io::Result<Bus> {
-        let mut stream = UnixStream::connect(SOCKET)?;
+    pub(super) fn connect(patience: Duration) -> Result<Bus, CallError> {
+        Ok(Bus::begin(UnixStream::connect(SOCKET)?, patience)?)
+    }
+
+    fn begin(mut stream: UnixStream, patience: Duration) -> io::Result<Bus> {
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
-        // The uid in hexadecimal of its digits: root's is `0`.
-        stream.write_all(b"\0AUTH EXTERNAL 30\r\n")?;
+        // The uid in hexadecimal of its digits: root's is `0`. Both lines at once: until it has read the second, systemd takes all that
+        // lies there, and a busy one would take the first call along and look at it only when more comes, which is never.
+        stream.write_all(b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n")?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n") {
             let mut byte = [0u8; 1];
@@ -210,7 +217,6 @@ impl Bus {
         if !answer.starts_with(b"OK ") {
             return Err(io::Error::other(format!("systemd refused: {}", String::from_utf8_lossy(&answer).trim())));
         }
-        stream.write_all(b"BEGIN\r\n")?;
         Ok(Bus { stream, serial: 0, ended: Vec::new(), patience })
     }
 
@@ -219,8 +225,9 @@ impl Bus {
         self.serial += 1;
         let message = call_message(self.serial, member, signature, body);
         self.stream.write_all(&message)?;
+        let deadline = Instant::now() + self.patience;
         loop {
-            let message = self.receive()?;
+            let message = self.receive(deadline)?;
             let is_answer = message.reply_serial == self.serial;
             match message.kind {
                 RETURN if is_answer => return Ok(message.body),
@@ -242,10 +249,7 @@ impl Bus {
             if let Some(at) = self.ended.iter().position(|(path, _)| *path == job) {
                 return Ok(self.ended.swap_remove(at).1);
             }
-            if Instant::now() > deadline {
-                return Err(io::Error::from(io::ErrorKind::TimedOut).into());
-            }
-            let message = self.receive()?;
+            let message = self.receive(deadline)?;
             self.note(&message)?;
         }
     }
@@ -260,7 +264,13 @@ impl Bus {
         Ok(())
     }
 
-    fn receive(&mut self) -> io::Result<Message> {
+    fn receive(&mut self, deadline: Instant) -> io::Result<Message> {
+        // Each message of another matter would start the time of a socket anew, and no time left would be no limit.
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
         let mut header = vec![0u8; 16];
         self.stream.read_exact(&mut header)?;
         if header[0] != b'l' {
@@ -315,6 +325,44 @@ fn call_message(serial: u32, member: &str, signature: &str, body: Writer) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Far more than it takes.
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_busy_systemd_sees_the_first_call() {
+        let mut bus = fake::connect(LONG, |mut systemd| {
+            assert_eq!(systemd.next_call().as_deref(), Some("Subscribe"));
+            systemd.answer("");
+        });
+        bus.call("Subscribe", "", Writer::default()).unwrap();
+    }
+
+    #[test]
+    fn a_job_may_end_before_it_is_named() {
+        let mut bus = fake::connect(LONG, |mut systemd| {
+            assert_eq!(systemd.next_call().as_deref(), Some("StopUnit"));
+            systemd.job_ended("/job/6", "canceled");
+            systemd.job_ended("/job/7", "done");
+            systemd.answer("/job/7");
+            assert_eq!(systemd.next_call().as_deref(), Some("StopUnit"));
+            systemd.answer("/job/8");
+            systemd.job_ended("/job/8", "failed");
+        });
+        let mut stop = || bus.call_job("StopUnit", "", Writer::default()).unwrap();
+        assert_eq!((stop().as_str(), stop().as_str()), ("done", "failed"));
+    }
+
+    #[test]
+    fn talk_of_other_jobs_is_no_answer() {
+        let mut bus = fake::connect(LONG, |mut systemd| {
+            systemd.next_call();
+            while systemd.send_job_ended("/job/1", "done").is_ok() {}
+        });
+        bus.patience = Duration::from_millis(200);
+        let error = bus.call_job("StopUnit", "", Writer::default()).unwrap_err();
+        assert_eq!(error.to_string(), "systemd did not answer in time");
+    }
 
     #[test]
     fn values_stand_at_multiples_of_their_size() {
