@@ -5,11 +5,12 @@
 mod built;
 mod load;
 mod planning;
+mod running;
 mod scanning;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ferry_engine::{Engine, ErrorKind};
 use ferry_spec::descriptor::Descriptor;
@@ -42,6 +43,8 @@ use crate::tree::{Folder, Layers, Tree};
 pub(crate) use built::best_target;
 pub use built::{Built, BuiltTarget};
 use planning::Work;
+pub(crate) use running::Entry;
+use running::Running;
 use scanning::Scans;
 
 /// The longest Dockerfile that is read, in bytes.
@@ -52,7 +55,7 @@ const DOCKERFILE_LIMIT: u64 = 16 << 20;
 pub struct Builder {
     ground: Ground,
     gc: Gc,
-    running: Arc<Mutex<HashMap<String, tokio::task::AbortHandle>>>,
+    running: Running,
 }
 
 /// What to build.
@@ -85,8 +88,7 @@ pub struct Building {
     /// Tells how it goes.
     pub reporter: Reporter,
     task: tokio::task::JoinHandle<Result<Built>>,
-    builder: Builder,
-    id: String,
+    _entry: Option<Entry>,
 }
 
 impl Building {
@@ -106,9 +108,6 @@ impl Building {
 impl Drop for Building {
     fn drop(&mut self) {
         self.task.abort();
-        if !self.id.is_empty() {
-            self.builder.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-        }
     }
 }
 
@@ -121,7 +120,7 @@ impl Builder {
         let cache = Cache::open(engine.workshop.folder(), engine.images.clone())?;
         let (cache_mounts, contexts) = (CacheMounts::default(), Contexts::default());
         let ground = Ground { engine, cache, cache_mounts, contexts, denied: settings.denied };
-        Ok(Self { ground, gc: Gc::new(settings.policy), running: Arc::default() })
+        Ok(Self { ground, gc: Gc::new(settings.policy), running: Running::default() })
     }
 
     /// What builds work with.
@@ -154,11 +153,13 @@ impl Builder {
             let built = builder.build(request, &told.0).await?;
             after(told.0.clone(), built).await
         });
-        if !id.is_empty() {
-            let abort = task.abort_handle();
-            self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), abort);
-        }
-        Building { reporter, task, builder: self.clone(), id }
+        let entry = self.enter(id, task.abort_handle());
+        Building { reporter, task, _entry: entry }
+    }
+
+    /// Lets a build be ended by its id, as long as what is returned is kept; none for an empty id.
+    pub(crate) fn enter(&self, id: String, task: tokio::task::AbortHandle) -> Option<Entry> {
+        self.running.enter(id, task)
     }
 
     /// Takes the archive that a client sends as its context, with what else it lends. `split` when each directory at its top is one of the
@@ -223,13 +224,9 @@ impl Builder {
         }
     }
 
-    /// Ends a build by its id; tells whether there was one.
+    /// Ends the builds of an id; tells whether there was one.
     pub fn cancel(&self, id: &str) -> bool {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-        running.is_some_and(|task| {
-            task.abort();
-            true
-        })
+        self.running.cancel(id)
     }
 
     /// Builds, and tells how it goes; whoever drops it ends the build.

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ferry_buildkit_proto::grpc::Status;
+use ferry_buildkit_proto::grpc::{Code, Status};
 use ferry_buildkit_proto::messages::control::{CacheOptions, CacheOptionsEntry, Exporter, SolveRequest, SolveResponse};
 use ferry_engine::images::Credentials;
 use tokio::task::JoinHandle;
 
 use super::BuildKit;
 use super::status::Telling;
+use crate::builder::Entry;
 use crate::cache::new_id;
 use crate::session::Session;
 use crate::solve::SolveOptions;
@@ -38,6 +39,7 @@ pub struct Posted {
     task: Solving,
     /// How it goes, piece by piece.
     pub telling: Telling,
+    _entry: Option<Entry>,
 }
 
 impl Posted {
@@ -48,6 +50,7 @@ impl Posted {
     pub async fn finish(mut self) -> Result<Option<String>, Status> {
         let response = match (&mut self.task.0).await {
             Ok(outcome) => outcome?,
+            Err(error) if error.is_cancelled() => return Err(Status::new(Code::Cancelled, "context canceled")),
             Err(error) => return Err(Status::failed(format!("the build panicked: {error}"))),
         };
         Ok(response.exporter_response.get("containerimage.digest").cloned())
@@ -69,7 +72,7 @@ impl BuildKit {
     /// # Errors
     /// When it does not come about.
     pub async fn start_posted(&self, build: PostedBuild) -> Result<Posted, Status> {
-        let reference = if build.id.is_empty() { new_id() } else { build.id };
+        let reference = if build.id.is_empty() { new_id() } else { build.id.clone() };
         let (kind, attrs) = build.exporter;
         let inline = CacheOptionsEntry { kind: "inline".to_owned(), ..CacheOptionsEntry::default() };
         let exports = if build.has_inline_cache { vec![inline] } else { Vec::new() };
@@ -90,9 +93,10 @@ impl BuildKit {
         };
         let buildkit = self.clone();
         let mut task = Solving(tokio::spawn(async move { buildkit.solve_with(request, options).await }));
+        let entry = self.builder.enter(build.id, task.0.abort_handle());
         let begun = self.follow(&reference).await;
         match begun {
-            Ok(telling) => Ok(Posted { task, telling }),
+            Ok(telling) => Ok(Posted { task, telling, _entry: entry }),
             // It ended before it began, and says why.
             Err(unknown) => match (&mut task.0).await {
                 Ok(outcome) => Err(outcome.err().unwrap_or(unknown)),

@@ -237,6 +237,38 @@ fn a_request_says_what_steps_may_use() {
 }
 
 #[test]
+fn a_build_is_cancelled_by_its_id_whoever_else_has_it() {
+    if !programs::need_root() {
+        return;
+    }
+    let place = Place::start();
+    let runs = |seconds: &str| place.daemon.sandbox().sh(&format!("pgrep -f '[s]leep {seconds}'")).code == 0;
+    std::thread::scope(|scope| {
+        let begin = |query: &'static str, seconds: &'static str| {
+            let place = &place;
+            let build = scope.spawn(move || ask(place, query, &format!("FROM busybox\nRUN sleep {seconds}\n")));
+            until("the step to run", || runs(seconds));
+            build
+        };
+        let [mine, of_session] = ["buildid=mine", "buildid=mine&version=2"];
+        let builds = [begin(mine, "1001"), begin(mine, "1002"), begin(of_session, "1003")];
+        // One that ends leaves the others what is theirs.
+        let said = ask(&place, "buildid=mine", "FROM busybox\nENV A=1\n");
+        assert!(said.contains("Successfully built"), "{said}");
+        assert_eq!(place.daemon.api("POST", "/build/cancel?id=other", None).status, 204);
+        assert!(["1001", "1002", "1003"].into_iter().all(runs));
+        assert_eq!(place.daemon.api("POST", "/build/cancel?id=mine", None).status, 204);
+        for build in builds {
+            let said = build.join().unwrap();
+            assert!(said.contains("\"error\":\"context canceled\""), "{said}");
+        }
+    });
+    until("the steps to be gone", || !runs("100[123]"));
+    let said = ask(&place, "buildid=mine", "FROM busybox\nENV A=2\n");
+    assert!(said.contains("Successfully built"), "{said}");
+}
+
+#[test]
 fn a_request_says_where_things_come_from() {
     if !programs::need_root() {
         return;
