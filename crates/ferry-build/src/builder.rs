@@ -326,13 +326,8 @@ impl Builder {
         built.has_inline_cache = request.classic || cache_exports.iter().any(ExportOrder::is_inline);
         if request.writes_image {
             let begun = reporter.internal("exporting to image");
-            match self.export_image(&mut built, &request.names, &request.form, &begun).await {
-                Ok(()) => begun.done(),
-                Err(failure) => {
-                    begun.failed(failure.message.clone());
-                    return Err(failure);
-                }
-            }
+            let exported = self.export_image(&mut built, &request.names, &request.form, &begun).await;
+            begun.ended(exported)?;
         }
         for order in cache_exports.iter().filter(|order| !order.is_inline()) {
             let manifest = self.export_cache(&built, order, &request.solve, reporter).await?;
@@ -391,16 +386,8 @@ impl Builder {
         reporter: &Reporter,
     ) -> Result<Option<Descriptor>> {
         let begun = reporter.internal(order.title());
-        match order.carry_out(built, &self.ground, options, &begun).await {
-            Ok(manifest) => {
-                begun.done();
-                Ok(manifest)
-            }
-            Err(failure) => {
-                begun.failed(failure.message.clone());
-                if order.ignores_errors() { Ok(None) } else { Err(failure) }
-            }
-        }
+        let given = order.carry_out(built, &self.ground, options, &begun).await;
+        begun.ended(given).or_else(|failure| if order.ignores_errors() { Ok(None) } else { Err(failure) })
     }
 
     /// Writes what was built to the store as an image, and names it.

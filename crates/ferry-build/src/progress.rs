@@ -8,6 +8,7 @@ use ferry_spec::digest::Digest;
 use tokio::sync::mpsc;
 
 use crate::clock::now_ns;
+use crate::failure::Result;
 
 /// Bytes of output that are told of one step, as in BuildKit.
 const LOG_LIMIT: usize = 2 << 20;
@@ -184,6 +185,15 @@ impl Begun {
     /// It has failed.
     pub fn failed(mut self, error: impl Into<String>) {
         self.end(error.into());
+    }
+
+    /// It has ended as its outcome says, which is returned.
+    pub(crate) fn ended<T>(self, outcome: Result<T>) -> Result<T> {
+        match &outcome {
+            Ok(_) => self.done(),
+            Err(failure) => self.failed(failure.message.clone()),
+        }
+        outcome
     }
 
     fn end(&mut self, error: String) {

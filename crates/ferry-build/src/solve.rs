@@ -254,14 +254,10 @@ impl Solve {
             }
             keys.push(quick);
         }
-        let thorough = self.thorough_key(vertex, inputs).await;
-        let thorough = match thorough {
-            Ok(thorough) => thorough,
-            Err(failure) => {
-                self.begin(vertex).failed(failure.message.clone());
-                return Err(failure.during("failed to compute cache key"));
-            }
-        };
+        let thorough = self.thorough_key(vertex, inputs).await.map_err(|failure| {
+            self.begin(vertex).failed(failure.message.clone());
+            failure.during("failed to compute cache key")
+        })?;
         if let Some(found) = self.find(id, vertex, &thorough) {
             for quick in &keys {
                 self.note_key(id, quick, &thorough);
@@ -285,20 +281,13 @@ impl Solve {
             Op::File(file) => self.file(file, inputs).await,
             _ => Err(Failure::internal("a step that is not kept")),
         };
-        match made {
-            Ok(outputs) => {
-                let keys: Vec<String> = keys.iter().map(|key| key.digest.clone()).collect();
-                let outcome = Outcome { keys, outputs: outputs.clone(), created_ns: now_ns(), is_elsewhere: false };
-                self.remember(vertex, &outcome, parts).await;
-                self.note_outcome(id, outcome);
-                begun.done();
-                Ok(outputs.into_iter().map(Tree::Layers).collect())
-            }
-            Err(failure) => {
-                begun.failed(failure.message.clone());
-                Err(failure)
-            }
+        if let Ok(outputs) = &made {
+            let keys: Vec<String> = keys.iter().map(|key| key.digest.clone()).collect();
+            let outcome = Outcome { keys, outputs: outputs.clone(), created_ns: now_ns(), is_elsewhere: false };
+            self.remember(vertex, &outcome, parts).await;
+            self.note_outcome(id, outcome);
         }
+        Ok(begun.ended(made)?.into_iter().map(Tree::Layers).collect())
     }
 
     async fn thorough_key(&self, vertex: &Vertex, inputs: &[Tree]) -> Result<Key> {

@@ -124,14 +124,7 @@ impl Builder {
         let name = planning.filename.clone();
         let begun = reporter.internal(format!("[internal] load build definition from {}", base_name(&name)));
         let read = self.read_dockerfile(request, planning, &name, &begun).await;
-        let (text, folder) = match read {
-            Ok(read) => read,
-            Err(failure) => {
-                begun.failed(failure.message.clone());
-                return Err(failure);
-            }
-        };
-        begun.done();
+        let (text, folder) = begun.ended(read)?;
         let MainContext::Local(directory) = planning.context.clone() else { return Ok(text) };
         let begun = reporter.internal("[internal] load .dockerignore");
         let ignored = self.read_ignore_file(request, &folder, &name, &directory, &begun).await?;

@@ -84,14 +84,7 @@ impl Work<'_> {
                 if let Some(layout) = &need.layout {
                     let (session, platform) = (&self.request.solve.session, need.platform.as_ref());
                     let found = LayoutImage::find(session, &layout.store, &need.reference, platform).await;
-                    let image = match found {
-                        Ok(image) => image,
-                        Err(failure) => {
-                            begun.failed(failure.message.clone());
-                            return Err(failure);
-                        }
-                    };
-                    begun.done();
+                    let image = begun.ended(found)?;
                     let (reference, digest, config) = (need.reference.clone(), Some(image.digest), image.config);
                     return Ok(Box::new(move |observed| {
                         observed.add_image(need, Ok(ResolvedImage { reference, digest, config }));
@@ -102,21 +95,12 @@ impl Work<'_> {
                 let allowed = self.request.solve.policy.image(&need.reference, need.pull);
                 let (reference, pull) = match allowed {
                     Ok(allowed) => allowed,
-                    Err(failure) => {
-                        begun.failed(failure.message.clone());
-                        return Err(failure);
-                    }
+                    Err(failure) => return begun.ended(Err(failure)),
                 };
                 let found = resolve_image(engine, &self.request.solve, &reference, platform, pull, Some(&begun)).await;
-                let answer = match found {
-                    Ok(found) => {
-                        begun.done();
-                        Ok(ResolvedImage { reference, digest: Some(found.id), config: found.config })
-                    }
-                    Err(failure) => {
-                        begun.failed(failure.message.clone());
-                        Err(failure.message)
-                    }
+                let answer = match begun.ended(found) {
+                    Ok(found) => Ok(ResolvedImage { reference, digest: Some(found.id), config: found.config }),
+                    Err(failure) => Err(failure.message),
                 };
                 Ok(Box::new(move |observed| observed.add_image(need, answer)))
             }

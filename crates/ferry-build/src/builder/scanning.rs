@@ -46,17 +46,12 @@ impl Builder {
             let (reference, pull) = options.policy.image(&reference, pull)?;
             resolve_image(&self.ground.engine, options, &reference, Some(&platform), pull, Some(&begun)).await
         };
-        let found = match finding.await {
-            Ok(found) => found,
-            Err(failure) => {
-                // Those who look for base images name it first.
-                let message = failure.message.strip_prefix(&format!("{reference}: ")).unwrap_or(&failure.message);
-                let failure = Failure { message: message.to_owned(), ..failure };
-                begun.failed(failure.message.clone());
-                return Err(failure);
-            }
-        };
-        begun.done();
+        let found = finding.await.map_err(|failure| {
+            // Those who look for base images name it first.
+            let message = failure.message.strip_prefix(&format!("{reference}: ")).unwrap_or(&failure.message);
+            Failure { message: message.to_owned(), ..failure }
+        });
+        let found = begun.ended(found)?;
         let (digest, config) = (found.id, found.config);
         let scanner = Scanner { name, digest, config, platform, parameters: sbom.parameters.clone() };
         scanner.command()?;

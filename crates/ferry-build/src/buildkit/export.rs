@@ -221,11 +221,7 @@ impl BuildKit {
     pub(super) async fn export(&self, taker: &Taker, built: &mut Built, export: Export) -> Result<Told> {
         let begun = taker.reporter.internal(export.title());
         let exported = self.export_as(taker, built, &export, &begun).await;
-        match &exported {
-            Ok(_) => begun.done(),
-            Err(failure) => begun.failed(failure.message.clone()),
-        }
-        exported
+        begun.ended(exported)
     }
 
     async fn export_as(&self, taker: &Taker, built: &mut Built, export: &Export, begun: &Begun) -> Result<Told> {

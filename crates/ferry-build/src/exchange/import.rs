@@ -53,16 +53,9 @@ pub(crate) async fn load(
 ) -> Imports {
     let loaded = orders.iter().map(|order| async move {
         let begun = reporter.internal(format!("importing cache manifest from {}", title(order)));
-        match read(order, ground, options, &begun).await {
-            Ok(import) => {
-                begun.done();
-                Some(import)
-            }
-            Err(failure) => {
-                begun.failed(failure.message);
-                None
-            }
-        }
+        let read = read(order, ground, options, &begun).await;
+        // Why one cannot be had is told, and the build goes on without it.
+        begun.ended(read).ok()
     });
     let of_images = join_all(here.iter().map(|name| read_here(name, ground))).await;
     Imports(Arc::new(join_all(loaded).await.into_iter().chain(of_images).flatten().collect()))

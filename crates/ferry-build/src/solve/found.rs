@@ -153,11 +153,7 @@ impl Solve {
         }
         let begun = self.reporter.internal(format!("importing layers of {}", self.name(vertex)));
         let fetched = self.fetch_all(&missing, trees, &begun).await;
-        match &fetched {
-            Ok(()) => begun.done(),
-            Err(failure) => begun.failed(failure.message.clone()),
-        }
-        fetched.map(|()| true)
+        begun.ended(fetched).map(|()| true)
     }
 
     async fn fetch_all(&self, missing: &[ferry_spec::digest::Digest], trees: &[Tree], begun: &Begun) -> Result<()> {

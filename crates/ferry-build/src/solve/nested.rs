@@ -24,16 +24,8 @@ impl Solve {
         inputs: &[Tree],
     ) -> Result<Vec<Tree>> {
         let begun = self.begin(vertex);
-        match self.carry_out_file(file, inputs).await {
-            Ok(tree) => {
-                begun.done();
-                Ok(vec![tree])
-            }
-            Err(failure) => {
-                begun.failed(failure.message.clone());
-                Err(failure)
-            }
-        }
+        let tree = begun.ended(self.carry_out_file(file, inputs).await)?;
+        Ok(vec![tree])
     }
 
     async fn carry_out_file(self: &Arc<Self>, file: &DefinitionFile, inputs: &[Tree]) -> Result<Tree> {

@@ -25,35 +25,24 @@ use crate::tree::{BuiltLayer, Folder, Layers, Tree};
 impl Solve {
     pub(super) async fn source(self: &Arc<Self>, id: VertexId, vertex: &Vertex, source: &Source) -> Result<Vec<Tree>> {
         let begun = self.begin(vertex);
-        let allowed = match self.options.policy.applied(source) {
-            Ok(allowed) => allowed,
-            Err(failure) => {
-                begun.failed(failure.message.clone());
-                return Err(failure);
+        let brought = self.brought(id, source, vertex.platform.as_ref(), &begun).await;
+        Ok(vec![begun.ended(brought)?])
+    }
+
+    /// What a source is here, if the policy allows it.
+    async fn brought(&self, id: VertexId, source: &Source, platform: Option<&Platform>, begun: &Begun) -> Result<Tree> {
+        match self.options.policy.applied(source)?.as_ref() {
+            Source::Image(image) => self.image(image, platform, begun).await.map(Tree::Layers),
+            Source::Local(local) => self.local(local, begun).await.map(Tree::Folder),
+            Source::Http(http) => self.http(id, http, begun).await.map(Tree::Folder),
+            Source::Git(order) => {
+                let fetched = git::fetch(order, &self.ground.engine.workshop, &self.options.session, begun).await;
+                let (folder, commit) = fetched?;
+                self.note_pin(id, commit);
+                Ok(Tree::Folder(Arc::new(folder)))
             }
-        };
-        let brought = match allowed.as_ref() {
-            Source::Image(image) => self.image(image, vertex.platform.as_ref(), &begun).await.map(Tree::Layers),
-            Source::Local(local) => self.local(local, &begun).await.map(Tree::Folder),
-            Source::Http(http) => self.http(id, http, &begun).await.map(Tree::Folder),
-            Source::Git(order) => git::fetch(order, &self.ground.engine.workshop, &self.options.session, &begun)
-                .await
-                .map(|(folder, commit)| {
-                    self.note_pin(id, commit);
-                    Tree::Folder(Arc::new(folder))
-                }),
-            Source::Input(name) => self.input(name, vertex.platform.as_ref()),
-            Source::Layout(layout) => self.layout(layout, vertex.platform.as_ref(), &begun).await.map(Tree::Layers),
-        };
-        match brought {
-            Ok(tree) => {
-                begun.done();
-                Ok(vec![tree])
-            }
-            Err(failure) => {
-                begun.failed(failure.message.clone());
-                Err(failure)
-            }
+            Source::Input(name) => self.input(name, platform),
+            Source::Layout(layout) => self.layout(layout, platform, begun).await.map(Tree::Layers),
         }
     }
 
