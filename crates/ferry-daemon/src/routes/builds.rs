@@ -535,11 +535,11 @@ async fn tell_success(body: &BodySender, built: &ferry_build::Built, form: Form)
         }
         Form::Classic => {}
     }
+    send(body, &JsonMessage { aux: Some(json!({ "ID": id })), ..JsonMessage::default() }).await?;
     if !built.unused_args.is_empty() {
         let names = built.unused_args.join(" ");
         send(body, &line(format!("[Warning] One or more build-args [{names}] were not consumed\n"))).await?;
     }
-    send(body, &JsonMessage { aux: Some(json!({ "ID": id })), ..JsonMessage::default() }).await?;
     let short = image.digest.hex().get(..12).unwrap_or_default().to_owned();
     send(body, &line(format!("Successfully built {short}\n"))).await?;
     for name in &built.names {
