@@ -1,6 +1,6 @@
 //! Groups and targets of all files together: matrices spread out, inheritance followed, overrides applied. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -20,6 +20,16 @@ pub(super) struct Group {
 pub(super) struct Config {
     pub(super) groups: Vec<(String, Group)>,
     pub(super) targets: Vec<(String, Target)>,
+}
+
+/// Targets that inherit from each other, or take from each other: what is further apart was written by nobody.
+pub(super) const DEEPEST: usize = 500;
+
+/// Targets on the way to one that inherits from them: what each came to, nothing for those that are not done.
+#[derive(Default)]
+struct Inherited {
+    targets: HashMap<String, Option<Target>>,
+    depth: usize,
 }
 
 /// One `--set`, taken apart.
@@ -129,20 +139,19 @@ impl Config {
     }
 
     /// The targets and groups that a name leads to.
-    pub(super) fn members(&self, name: &str, seen: &mut Vec<String>) -> (Vec<String>, Vec<String>) {
-        let Some((_, group)) = self.groups.iter().find(|(known, _)| known == name) else {
-            return (vec![name.to_owned()], Vec::new());
-        };
-        // A target may have the name of the group that it is in.
-        if seen.iter().any(|known| known == name) {
-            return (vec![name.to_owned()], Vec::new());
-        }
-        seen.push(name.to_owned());
-        let (mut targets, mut groups) = (Vec::new(), vec![name.to_owned()]);
-        for member in &group.targets {
-            let (more, inner) = self.members(member, seen);
-            targets.extend(more);
-            groups.extend(inner);
+    pub(super) fn members(&self, name: &str) -> (Vec<String>, Vec<String>) {
+        let (mut targets, mut groups) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        let mut left = vec![name];
+        while let Some(name) = left.pop() {
+            match self.groups.iter().find(|(known, _)| known == name) {
+                // A target may have the name of the group that it is in.
+                Some((_, group)) if seen.insert(name) => {
+                    groups.push(name.to_owned());
+                    left.extend(group.targets.iter().rev().map(String::as_str));
+                }
+                _ => targets.push(name.to_owned()),
+            }
         }
         (targets, groups)
     }
@@ -154,7 +163,7 @@ impl Config {
         overrides: &[Override],
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Target, String> {
-        let mut resolved = self.inherited(name, overrides, variable, &mut Vec::new())?;
+        let mut resolved = self.inherited(name, overrides, variable, &mut Inherited::default())?;
         resolved.remove("inherits");
         resolved.entry("context").or_insert_with(|| Value::from("."));
         if resolved.get("dockerfile").and_then(Value::as_str).unwrap_or_default().is_empty() {
@@ -168,22 +177,30 @@ impl Config {
         name: &str,
         overrides: &[Override],
         variable: &dyn Fn(&str) -> Option<String>,
-        above: &mut Vec<String>,
+        known: &mut Inherited,
     ) -> Result<Target, String> {
         let found = self.targets.iter().find(|(known, _)| known == name);
         let (_, own) = found.ok_or_else(|| format!("failed to find target {name}"))?;
+        if known.depth == DEEPEST {
+            return Err(format!("target {name} is inherited through more than {DEEPEST} others"));
+        }
         let mut whole = Target::new();
-        above.push(name.to_owned());
+        known.targets.insert(name.to_owned(), None);
+        known.depth += 1;
         for parent in own.get("inherits").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-            if !above.iter().any(|known| known == parent) {
-                let parent = self.inherited(parent, overrides, variable, above)?;
-                target::merge(&mut whole, &parent);
+            if !known.targets.contains_key(parent) {
+                self.inherited(parent, overrides, variable, known)?;
+            }
+            // One that inherits from this one gives nothing to it.
+            if let Some(Some(parent)) = known.targets.get(parent) {
+                target::merge(&mut whole, parent);
             }
         }
-        above.pop();
+        known.depth -= 1;
         target::merge(&mut whole, own);
         self.apply(name, overrides, variable, &mut whole)?;
         target::normalize(&mut whole);
+        known.targets.insert(name.to_owned(), Some(whole.clone()));
         Ok(whole)
     }
 

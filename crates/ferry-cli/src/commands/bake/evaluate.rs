@@ -3,6 +3,8 @@
 //! The parser is `hcl-rs`'s; evaluation is here, since bake's variables are looked up when they are needed and its files define functions.
 //! Pure, but for what functions of the library ask the host (`functions.rs`).
 
+use std::cell::Cell;
+
 use hcl::Expression;
 use hcl::expr::{
     BinaryOperator, ForExpr, Heredoc, HeredocStripMode, ObjectKey, Operation, TemplateExpr, Traversal,
@@ -13,8 +15,8 @@ use serde_json::{Map, Value};
 
 use super::functions;
 
-/// Calls within calls, and references to references, end here.
-const MAX_DEPTH: usize = 100;
+/// Values within values end here, those counted that references and calls lead to: each takes its part of the stack.
+const MAX_DEPTH: usize = 400;
 
 /// What names stand for.
 pub(super) trait Names {
@@ -40,25 +42,33 @@ pub(super) struct Function {
 pub(super) struct Scope<'a> {
     pub(super) names: &'a dyn Names,
     pub(super) own: Vec<(String, Value)>,
-    pub(super) depth: usize,
+    depth: Cell<usize>,
 }
 
 impl<'a> Scope<'a> {
     pub(super) fn new(names: &'a dyn Names, own: Vec<(String, Value)>, depth: usize) -> Self {
-        Self { names, own, depth }
+        Self { names, own, depth: Cell::new(depth) }
     }
 
     fn with(&self, own: impl IntoIterator<Item = (String, Value)>) -> Self {
         let mut all = self.own.clone();
         all.extend(own);
-        Self { names: self.names, own: all, depth: self.depth }
+        Self { names: self.names, own: all, depth: self.depth.clone() }
     }
 
     /// Evaluates an expression.
     pub(super) fn value(&self, expression: &Expression) -> Result<Value, String> {
-        if self.depth > MAX_DEPTH {
+        let depth = self.depth.get();
+        if depth > MAX_DEPTH {
             return Err("too many references within references".to_owned());
         }
+        self.depth.set(depth + 1);
+        let value = self.value_within(expression);
+        self.depth.set(depth);
+        value
+    }
+
+    fn value_within(&self, expression: &Expression) -> Result<Value, String> {
         match expression {
             Expression::Null => Ok(Value::Null),
             Expression::Bool(value) => Ok(Value::Bool(*value)),
@@ -116,7 +126,7 @@ impl<'a> Scope<'a> {
         if let Some((_, value)) = self.own.iter().rev().find(|(known, _)| known == name) {
             return Ok(value.clone());
         }
-        let found = self.names.variable(name, self.depth + 1)?;
+        let found = self.names.variable(name, self.depth.get())?;
         found.ok_or_else(|| format!("Unknown variable; There is no variable named {name:?}."))
     }
 
@@ -129,7 +139,7 @@ impl<'a> Scope<'a> {
             {
                 operators = rest;
                 let (block, attribute) = (self.step_name(block)?, self.step_name(attribute)?);
-                let found = self.names.attribute(kind.as_str(), &block, &attribute, self.depth + 1)?;
+                let found = self.names.attribute(kind.as_str(), &block, &attribute, self.depth.get())?;
                 found.ok_or_else(|| {
                     format!("Unsupported attribute; {} {block:?} has no attribute {attribute:?}.", kind.as_str())
                 })?
@@ -181,7 +191,7 @@ impl<'a> Scope<'a> {
         if let Some(rest) = &function.variadic {
             own.push((rest.clone(), Value::Array(arguments[wanted..].to_vec())));
         }
-        Scope { names: self.names, own, depth: self.depth + 1 }.value(&function.result)
+        Scope::new(self.names, own, self.depth.get()).value(&function.result)
     }
 
     fn operation(&self, operation: &Operation) -> Result<Value, String> {

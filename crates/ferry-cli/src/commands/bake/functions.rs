@@ -84,11 +84,11 @@ fn texts(name: &str, arguments: &[Value]) -> Option<Outcome> {
                 (first()?.chars().collect(), whole(arguments, 1)?, whole(arguments, 2)?);
             let count = i64::try_from(all.len()).unwrap_or(i64::MAX);
             let from = if from < 0 { (count + from).max(0) } else { from.min(count) };
-            let to = if length < 0 { count } else { (from + length).min(count) };
+            let to = if length < 0 { count } else { from.saturating_add(length).min(count) };
             Ok(all[usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0)].iter().collect())
         }),
         "indent" => of_text(|| {
-            let spaces = " ".repeat(usize::try_from(whole(arguments, 0)?).unwrap_or(0));
+            let spaces = " ".repeat(width(whole(arguments, 0)?.max(0))?);
             Ok(word(arguments, 1)?.replace('\n', &format!("\n{spaces}")))
         }),
         "format" => of_text(|| formatted(&first()?, &arguments[1..])),
@@ -178,12 +178,12 @@ pub(super) fn formatted(pattern: &str, arguments: &[Value]) -> Result<String, St
             'x' => format!("{:x}", number(value)? as i64),
             'X' => format!("{:X}", number(value)? as i64),
             'f' => {
-                let places = width.split_once('.').and_then(|(_, places)| places.parse().ok()).unwrap_or(6);
-                format!("{:.places$}", number(value)?)
+                let places = width.split_once('.').and_then(|(_, places)| places.parse::<i64>().ok()).unwrap_or(6);
+                format!("{:.*}", self::width(places)?, number(value)?)
             }
             other => return Err(format!("unsupported format verb %{other}")),
         };
-        out.push_str(&padded(&written, &width));
+        out.push_str(&padded(&written, &width)?);
     }
     match rest.next() {
         Some(_) => Err(format!("too many arguments for {pattern:?}")),
@@ -191,13 +191,44 @@ pub(super) fn formatted(pattern: &str, arguments: &[Value]) -> Result<String, St
     }
 }
 
-fn padded(text: &str, width: &str) -> String {
-    let whole = width.split('.').next().unwrap_or_default();
+fn padded(text: &str, written: &str) -> Result<String, String> {
+    let whole = written.split('.').next().unwrap_or_default();
     let (left, zeros) = (whole.starts_with('-'), whole.starts_with('0'));
-    let wanted = whole.trim_start_matches(['-', '+']).parse::<usize>().unwrap_or(0);
+    let digits = whole.trim_start_matches(['-', '+']);
+    let wanted = if digits.is_empty() { 0 } else { width(digits.parse().unwrap_or(i64::MAX))? };
     let missing = wanted.saturating_sub(text.chars().count());
     let fill = if zeros && !left { "0" } else { " " }.repeat(missing);
-    if left { format!("{text}{fill}") } else { format!("{fill}{text}") }
+    Ok(if left { format!("{text}{fill}") } else { format!("{fill}{text}") })
+}
+
+/// How wide something is to be made; nobody means what is wider than a page.
+fn width(wanted: i64) -> Result<usize, String> {
+    const WIDEST: usize = 10_000;
+    let fits = usize::try_from(wanted).ok().filter(|width| *width <= WIDEST);
+    fits.ok_or_else(|| format!("a width of {wanted} is not between 0 and {WIDEST}"))
+}
+
+/// Reads a whole number to a base. Above 36 capitals are digits of their own.
+fn parsed(digits: &str, base: i64) -> Outcome {
+    let wrong = || format!("cannot parse {digits:?} as a base {base} integer");
+    let base = u32::try_from(base).ok().filter(|base| (2..=62).contains(base));
+    let base = base.ok_or("base must be a whole number between 2 and 62 inclusive")?;
+    let (is_negative, plain) = match digits.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, digits.strip_prefix('+').unwrap_or(digits)),
+    };
+    let mut number = if plain.is_empty() { None } else { Some(0_i64) };
+    for letter in plain.chars() {
+        let digit = match letter {
+            'A'..='Z' if base > 36 => Some(u32::from(letter) - u32::from('A') + 36),
+            letter => letter.to_digit(36),
+        };
+        number = number.zip(digit.filter(|digit| *digit < base)).and_then(|(number, digit)| {
+            let digit = if is_negative { -i64::from(digit) } else { i64::from(digit) };
+            number.checked_mul(i64::from(base))?.checked_add(digit)
+        });
+    }
+    number.map(Value::from).ok_or_else(wrong)
 }
 
 /// Values that are the same; numbers by what they are worth.
@@ -416,10 +447,7 @@ fn numbers(name: &str, arguments: &[Value]) -> Option<Outcome> {
         "signum" => Some(first().map(|value| from_number(if value == 0.0 { 0.0 } else { value.signum() }))),
         "max" => Some(all().map(|all| from_number(all.into_iter().fold(f64::NEG_INFINITY, f64::max)))),
         "min" => Some(all().map(|all| from_number(all.into_iter().fold(f64::INFINITY, f64::min)))),
-        "parseint" => Some((|| {
-            let radix = u32::try_from(whole(arguments, 1)?).unwrap_or(10);
-            i64::from_str_radix(&word(arguments, 0)?, radix).map(Value::from).map_err(|error| error.to_string())
-        })()),
+        "parseint" => Some((|| parsed(&word(arguments, 0)?, whole(arguments, 1)?))()),
         "lessthan" => compares(f64::lt),
         "lessthanorequalto" => compares(f64::le),
         "greaterthan" => compares(f64::gt),
@@ -494,6 +522,48 @@ mod tests {
             ("notequal", json!([1, 2]), json!(true)),
             ("base64encode", json!(["hi"]), json!("aGk=")),
             ("sha256", json!([""]), json!("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")),
+        ] {
+            assert_eq!(call(name, arguments.as_array().unwrap()).unwrap(), expected, "{name}");
+        }
+        for (name, arguments, error) in [
+            ("indent", json!([1e300, "a\nb"]), "indent: a width of 9223372036854775807 is not between 0 and 10000"),
+            (
+                "format",
+                json!(["%99999999999999999999d", 1]),
+                "format: a width of 9223372036854775807 is not between 0 and 10000",
+            ),
+            ("format", json!(["%.70000f", 1]), "format: a width of 70000 is not between 0 and 10000"),
+            ("parseint", json!(["1", 1]), "parseint: base must be a whole number between 2 and 62 inclusive"),
+            ("parseint", json!(["1", 1e300]), "parseint: base must be a whole number between 2 and 62 inclusive"),
+            ("parseint", json!(["g", 16]), "parseint: cannot parse \"g\" as a base 16 integer"),
+            (
+                "parseint",
+                json!(["9223372036854775808", 10]),
+                "parseint: cannot parse \"9223372036854775808\" as a base 10 integer",
+            ),
+            ("parseint", json!(["-", 10]), "parseint: cannot parse \"-\" as a base 10 integer"),
+            ("slice", json!([["a"], 2, 1]), "slice: 2..1 is not in a list of 1"),
+            ("chunklist", json!([["a"], 0]), "chunklist: a size is required"),
+            ("element", json!([[], 1]), "element: an empty list has no elements"),
+            ("range", json!([1e300]), "range: more than 10000 numbers"),
+            ("format", json!([]), "format: argument 1 is missing"),
+            ("formatlist", json!([]), "formatlist: argument 1 is missing"),
+            (
+                "formatdate",
+                json!(["'\u{e4}", "2018-01-02T23:12:01Z"]),
+                "formatdate: unterminated literal in format string",
+            ),
+        ] {
+            assert_eq!(call(name, arguments.as_array().unwrap()).unwrap_err(), error, "{name}");
+        }
+        for (name, arguments, expected) in [
+            ("substr", json!(["h\u{e4}llo", 1, 1e300]), json!("\u{e4}llo")),
+            ("substr", json!(["h\u{e4}llo", -1e300, 2]), json!("h\u{e4}")),
+            ("parseint", json!(["-9223372036854775808", 10]), json!(i64::MIN)),
+            ("parseint", json!(["zZ", 62]), json!(35 * 62 + 61)),
+            ("parseint", json!(["Ff", 16]), json!(255)),
+            ("element", json!([["a", "b"], -1e300]), json!("a")),
+            ("format", json!(["%-4d|%04d|%.1f", 1, 2, 3]), json!("1   |0002|3.0")),
         ] {
             assert_eq!(call(name, arguments.as_array().unwrap()).unwrap(), expected, "{name}");
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::run::DEFAULT_FILES;
+use super::run::{DEFAULT_FILES, decoded};
 use super::target::Target;
 use crate::commands::build::Order;
 use crate::commands::build::display::Display;
@@ -97,7 +97,7 @@ impl Remote {
             false => Origin::Archive(files.clone()),
         };
         let files = match (&origin, names) {
-            (Origin::File, _) => vec![(address.to_owned(), read_limited(&files.join(base_name(address)))?)],
+            (Origin::File, _) => vec![(address.to_owned(), read_limited(&files.join(base_name(address)), address)?)],
             (_, []) => read_usual(&files)?,
             (Origin::Repository(_), names) => read_named(&files, names, |at| at.to_string())?,
             (_, names) => read_named(&files, names, |at| names[at].clone())?,
@@ -225,40 +225,41 @@ fn is_alone(files: &Path, address: &str) -> bool {
     first.is_some_and(|name| name.to_str() == Some(base_name(address))) && second.is_none()
 }
 
-fn read_limited(path: &Path) -> Result<String> {
+fn read_limited(path: &Path, address: &str) -> Result<String> {
     if std::fs::metadata(path)?.len() > LIMIT {
         return Err(Failure::new("ERROR: non-archive definition URL bigger than maximum allowed size (2.097MB)"));
     }
-    read(path).map_err(|error| Failure::new(format!("ERROR: open {}: {error}", path.display())))
+    let bytes = read(path).map_err(|error| Failure::new(format!("ERROR: open {}: {error}", path.display())))?;
+    decoded(address, bytes)
 }
 
 /// Links lead nowhere: who wrote the definition does not choose what of this side is read.
-fn read(path: &Path) -> std::io::Result<String> {
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     if std::fs::symlink_metadata(path)?.file_type().is_file() {
-        std::fs::read_to_string(path)
+        std::fs::read(path)
     } else {
         Err(std::io::ErrorKind::NotFound.into())
     }
 }
 
 /// As [`read`], of a path in a folder: no folder on the way is a link out of it either.
-fn read_within(folder: &Path, inside: &str) -> std::io::Result<String> {
+fn read_within(folder: &Path, inside: &str) -> std::io::Result<Vec<u8>> {
     let path = folder.join(inside);
     let above = path.parent().unwrap_or(folder).canonicalize()?;
     if above.starts_with(folder.canonicalize()?) { read(&path) } else { Err(std::io::ErrorKind::NotFound.into()) }
 }
 
 fn read_usual(files: &Path) -> Result<Vec<(String, String)>> {
-    let all = DEFAULT_FILES.iter().filter_map(|name| Some(((*name).to_owned(), read(&files.join(name)).ok()?)));
-    Ok(all.collect())
+    let all = DEFAULT_FILES.iter().filter_map(|name| Some((*name, read(&files.join(name)).ok()?)));
+    all.map(|(name, bytes)| Ok((name.to_owned(), decoded(name, bytes)?))).collect()
 }
 
 fn read_named(files: &Path, names: &[String], place: impl Fn(usize) -> String) -> Result<Vec<(String, String)>> {
     let one = |(at, name): (usize, &String)| {
         let inside = ferry_spec::path::clean_rooted(&place(at));
-        let text = read_within(files, inside.trim_start_matches('/'));
-        let text = text.map_err(|_| Failure::new(format!("ERROR: open {name}: no such file or directory")))?;
-        Ok((name.clone(), text))
+        let bytes = read_within(files, inside.trim_start_matches('/'));
+        let bytes = bytes.map_err(|_| Failure::new(format!("ERROR: open {name}: no such file or directory")))?;
+        Ok((name.clone(), decoded(name, bytes)?))
     };
     names.iter().enumerate().map(one).collect()
 }

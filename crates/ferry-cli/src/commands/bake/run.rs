@@ -1,11 +1,11 @@
 //! Runs `bake`: reads files, resolves targets, prints them or has them built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read as _;
 
 use serde_json::{Map, Value, json};
 
-use super::config::{Config, Group, Override};
+use super::config::{Config, DEEPEST, Group, Override};
 use super::entitlements::Rights;
 use super::file::Definitions;
 use super::functions::sanitized;
@@ -150,8 +150,8 @@ fn read_files(named: &[String]) -> Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     if named.is_empty() {
         for name in DEFAULT_FILES {
-            match std::fs::read_to_string(name) {
-                Ok(text) => files.push((name.to_owned(), text)),
+            match std::fs::read(name) {
+                Ok(bytes) => files.push((name.to_owned(), decoded(name, bytes)?)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Failure::new(format!("ERROR: open {name}: {error}"))),
             }
@@ -162,18 +162,27 @@ fn read_files(named: &[String]) -> Result<Vec<(String, String)>> {
     }
     for name in named {
         let name = name.strip_prefix("cwd://").unwrap_or(name);
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let read = match name {
-            "-" => std::io::stdin().lock().read_to_string(&mut text).map(drop),
-            path => std::fs::read_to_string(path).map(|read| text = read),
+            "-" => std::io::stdin().lock().read_to_end(&mut bytes).map(drop),
+            path => std::fs::read(path).map(|read| bytes = read),
         };
         read.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Failure::new(format!("ERROR: open {name}: no such file or directory")),
             _ => Failure::new(format!("ERROR: open {name}: {error}")),
         })?;
-        files.push((name.to_owned(), text));
+        files.push((name.to_owned(), decoded(name, bytes)?));
     }
     Ok(files)
+}
+
+/// A file of definitions as text.
+pub(super) fn decoded(name: &str, bytes: Vec<u8>) -> Result<String> {
+    syntax::decoded(name, bytes).map_err(badly_written)
+}
+
+fn badly_written(error: syntax::SyntaxError) -> Failure {
+    Failure::new(format!("{}ERROR: {}", error.excerpt, error.text))
 }
 
 /// Brings the definitions of an address here, and reads those of this side that are named beside them.
@@ -224,8 +233,7 @@ pub(super) fn define<'a>(
                 .map_err(|error| error.to_string())
                 .and_then(|document| definitions.add_json(document)),
             false => {
-                let well_written = syntax::check(name, text);
-                well_written.map_err(|wrong| Failure::new(format!("{}ERROR: {}", wrong.excerpt, wrong.text)))?;
+                syntax::check(name, text).map_err(badly_written)?;
                 definitions.add_hcl(text)
             }
         };
@@ -267,7 +275,7 @@ pub(super) fn choose(
     }
     let mut chosen = Chosen::default();
     for name in &names {
-        let (targets, groups) = config.members(name, &mut Vec::new());
+        let (targets, groups) = config.members(name);
         for target in targets {
             let resolved = config.resolve(&target, &overrides, variable)?;
             chosen.targets.insert(target, resolved);
@@ -286,8 +294,9 @@ pub(super) fn choose(
         }
     }
     default.targets.sort();
+    let mut linked = HashSet::new();
     for name in chosen.targets.keys().cloned().collect::<Vec<_>>() {
-        link(config, &name, &overrides, variable, &mut chosen, &mut Vec::new())?;
+        link(config, &name, &overrides, variable, &mut chosen, (&mut Vec::new(), &mut linked))?;
     }
     Ok(chosen)
 }
@@ -298,15 +307,18 @@ pub(super) fn links(target: &Target) -> Vec<String> {
     contexts.filter_map(|(_, value)| value.as_str()?.strip_prefix("target:").map(str::to_owned)).collect()
 }
 
-/// Adds the targets that others use, which go nowhere themselves.
+/// Adds the targets that others use, which go nowhere themselves; `linked` are those whose own are there.
 fn link(
     config: &Config,
     name: &str,
     overrides: &[Override],
     variable: &dyn Fn(&str) -> Option<String>,
     chosen: &mut Chosen,
-    above: &mut Vec<String>,
+    (above, linked): (&mut Vec<String>, &mut HashSet<String>),
 ) -> Result<(), String> {
+    if above.len() == DEEPEST {
+        return Err(format!("target {name} is linked through more than {DEEPEST} others"));
+    }
     above.push(name.to_owned());
     for other in links(&chosen.targets[name]) {
         if other == name {
@@ -320,9 +332,12 @@ fn link(
             resolved.insert("output".to_owned(), json!([{ "type": "cacheonly" }]));
             chosen.targets.insert(other.clone(), resolved);
         }
-        link(config, &other, overrides, variable, chosen, above)?;
+        if !linked.contains(&other) {
+            link(config, &other, overrides, variable, chosen, (above, linked))?;
+        }
     }
     above.pop();
+    linked.insert(name.to_owned());
     Ok(())
 }
 

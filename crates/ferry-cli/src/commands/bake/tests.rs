@@ -222,3 +222,72 @@ fn files_are_printed_as_buildx_prints_them() {
         assert_eq!(printed(&made).unwrap(), plain(expected.trim_end()), "{name}");
     }
 }
+
+/// What the default target of a file comes to, on a stack as long as a program begins with.
+fn outcome(name: &'static str, text: String) -> Result<Value, String> {
+    let work = move || chosen(&[(name, &text)], &[], &[], &[]).map(|chosen| json(&chosen));
+    std::thread::Builder::new().stack_size(8 << 20).spawn(work).unwrap().join().expect("no panic")
+}
+
+#[test]
+fn what_leads_on_without_end_is_refused() {
+    let chain = |count: usize, form: fn(usize) -> String| (0..count).map(form).collect::<String>();
+    let variable = |at: usize| format!("variable \"v{at}\" {{ default = \"${{v{}}}\" }}\n", at + 1);
+    let nested = |open: &str, close: &str| {
+        let (open, close) = (open.repeat(25), close.repeat(25));
+        format!(
+            "function \"f\" {{\n params = [x]\n result = {open}f(x){close}\n}}\ntarget \"default\" {{ target = f(1) }}\n"
+        )
+    };
+    let member = |at: usize| format!("group \"g{at}\" {{ targets = [\"g{}\"] }}\n", at + 1);
+    let heir = |at: usize| format!("target \"t{at}\" {{ inherits = [\"t{}\"] }}\n", at + 1);
+    let user = |at: usize| format!("target \"t{at}\" {{ contexts = {{ a = \"target:t{}\" }} }}\n", at + 1);
+    let template = |open: &str| format!("{{\"target\": {{\"default\": {{\"target\": \"{}\"}}}}}}", open.repeat(20_000));
+    let deep = "too many references within references";
+    for (text, expected) in [
+        (chain(20_000, variable) + "target \"default\" { target = v0 }\n", deep),
+        (nested("(", ")"), deep),
+        (nested("[", "]"), deep),
+        (nested("!", ""), deep),
+        (nested("1 + ", " + 1"), deep),
+        (nested("", " + 1"), deep),
+        (nested("true ? ", " : 1"), deep),
+        (nested("{ a = ", " }"), deep),
+        (nested("\"${", "}\""), deep),
+        (
+            chain(3_000, heir) + "target \"t3000\" {}\ntarget \"default\" { inherits = [\"t0\"] }\n",
+            "is inherited through",
+        ),
+        (
+            chain(3_000, user) + "target \"t3000\" {}\ntarget \"default\" { contexts = { a = \"target:t0\" } }\n",
+            "is linked through",
+        ),
+    ] {
+        let failed = outcome("docker-bake.hcl", text.clone()).unwrap_err();
+        assert!(failed.contains(expected), "{:.300}\n{failed:.300}", text);
+    }
+    for open in ["${(", "${[", "${!", "${\\\"", "%{if ", "%{if true}", "${{a="] {
+        assert!(outcome("docker-bake.json", template(open)).is_err(), "{open}");
+    }
+    let long = |at: usize| format!("variable \"v{at}\" {{ default = \"${{v{}}}\" }}\n", at + 1);
+    let text = chain(90, long) + "variable \"v90\" { default = \"end\" }\ntarget \"default\" { target = v0 }\n";
+    assert_eq!(outcome("docker-bake.hcl", text).unwrap()["target"]["default"]["target"], "end");
+    let text = chain(3_000, member) + "target \"g3000\" {}\ngroup \"default\" { targets = [\"g0\"] }\n";
+    assert!(outcome("docker-bake.hcl", text).unwrap()["target"]["g3000"].is_object());
+}
+
+#[test]
+fn what_is_met_on_many_ways_is_resolved_once() {
+    let twice = |at: usize| {
+        let (next, named) = (at + 1, format!("\"t{}\", \"t{}\"", at + 1, at + 1));
+        format!(
+            "target \"t{at}\" {{\n inherits = [{named}]\n contexts = {{ a{at} = \"target:u{at}\" }}\n}}\n\
+            target \"u{at}\" {{ contexts = {{ a = \"target:u{next}\", b = \"target:u{next}\" }} }}\n"
+        )
+    };
+    let text = (0..60).map(twice).collect::<String>()
+        + "target \"t60\" { args = { A = 1 } }\ntarget \"u60\" {}\ngroup \"default\" { targets = [\"t0\"] }\n";
+    let made = outcome("docker-bake.hcl", text).unwrap();
+    assert_eq!(made["target"]["t0"]["args"]["A"], "1");
+    assert!(made["target"]["u60"].is_object());
+}

@@ -1,9 +1,14 @@
 //! Bodies: arguments and blocks.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::super::file::KINDS;
 use super::Range;
 use super::cursor::{Cursor, Header};
+use super::expression::DEEPEST;
 use super::scan::{Kind, Token};
+use crate::flags::go_quote;
 
 const REQUIRED: &str = "Argument or block definition required";
 const REQUIRED_HERE: &str = "An argument or block definition is required here.";
@@ -44,7 +49,7 @@ impl<'a> Cursor<'a> {
     /// Everything up to `end`.
     fn body(&mut self, end: Kind) {
         let start = self.before();
-        let mut known: Vec<(&str, Range)> = Vec::new();
+        let mut known: HashMap<&str, Range> = HashMap::new();
         loop {
             let next = self.peek();
             match next.kind {
@@ -57,15 +62,18 @@ impl<'a> Cursor<'a> {
                 }
                 Kind::Name => {
                     let Some((name, range)) = self.item() else { continue };
-                    match known.iter().find(|(other, _)| *other == name) {
-                        Some((_, earlier)) => {
-                            let place = format!("{}:{earlier}", self.name);
+                    match known.entry(name) {
+                        Entry::Occupied(earlier) => {
+                            let place = format!("{}:{}", self.name, earlier.get());
                             let detail = format!(
-                                "The argument {name:?} was already set at {place}. Each argument may be set only once."
+                                "The argument {} was already set at {place}. Each argument may be set only once.",
+                                go_quote(name)
                             );
                             self.fault("Attribute redefined", detail, range);
                         }
-                        None => known.push((name, range)),
+                        Entry::Vacant(place) => {
+                            place.insert(range);
+                        }
                     }
                 }
                 _ => {
@@ -178,6 +186,10 @@ impl<'a> Cursor<'a> {
         }
         self.blocks += 1;
         match self.peek().kind {
+            _ if self.blocks > DEEPEST => {
+                self.fault("Invalid block definition", "Blocks are nested too deeply.", open.range);
+                self.skip_past(Kind::CloseBrace);
+            }
             Kind::Newline | Kind::End | Kind::CloseBrace => self.body(Kind::CloseBrace),
             _ => self.one_line(open),
         }
@@ -242,8 +254,8 @@ impl<'a> Cursor<'a> {
             Kind::OpenQuote | Kind::OpenBrace | Kind::Name => {
                 self.skip_item();
                 let detail = format!(
-                    "A single-line block definition can contain only a single argument. If you meant to define argument {:?}, use an equals sign to assign it a value. To define a nested block, place it on a line of its own within its parent block.",
-                    name.text
+                    "A single-line block definition can contain only a single argument. If you meant to define argument {}, use an equals sign to assign it a value. To define a nested block, place it on a line of its own within its parent block.",
+                    go_quote(name.text)
                 );
                 self.fault("Argument definition required", detail, name.range.to(next.range));
             }

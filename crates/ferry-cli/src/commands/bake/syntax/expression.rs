@@ -8,11 +8,30 @@ use super::scan::{Kind, Token};
 const LOOSEST: u8 = 0;
 const TIGHTEST: u8 = 5;
 
-/// Expressions within each other; what is deeper was written by nobody.
-const DEEPEST: usize = 200;
+/// Expressions within each other, or blocks; what is deeper was written by nobody. Each counts up to twice: as an expression, and as a value.
+pub(super) const DEEPEST: usize = 200;
 
 impl<'a> Cursor<'a> {
     pub(super) fn expression(&mut self) -> Range {
+        self.deeper(Self::conditional)
+    }
+
+    /// Follows something within something else, unless that is too deep.
+    fn deeper(&mut self, follow: fn(&mut Self) -> Range) -> Range {
+        if self.depth == DEEPEST {
+            let range = self.peek().range;
+            self.fault("Invalid expression", "Expressions are nested too deeply.", range);
+            self.recovering = true;
+            self.read();
+            return range;
+        }
+        self.depth += 1;
+        let range = follow(self);
+        self.depth -= 1;
+        range
+    }
+
+    fn conditional(&mut self) -> Range {
         let start = self.peek().range;
         let mark = self.mark();
         let condition = self.operation(LOOSEST);
@@ -63,18 +82,10 @@ impl<'a> Cursor<'a> {
     }
 
     fn value_and_way(&mut self) -> Range {
-        if self.depth == DEEPEST {
-            let range = self.peek().range;
-            self.fault("Invalid expression", "Expressions are nested too deeply.", range);
-            self.recovering = true;
-            self.read();
-            return range;
-        }
-        self.depth += 1;
-        let value = self.value();
-        let whole = self.way(value);
-        self.depth -= 1;
-        whole
+        self.deeper(|cursor| {
+            let value = cursor.value();
+            cursor.way(value)
+        })
     }
 
     /// Attributes, indexes and splats behind a value.
@@ -273,7 +284,8 @@ impl<'a> Cursor<'a> {
     }
 
     fn number(&mut self, number: Token<'a>) {
-        if number.text.parse::<f64>().is_err() {
+        let exponent = number.text.split_once(['e', 'E']).map(|(_, exponent)| exponent.parse::<i32>());
+        if number.text.parse::<f64>().is_err() || matches!(exponent, Some(Err(_))) {
             let detail = "Failed to recognize the value of this number literal.";
             self.fault("Invalid number literal", detail, number.range);
         }

@@ -14,10 +14,11 @@ use std::fmt;
 
 use ferry_dockerfile::Lines;
 use ferry_dockerfile::source::excerpt;
+use unicode_segmentation::UnicodeSegmentation as _;
 
 use cursor::Cursor;
 
-/// A line and a column, both from one.
+/// A line and a column, both from one; a column is what a reader takes for one character, however many code points that has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     line: u32,
@@ -28,11 +29,9 @@ impl Place {
     /// The place behind a text that begins here.
     fn after(self, text: &str) -> Self {
         let mut place = self;
-        for character in text.chars() {
+        for character in text.graphemes(true) {
             match character {
-                '\n' => place = Self { line: place.line + 1, column: 1 },
-                // One with the newline behind it.
-                '\r' if text.contains("\r\n") => {}
+                "\n" | "\r\n" => place = Self { line: place.line + 1, column: 1 },
                 _ => place.column += 1,
             }
         }
@@ -90,13 +89,38 @@ pub(super) fn check(name: &str, text: &str) -> Result<(), SyntaxError> {
     }
     let faults = cursor.faults();
     let Some(first) = faults.first() else { return Ok(()) };
-    let Fault { summary, detail, range } = first;
-    let mut told = format!("{name}:{range}: {summary}; {detail}");
+    let mut error = first.told(name, text);
     if faults.len() > 1 {
-        told.push_str(&format!(", and {} other diagnostic(s)", faults.len() - 1));
+        error.text.push_str(&format!(", and {} other diagnostic(s)", faults.len() - 1));
     }
-    let lines = Lines { first: range.start.line, last: range.end.line.max(range.start.line) };
-    Err(SyntaxError { excerpt: excerpt(name, text, &[lines]).unwrap_or_default(), text: told })
+    Err(error)
+}
+
+/// Reads the bytes of a file as text.
+pub(super) fn decoded(name: &str, bytes: Vec<u8>) -> Result<String, SyntaxError> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(&error.as_bytes()[..valid]);
+        let start = Place { line: 1, column: 1 }.after(before.trim_start_matches('\u{feff}'));
+        let end = Place { column: start.column + 1, ..start };
+        let fault = Fault {
+            summary: "Invalid character encoding".to_owned(),
+            detail: "All input files must be UTF-8 encoded. Ensure that UTF-8 encoding is selected in your editor."
+                .to_owned(),
+            range: Range { start, end },
+        };
+        fault.told(name, &String::from_utf8_lossy(error.as_bytes()))
+    })
+}
+
+impl Fault {
+    /// What is told of it to whoever wrote the file.
+    fn told(&self, name: &str, text: &str) -> SyntaxError {
+        let Self { summary, detail, range } = self;
+        let lines = Lines { first: range.start.line, last: range.end.line.max(range.start.line) };
+        let excerpt = excerpt(name, text, &[lines]).unwrap_or_default();
+        SyntaxError { excerpt, text: format!("{name}:{range}: {summary}; {detail}") }
+    }
 }
 
 #[cfg(test)]

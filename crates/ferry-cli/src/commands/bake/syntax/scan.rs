@@ -1,5 +1,7 @@
 //! Text to tokens.
 
+use unicode_ident::{is_xid_continue, is_xid_start};
+
 use super::{Place, Range};
 
 /// What a token is.
@@ -88,6 +90,7 @@ pub(super) fn scan(text: &str) -> Vec<Token<'_>> {
         modes: vec![Mode::Plain],
         braces: 0,
         sequences: Vec::new(),
+        has_open_comment: false,
     };
     while scanner.at < text.len() {
         match scanner.modes.last() {
@@ -110,6 +113,8 @@ struct Scanner<'a> {
     braces: usize,
     /// Depths of braces at which a sequence of a template ends.
     sequences: Vec<usize>,
+    /// A comment began that nothing ends, so that none behind it ends either.
+    has_open_comment: bool,
 }
 
 /// Symbols of several characters, the longer ones first.
@@ -173,7 +178,7 @@ impl<'a> Scanner<'a> {
             self.emit(Kind::Number, number_length(rest));
         } else if let Some(length) = name_length(rest) {
             self.emit(Kind::Name, length);
-        } else if let Some(length) = comment_length(rest) {
+        } else if let Some(length) = self.comment_length() {
             self.emit(Kind::Comment, length);
         } else if let Some((symbol, kind)) = SYMBOLS.iter().find(|(symbol, _)| rest.starts_with(symbol)) {
             self.emit(*kind, symbol.len());
@@ -193,6 +198,17 @@ impl<'a> Scanner<'a> {
         } else {
             self.emit(single(first), first.len_utf8());
         }
+    }
+
+    fn comment_length(&mut self) -> Option<usize> {
+        let rest = self.rest();
+        if let Some(after) = rest.strip_prefix("/*") {
+            let end = if self.has_open_comment { None } else { after.find("*/") };
+            self.has_open_comment = end.is_none();
+            return end.map(|at| at + 4);
+        }
+        let is_line = rest.starts_with('#') || rest.starts_with("//");
+        is_line.then(|| rest.find('\n').map_or(rest.len(), |at| at + 1))
     }
 
     /// A closing brace, which ends a sequence of a template where it belongs to one; else it is `other`.
@@ -239,6 +255,8 @@ impl<'a> Scanner<'a> {
         let newlines = rest.len() - rest.trim_start_matches(['\r', '\n']).len();
         if newlines > 0 {
             self.emit(Kind::QuotedNewline, newlines);
+        } else if is_cut_off(rest) {
+            self.emit(Kind::Invalid, 1);
         } else if let Some(length) = dollars_length(rest) {
             self.emit(Kind::QuotedText, length);
         } else {
@@ -254,14 +272,17 @@ impl<'a> Scanner<'a> {
             return;
         }
         let rest = self.rest();
+        if is_cut_off(rest) {
+            return self.emit(Kind::Invalid, 1);
+        }
         let length = dollars_length(rest).unwrap_or_else(|| rest.find(['$', '%', '\r', '\n']).unwrap_or(rest.len()));
         let after = &rest[length..];
         let newline = if after.starts_with("\r\n") { 2 } else { usize::from(after.starts_with('\n')) };
         let Some(Mode::Heredoc { marker, starts_line }) = self.modes.last_mut() else { return };
         if newline == 0 {
             *starts_line = false;
-            // A lone carriage return is no text.
-            return if length == 0 { self.emit(Kind::Invalid, 1) } else { self.emit(Kind::Text, length) };
+            // A lone carriage return is no text, and no heredoc goes on behind it.
+            return if length == 0 { self.emit(Kind::Invalid, rest.len()) } else { self.emit(Kind::Text, length) };
         }
         if *starts_line && rest[..length].trim() == *marker {
             self.modes.pop();
@@ -272,6 +293,11 @@ impl<'a> Scanner<'a> {
         *starts_line = true;
         self.emit(Kind::Text, length + newline);
     }
+}
+
+/// `$` or `%` with nothing behind it that would tell what it is.
+fn is_cut_off(rest: &str) -> bool {
+    matches!(rest, "$" | "%")
 }
 
 /// `$` or `%` that begins no sequence: alone, or written twice before a brace.
@@ -319,20 +345,15 @@ fn number_length(rest: &str) -> usize {
     }
 }
 
-/// Letters, digits, `_` and `-`, the first a letter or `_`.
-fn name_length(rest: &str) -> Option<usize> {
-    let first = rest.chars().next().filter(|first| first.is_alphabetic() || *first == '_')?;
-    let after = &rest[first.len_utf8()..];
-    let length = after.find(|letter: char| !letter.is_alphanumeric() && !matches!(letter, '_' | '-'));
-    Some(first.len_utf8() + length.unwrap_or(after.len()))
-}
+/// Newer versions of Unicode have them in identifiers, those of HCL do not.
+const JOINERS: [char; 2] = ['\u{200c}', '\u{200d}'];
 
-fn comment_length(rest: &str) -> Option<usize> {
-    if let Some(after) = rest.strip_prefix("/*") {
-        return after.find("*/").map(|at| at + 4);
-    }
-    let is_line = rest.starts_with('#') || rest.starts_with("//");
-    is_line.then(|| rest.find('\n').map_or(rest.len(), |at| at + 1))
+/// Letters, digits, `_` and `-`, the first a letter or `_`, as Unicode has them for identifiers.
+fn name_length(rest: &str) -> Option<usize> {
+    let first = rest.chars().next().filter(|first| is_xid_start(*first) || *first == '_')?;
+    let after = &rest[first.len_utf8()..];
+    let length = after.find(|letter: char| letter != '-' && (!is_xid_continue(letter) || JOINERS.contains(&letter)));
+    Some(first.len_utf8() + length.unwrap_or(after.len()))
 }
 
 /// `<<EOT` or `<<-EOT` at the end of its line: its length, and the marker.

@@ -4,17 +4,33 @@ use super::Range;
 use super::cursor::Cursor;
 use super::expression::is_word;
 use super::scan::{Kind, Token};
+use crate::flags::go_quote;
 
 /// A part of a template.
 #[derive(Debug, Clone, Copy)]
 enum Part {
     /// Text, or a value.
     Plain,
-    If(Range),
-    For(Range),
+    Open(Open),
     /// `else`, `endif`, `endfor`.
     Rest(&'static str, Range),
     End(Range),
+}
+
+/// A directive that others belong to, and where it stands.
+#[derive(Debug, Clone, Copy)]
+enum Open {
+    If { begun: Range, has_else: bool },
+    For { begun: Range },
+}
+
+impl Open {
+    fn word(self) -> &'static str {
+        match self {
+            Self::If { .. } => "if",
+            Self::For { .. } => "for",
+        }
+    }
 }
 
 const UNBALANCED: &str = "The control directives within this template are unbalanced.";
@@ -23,82 +39,48 @@ const DIRECTIVES: [&str; 5] = ["if", "for", "else", "endif", "endfor"];
 impl<'a> Cursor<'a> {
     /// The rest of a template, up to its closing mark.
     pub(super) fn template(&mut self, end: Kind) {
-        let parts = self.parts(end);
-        let mut at = 0;
-        while !matches!(parts[at], Part::End(_)) {
-            self.part(&parts, &mut at);
-        }
-    }
-
-    /// Looks whether directives belong together.
-    fn part(&mut self, parts: &[Part], at: &mut usize) {
-        let part = parts[*at];
-        *at += usize::from(!matches!(part, Part::End(_)));
-        match part {
-            Part::Plain => {}
-            Part::If(range) => self.branches(parts, at, range),
-            Part::For(range) => self.repeated(parts, at, range),
-            Part::End(range) => self.fault("Unexpected end of template", UNBALANCED, range),
-            Part::Rest(name, range) => self.fault(format!("Unexpected {name} directive"), UNBALANCED, range),
-        }
-    }
-
-    fn branches(&mut self, parts: &[Part], at: &mut usize, begun: Range) {
-        let place = format!("{}:{begun}", self.name);
-        let mut has_else = false;
-        loop {
-            match parts[*at] {
+        let mut open: Vec<Open> = Vec::new();
+        for part in self.parts(end) {
+            match part {
+                Part::Plain => {}
+                Part::Open(directive) => open.push(directive),
+                Part::Rest(name, range) => match open.pop() {
+                    Some(directive) => open.extend(self.continued(directive, name, range)),
+                    None => self.fault(format!("Unexpected {name} directive"), UNBALANCED, range),
+                },
                 Part::End(range) => {
-                    let detail = format!("The if directive at {place} is missing its corresponding endif directive.");
-                    return self.fault("Unexpected end of template", detail, range);
-                }
-                Part::Rest(name, range) => {
-                    *at += 1;
-                    match name {
-                        "endif" => return,
-                        "else" if !has_else => has_else = true,
-                        "else" => {
-                            let detail = format!("Already in the else clause for the if started at {place}.");
-                            return self.fault("Unexpected else directive", detail, range);
-                        }
-                        name => {
-                            let detail = format!("Expecting an endif directive for the if started at {place}.");
-                            return self.fault(format!("Unexpected {name} directive"), detail, range);
-                        }
+                    while let Some(directive) = open.pop() {
+                        let (word, place) = (directive.word(), self.place_of(directive));
+                        let detail = format!(
+                            "The {word} directive at {place} is missing its corresponding end{word} directive."
+                        );
+                        self.fault("Unexpected end of template", detail, range);
                     }
                 }
-                _ => self.part(parts, at),
             }
         }
     }
 
-    fn repeated(&mut self, parts: &[Part], at: &mut usize, begun: Range) {
-        let place = format!("{}:{begun}", self.name);
-        loop {
-            match parts[*at] {
-                Part::End(range) => {
-                    let detail = format!("The for directive at {place} is missing its corresponding endfor directive.");
-                    return self.fault("Unexpected end of template", detail, range);
-                }
-                Part::Rest(name, range) => {
-                    *at += 1;
-                    match name {
-                        "endfor" => return,
-                        "else" => {
-                            let detail = "An else clause is not expected for a for directive.";
-                            self.fault("Unexpected else directive", detail, range);
-                        }
-                        name => {
-                            let detail =
-                                format!("Expecting an endfor directive corresponding to the for directive at {place}.");
-                            self.fault(format!("Unexpected {name} directive"), detail, range);
-                        }
-                    }
-                    return;
-                }
-                _ => self.part(parts, at),
+    /// Looks whether a directive belongs to the one that is open, which is returned if it still is.
+    fn continued(&mut self, open: Open, name: &str, range: Range) -> Option<Open> {
+        let place = self.place_of(open);
+        let detail = match (open, name) {
+            (Open::If { .. }, "endif") | (Open::For { .. }, "endfor") => return None,
+            (Open::If { begun, has_else: false }, "else") => return Some(Open::If { begun, has_else: true }),
+            (Open::If { .. }, "else") => format!("Already in the else clause for the if started at {place}."),
+            (Open::If { .. }, _) => format!("Expecting an endif directive for the if started at {place}."),
+            (Open::For { .. }, "else") => "An else clause is not expected for a for directive.".to_owned(),
+            (Open::For { .. }, _) => {
+                format!("Expecting an endfor directive corresponding to the for directive at {place}.")
             }
-        }
+        };
+        self.fault(format!("Unexpected {name} directive"), detail, range);
+        None
+    }
+
+    fn place_of(&self, open: Open) -> String {
+        let (Open::If { begun, .. } | Open::For { begun }) = open;
+        format!("{}:{begun}", self.name)
     }
 
     fn parts(&mut self, end: Kind) -> Vec<Part> {
@@ -186,7 +168,7 @@ impl<'a> Cursor<'a> {
             None => {
                 let near = DIRECTIVES.into_iter().find(|known| distance(word.text, known) < 3);
                 let near = near.map(|known| format!(" Did you mean {known:?}?")).unwrap_or_default();
-                let detail = format!("{:?} is not a valid template control keyword.{near}", word.text);
+                let detail = format!("{} is not a valid template control keyword.{near}", go_quote(word.text));
                 self.fault_unless_recovering("Invalid template control keyword", &detail, word.range);
                 self.skip_past(Kind::SequenceEnd);
                 return None;
@@ -194,8 +176,8 @@ impl<'a> Cursor<'a> {
         }
         let range = open.range.to(self.peek().range);
         let part = match known {
-            Some("if") => Part::If(range),
-            Some("for") => Part::For(range),
+            Some("if") => Part::Open(Open::If { begun: range, has_else: false }),
+            Some("for") => Part::Open(Open::For { begun: range }),
             known => Part::Rest(known.unwrap_or_default(), range),
         };
         let close = self.peek();
