@@ -66,7 +66,7 @@ pub(crate) async fn run(command: &Command, parsed: &Parsed, context: &Context) -
         "buildx dial-stdio" => buildx::builders::dial(parsed, context).await,
         "buildx du" | "builder du" => buildx::usage::disk_usage(parsed, context).await,
         "buildx history export" => buildx::history::export::run(parsed, context).await,
-        "buildx history import" => buildx::history::import(),
+        "buildx history import" => buildx::history::import::run(parsed, context),
         "buildx history inspect" => buildx::history::inspect::run(parsed, context).await,
         "buildx history inspect attachment" => buildx::history::attachment::run(parsed, context).await,
         "buildx history logs" => buildx::history::logs(parsed, context).await,

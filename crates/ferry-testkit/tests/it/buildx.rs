@@ -75,6 +75,12 @@ fn builds_are_remembered_and_can_be_asked_about() {
         ("history rm nothing", "no build record found for ref nothing"),
         ("history ls --builder nobody", "no builder \"nobody\" found"),
         ("history open", "Docker Desktop"),
+        ("history import -", "unknown command \"-\" for \"ferry buildx history import\""),
+        (
+            "history import",
+            "failed to send request, check if Docker Desktop is running: Post \"http://docker-desktop/upload\": dial unix ",
+        ),
+        ("history import -f /none", "failed to open file /none: open /none: no such file or directory"),
     ] {
         let refused = buildx(&place, words);
         assert!(refused.fails_with(1).contains(text), "{words}: {refused}");

@@ -2,6 +2,7 @@
 
 pub(in crate::commands) mod attachment;
 pub(in crate::commands) mod export;
+pub(in crate::commands) mod import;
 pub(in crate::commands) mod inspect;
 pub(in crate::commands) mod list;
 mod records;
@@ -84,9 +85,4 @@ pub(in crate::commands) async fn trace(parsed: &Parsed, context: &Context) -> Re
         )));
     }
     Err(failed(format!("build record \"{}\" is missing a trace", record.reference)))
-}
-
-/// Runs `buildx history import`, which sends records to Docker Desktop.
-pub(in crate::commands) fn import() -> Result<u8> {
-    Err(failed("records are imported into Docker Desktop, which is not here"))
 }
