@@ -28,6 +28,7 @@ mod ports;
 mod resolver;
 mod sandbox;
 mod shaping;
+mod shortcut;
 mod solicited;
 mod subnet;
 mod sysctl;

@@ -53,7 +53,7 @@ impl Networking {
     pub fn open(options: Options) -> Result<Self, Error> {
         let route = open_route().map_err(|source| Error::kernel("open", "netlink socket", source))?;
         let client = Client::new(options.exec_root.join("netd"), options.netd_program.clone());
-        let ports = Ports::open(client)?;
+        let ports = Ports::open(client, options.firewall)?;
         let (mut firewall, mut monitor) = (None, None);
         if options.firewall {
             let (direct, mark) = (options.direct_routing, options.accepted_mark);

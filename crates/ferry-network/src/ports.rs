@@ -23,6 +23,7 @@ use crate::{
     },
     resolver::Resolvers,
     sandbox::Sandbox,
+    shortcut::Shortcuts,
     sysctl,
     types::{Named, PortRequest, PortTarget, Protocol, PublishedPort, ResolverSpec},
 };
@@ -42,6 +43,7 @@ const BACKLOG: i32 = 256;
 pub(crate) struct Ports {
     client: Client,
     resolvers: Resolvers,
+    shortcuts: Shortcuts,
     publications: BTreeMap<String, Publication>,
     /// Where the search for the next ephemeral port begins: a port is not given twice in a row.
     next_ephemeral: u16,
@@ -54,13 +56,17 @@ struct Bound {
 }
 
 impl Ports {
-    /// Takes up what a living `ferry-netd` holds.
-    pub(crate) fn open(mut client: Client) -> Result<Self, Error> {
-        let held = client.list()?.unwrap_or_default();
-        let publications =
-            held.into_iter().map(|publication| (publication.container_id.clone(), publication)).collect();
+    /// Takes up what a living `ferry-netd` holds. Where ports are translated this machine's programs have a short way to them.
+    pub(crate) fn open(mut client: Client, are_translated: bool) -> Result<Self, Error> {
+        let held = client.list()?;
+        let mut shortcuts = Shortcuts::new(are_translated);
+        if let Some(held) = &held {
+            shortcuts.take_over(&mut client, held.iter());
+        }
+        let publications = held.unwrap_or_default().into_iter();
+        let publications = publications.map(|publication| (publication.container_id.clone(), publication)).collect();
         let resolvers = Resolvers::open(&mut client);
-        Ok(Self { client, resolvers, publications, next_ephemeral: 0 })
+        Ok(Self { client, resolvers, shortcuts, publications, next_ephemeral: 0 })
     }
 
     /// Returns the resolvers.
@@ -159,7 +165,9 @@ impl Ports {
         }
         let ports: Vec<_> = bound.iter().map(|bound| bound.port.clone()).collect();
         let held = bound.iter().map(Bound::held).collect();
-        self.publications.insert(container_id.to_owned(), Publication { ports: held, ..publication });
+        let publication = Publication { ports: held, ..publication };
+        self.shortcuts.lead(&mut self.client, &publication);
+        self.publications.insert(container_id.to_owned(), publication);
         Ok(ports)
     }
 
@@ -169,7 +177,11 @@ impl Ports {
             return Ok(None);
         }
         self.client.release(container_id)?;
-        Ok(self.publications.remove(container_id))
+        let publication = self.publications.remove(container_id);
+        if let Some(publication) = &publication {
+            self.shortcuts.leave(&mut self.client, publication);
+        }
+        Ok(publication)
     }
 
     /// Starts a `ferry-netd` that was killed again and has it hold everything. Returns what was
@@ -198,6 +210,7 @@ impl Ports {
             hand_over(&mut self.client, publication, &bound)?;
             rebound.extend(bound.into_iter().map(|bound| bound.port));
         }
+        self.shortcuts.process_started(&mut self.client);
         Ok(rebound)
     }
 

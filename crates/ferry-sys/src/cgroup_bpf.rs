@@ -3,21 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// One eBPF instruction, `struct bpf_insn`.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instruction {
-    /// Operation.
-    pub code: u8,
-    /// Destination register in the low half, source in the high.
-    pub registers: u8,
-    /// Offset.
-    pub offset: i16,
-    /// Operand.
-    pub immediate: i32,
-}
+use crate::bpf::{Attr, BPF_PROG_LOAD, Instruction, bpf};
 
-const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_PROG_DETACH: libc::c_int = 9;
 const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
@@ -25,36 +12,6 @@ const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
-
-/// `bpf(2)`'s argument block, as far as these calls read it.
-#[repr(C, align(8))]
-struct Attr([u8; 128]);
-
-impl Attr {
-    fn new() -> Attr {
-        Attr([0; 128])
-    }
-
-    fn u32(mut self, offset: usize, value: u32) -> Attr {
-        self.0[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
-        self
-    }
-
-    fn pointer<T>(mut self, offset: usize, value: *const T) -> Attr {
-        self.0[offset..offset + 8].copy_from_slice(&(value as u64).to_ne_bytes());
-        self
-    }
-
-    fn read_u32(&self, offset: usize) -> u32 {
-        u32::from_ne_bytes([self.0[offset], self.0[offset + 1], self.0[offset + 2], self.0[offset + 3]])
-    }
-}
-
-fn bpf(command: libc::c_int, attr: &mut Attr) -> io::Result<libc::c_long> {
-    // SAFETY: the block is 128 zero-padded bytes; pointers in it are set by the callers below and outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.0.as_mut_ptr(), attr.0.len()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
 
 /// Loads a device program and attaches it to the cgroup, in place of those that were attached there before.
 ///

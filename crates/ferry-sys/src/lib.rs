@@ -4,6 +4,7 @@
 //! directly; here is what it lacks, or what needs several calls in an order that matters.
 #![allow(unsafe_code, reason = "this crate exists to hold it")]
 
+pub mod bpf;
 pub mod capability;
 pub mod cgroup_bpf;
 pub mod event;

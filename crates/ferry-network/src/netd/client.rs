@@ -103,6 +103,15 @@ impl Client {
         }
     }
 
+    /// Has a living process hold these in the place of those before; without a process there are none.
+    pub(crate) fn shorten(&mut self, links: &[OwnedFd]) -> Result<(), Error> {
+        if !self.connect()? {
+            return Ok(());
+        }
+        let links: Vec<_> = links.iter().map(AsFd::as_fd).collect();
+        done(self.exchange(&Request::Shorten, &links)?)
+    }
+
     /// Has the sockets of a container closed; without a process there are none.
     pub(crate) fn release(&mut self, container_id: &str) -> Result<(), Error> {
         match self.ask(&Request::Release { container_id: container_id.to_owned() })? {

@@ -23,6 +23,8 @@ pub(crate) enum Request {
         /// The container.
         container_id: String,
     },
+    /// Hold what comes with this, in the place of what came before: with it programs of this machine have a short way to published ports.
+    Shorten,
     /// Tell what is held.
     List,
     /// Answer a container's questions: a datagram and a stream socket come the first time, none with a change.

@@ -134,6 +134,8 @@ struct Server {
     relays: HashMap<u64, (String, Relay)>,
     unfinished: VecDeque<u64>,
     holdings: BTreeMap<String, Holding>,
+    /// Of [`crate::shortcut`].
+    links: Vec<OwnedFd>,
     dns: Dns,
     /// Sources that are clients of UDP ports.
     udp_clients: usize,
@@ -157,6 +159,7 @@ impl Server {
             relays: HashMap::new(),
             unfinished: VecDeque::new(),
             holdings: BTreeMap::new(),
+            links: Vec::new(),
             dns,
             udp_clients: 0,
             next_token: 2,
@@ -321,6 +324,10 @@ impl Server {
             },
             Request::Release { container_id } => {
                 self.release(&container_id);
+                Reply::Done
+            }
+            Request::Shorten => {
+                self.links = sockets;
                 Reply::Done
             }
             Request::Forget { container_id } => {

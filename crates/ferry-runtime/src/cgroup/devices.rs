@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ferry_spec::runtime::{LinuxDeviceCgroup, defaults};
-use ferry_sys::cgroup_bpf::{Instruction, replace_device_program};
+use ferry_sys::{bpf::Instruction, cgroup_bpf::replace_device_program};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::write;

@@ -38,6 +38,78 @@ fn a_tcp_port_answers_on_every_address_and_goes_with_its_container() {
     watch.end().unwrap();
 }
 
+/// Connects and asks who is there. Prints whom it is connected to, its own address and the one that the container sees, then the
+/// connection as the kernel lists it: short ways are for the cgroups of the daemon, where what `sh` runs is.
+const ASK: &str = r#"($a, $p) = @ARGV; socket(S, PF_INET, SOCK_STREAM, 0); connect(S, sockaddr_in($p, inet_aton($a))) or exit 1;
+    ($q, $b) = sockaddr_in(getpeername(S)); (undef, $c) = sockaddr_in(getsockname(S));
+    open(T, "/proc/net/tcp"); @listed = grep(/ 01 /, <T>);
+    syswrite(S, "GET /cgi-bin/who HTTP/1.0\r\n\r\n"); @answer = <S>; ($seen) = $answer[-1] =~ /(\S+)/;
+    print inet_ntoa($b), ":$q ", inet_ntoa($c), " $seen\n", @listed"#;
+
+/// What both ends of a connection from the host to a published port see, and whether it is one to the container itself.
+fn ask(daemon: &Daemon, address: &str, container_address: &str) -> Option<(String, bool)> {
+    let (ip, port) = address.split_once(':').unwrap();
+    let output = daemon.sandbox().sh(&format!("perl -MSocket -e '{ASK}' {ip} {port}"));
+    let octets: Vec<u8> = container_address.split('.').map(|octet| octet.parse().unwrap()).collect();
+    let place = format!("{:08X}:0050 01", u32::from_le_bytes(octets.try_into().unwrap()));
+    let text = output.out();
+    let (ends, listed) = text.split_once('\n')?;
+    Some((ends.to_owned(), listed.contains(&place)))
+}
+
+#[test]
+fn programs_of_the_host_have_a_short_way_to_ports_and_cannot_tell() {
+    if !programs::need_root() {
+        return;
+    }
+    let daemon = Daemon::ready();
+    let watch = Watch::daemon(&daemon);
+    let server = "mkdir -p /www/cgi-bin; printf '#!/bin/sh\necho; echo $REMOTE_ADDR\n' >/www/cgi-bin/who; chmod 755 /www/cgi-bin/who;
+        echo it works >/www/index.html; exec httpd -f -p 0.0.0.0:80 -h /www";
+    let ports = ["-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "192.0.2.2:8082:80"];
+    let _ = daemon.run(&[&["run", "-d", "--name", "web"], &ports[..], &["busybox", "sh", "-c", server]].concat()).ok();
+    let inside = daemon.inspect("web", "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}");
+    let (inside, gateway) = inside.trim().split_once(' ').unwrap();
+    let addresses = ["127.0.0.1:8080", "127.0.0.9:8080", "192.0.2.2:8080", "127.0.0.1:8081", "192.0.2.2:8082"];
+    until("the container to answer", || answers(&daemon, "127.0.0.1:8080"));
+    let ask = |address: &str| ask(&daemon, address, inside);
+    let is_short = |address: &str| ask(address).is_some_and(|(_, is_short)| is_short);
+    let short: Vec<_> = addresses.iter().map(|address| ask(address)).collect();
+    assert_eq!(short[0], Some((format!("127.0.0.1:8080 127.0.0.1 {gateway}"), true)));
+    assert_eq!(short[2], Some(("192.0.2.2:8080 192.0.2.2 192.0.2.2".to_owned(), true)));
+
+    // A daemon that has gone is not needed, and its successor knows what it led to.
+    daemon.kill().unwrap();
+    assert!(is_short("127.0.0.1:8080"), "without a daemon");
+    daemon.start().unwrap();
+    assert!(is_short("192.0.2.2:8080"), "with a new one");
+
+    // What the firewall translates is the same for both ends, address by address.
+    daemon.kill().unwrap();
+    let _ = daemon.sandbox().sh("kill -9 $(pgrep -f '^ferry-netd serve')").ok();
+    until("the short way to go", || !is_short("127.0.0.1:8080"));
+    for (address, short) in addresses.iter().zip(short) {
+        assert_eq!(ask(address), short.map(|(ends, _)| (ends, false)), "{address}");
+    }
+    daemon.start().unwrap();
+    serve(&daemon, "second", &["-p", "8090:80"]);
+    assert!(is_short("127.0.0.1:8080"), "with a new process");
+
+    // An address that the host has no more is somebody else's, and one that it has since now is its own.
+    let _ = daemon.sandbox().sh("ip address add 198.51.100.7/32 dev lo").ok();
+    until("the new address to be known", || is_short("198.51.100.7:8080"));
+    let _ = daemon.sandbox().sh("ip address del 198.51.100.7/32 dev lo").ok();
+    let elsewhere = daemon.sandbox().sh("curl -s --max-time 1 http://198.51.100.7:8080/index.html");
+    assert!(!elsewhere.out().contains("it works"), "{elsewhere}");
+
+    // Ports that go are closed.
+    let _ = daemon.run(&["network", "disconnect", "bridge", "web"]).ok();
+    assert_eq!(ask("127.0.0.1:8080"), None);
+    let _ = daemon.run(&["rm", "-f", "web", "second"]).ok();
+    assert_eq!(ask("127.0.0.1:8090"), None);
+    watch.end().unwrap();
+}
+
 #[test]
 fn a_port_on_loopback_is_not_reached_from_elsewhere() {
     if !programs::need_root() {

@@ -1,0 +1,234 @@
+//! The programs' text. Pure.
+//!
+//! Numbers of registers, operations and helpers are those of `linux/bpf.h`; addresses and ports are in the network's order throughout.
+
+use ferry_sys::bpf::Instruction;
+
+/// Descriptors of the maps, and the namespace whose sockets are meant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings {
+    pub(super) ports: i32,
+    pub(super) addresses: i32,
+    pub(super) asked: i32,
+    pub(super) namespace: u64,
+}
+
+/// `struct bpf_sock_addr`.
+mod context {
+    pub(super) const ADDRESS: i16 = 4;
+    pub(super) const PORT: i16 = 24;
+    pub(super) const PROTOCOL: i16 = 36;
+    pub(super) const SOCKET: i16 = 64;
+}
+/// `bound_dev_if` of `struct bpf_sock`.
+const SOCKET_LINK: i16 = 0;
+
+/// Helpers of the kernel.
+mod helper {
+    pub(super) const MAP_LOOKUP: i32 = 1;
+    pub(super) const BIND: i32 = 64;
+    pub(super) const SOCKET_STORAGE: i32 = 107;
+    pub(super) const NAMESPACE_COOKIE: i32 = 122;
+}
+
+const LOAD_U32: u8 = 0x61;
+const LOAD_U64: u8 = 0x79;
+const STORE_U32: u8 = 0x63;
+const STORE_NUMBER_U32: u8 = 0x62;
+const STORE_NUMBER_U64: u8 = 0x7a;
+const COPY: u8 = 0xbf;
+const SET: u8 = 0xb7;
+const ADD: u8 = 0x07;
+const AND: u8 = 0x57;
+const CALL: u8 = 0x85;
+const RETURN: u8 = 0x95;
+const SET_U64: u8 = 0x18;
+const JUMP: u8 = 0x05;
+const IF_EQUAL: u8 = 0x15;
+const IF_OTHER: u8 = 0x55;
+const IF_OTHER_REGISTER: u8 = 0x5d;
+
+/// The stack's end.
+const FRAME: u8 = 10;
+/// What calls leave as they are.
+const CONTEXT: u8 = 6;
+const ADDRESS: u8 = 7;
+const PORT: u8 = 8;
+const TARGET: u8 = 9;
+
+const TCP: i32 = 6;
+/// The first byte of an address, and what it is in those of this machine alone.
+const FIRST_BYTE: i32 = i32::from_ne_bytes([0xff, 0, 0, 0]);
+const LOOPBACK: i32 = i32::from_ne_bytes([127, 0, 0, 0]);
+const LOCALHOST: i32 = i32::from_ne_bytes([127, 0, 0, 1]);
+
+/// On the stack: a key, and behind it a `struct sockaddr_in`.
+const KEY: i16 = -8;
+const NAME: i16 = -24;
+const NAME_BYTES: i32 = 16;
+const FAMILY_AND_NO_PORT: i32 = {
+    let family = 2_u16.to_ne_bytes();
+    i32::from_ne_bytes([family[0], family[1], 0, 0])
+};
+
+/// Leads a connection to a published port of an address of this machine to the container, as the firewall's translation would.
+pub(super) fn connect4(around: &Surroundings) -> Vec<Instruction> {
+    let mut text = Text::begin();
+    text.add(LOAD_U32, 1, CONTEXT, context::PROTOCOL, 0).jump(IF_OTHER, 1, TCP, "end");
+    // One that is bound to a link stays there.
+    text.add(LOAD_U64, 1, CONTEXT, context::SOCKET, 0).jump(IF_EQUAL, 1, 0, "end");
+    text.add(LOAD_U32, 1, 1, SOCKET_LINK, 0).jump(IF_OTHER, 1, 0, "end");
+    text.add(COPY, 1, CONTEXT, 0, 0).call(helper::NAMESPACE_COOKIE);
+    text.number(1, 0, around.namespace).jump_unless_same(0, 1, "end");
+    text.add(LOAD_U32, ADDRESS, CONTEXT, context::ADDRESS, 0).add(LOAD_U32, PORT, CONTEXT, context::PORT, 0);
+    text.add(STORE_U32, FRAME, ADDRESS, KEY, 0).add(STORE_U32, FRAME, PORT, KEY + 4, 0);
+    text.look_up(around.ports).jump(IF_OTHER, 0, 0, "found");
+    // Published on every address.
+    text.add(STORE_NUMBER_U32, FRAME, 0, KEY, 0).look_up(around.ports).jump(IF_EQUAL, 0, 0, "other");
+    text.label("found").add(COPY, TARGET, 0, 0, 0);
+    text.add(COPY, 1, ADDRESS, 0, 0).add(AND, 1, 0, 0, FIRST_BYTE).jump(IF_EQUAL, 1, LOOPBACK, "lead");
+    text.add(STORE_U32, FRAME, ADDRESS, KEY, 0).look_up(around.addresses).jump(IF_EQUAL, 0, 0, "other");
+    // Whoever connects to an address of the machine has that address. The kernel refuses if it is not ours any more, and if the socket
+    // has another one.
+    text.add(STORE_NUMBER_U32, FRAME, 0, NAME, FAMILY_AND_NO_PORT);
+    text.add(STORE_U32, FRAME, ADDRESS, NAME + 4, 0).add(STORE_NUMBER_U64, FRAME, 0, NAME + 8, 0);
+    text.add(COPY, 1, CONTEXT, 0, 0).add(COPY, 2, FRAME, 0, 0).add(ADD, 2, 0, 0, NAME.into());
+    text.add(SET, 3, 0, 0, NAME_BYTES).call(helper::BIND).jump(IF_OTHER, 0, 0, "other");
+    text.label("lead");
+    text.add(LOAD_U32, 1, TARGET, 0, 0).add(STORE_U32, CONTEXT, 1, context::ADDRESS, 0);
+    text.add(LOAD_U32, 1, TARGET, 4, 0).add(STORE_U32, CONTEXT, 1, context::PORT, 0);
+    text.asked(around.asked, true).jump(IF_EQUAL, 0, 0, "end");
+    text.add(STORE_U32, 0, ADDRESS, 0, 0).add(STORE_U32, 0, PORT, 4, 0).jump(JUMP, 0, 0, "end");
+    // It may have been led before.
+    text.label("other").asked(around.asked, false).jump(IF_EQUAL, 0, 0, "end");
+    text.add(STORE_NUMBER_U64, 0, 0, 0, 0);
+    text.end()
+}
+
+/// Answers whom a socket is connected to as if it had not been led.
+pub(super) fn peer_name4(around: &Surroundings) -> Vec<Instruction> {
+    let mut text = Text::begin();
+    text.asked(around.asked, false).jump(IF_EQUAL, 0, 0, "end");
+    text.add(LOAD_U32, ADDRESS, 0, 0, 0).jump(IF_EQUAL, ADDRESS, 0, "end").add(LOAD_U32, PORT, 0, 4, 0);
+    text.add(STORE_U32, CONTEXT, ADDRESS, context::ADDRESS, 0).add(STORE_U32, CONTEXT, PORT, context::PORT, 0);
+    text.end()
+}
+
+/// Answers who a socket is: connected to a loopback address it would have one itself.
+pub(super) fn socket_name4(around: &Surroundings) -> Vec<Instruction> {
+    let mut text = Text::begin();
+    text.asked(around.asked, false).jump(IF_EQUAL, 0, 0, "end");
+    text.add(LOAD_U32, 1, 0, 0, 0).add(AND, 1, 0, 0, FIRST_BYTE).jump(IF_OTHER, 1, LOOPBACK, "end");
+    text.add(LOAD_U32, 1, CONTEXT, context::ADDRESS, 0)
+        .add(AND, 1, 0, 0, FIRST_BYTE)
+        .jump(IF_EQUAL, 1, LOOPBACK, "end");
+    text.add(SET, 1, 0, 0, LOCALHOST).add(STORE_U32, CONTEXT, 1, context::ADDRESS, 0);
+    text.end()
+}
+
+/// Instructions whose jumps know where they lead once all are there.
+struct Text {
+    instructions: Vec<Instruction>,
+    jumps: Vec<(usize, &'static str)>,
+    labels: Vec<(usize, &'static str)>,
+}
+
+impl Text {
+    fn begin() -> Self {
+        let mut text = Self { instructions: Vec::new(), jumps: Vec::new(), labels: Vec::new() };
+        text.add(COPY, CONTEXT, 1, 0, 0);
+        text
+    }
+
+    fn add(&mut self, code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> &mut Self {
+        self.instructions.push(Instruction { code, registers: to | from << 4, offset, immediate });
+        self
+    }
+
+    fn call(&mut self, helper: i32) -> &mut Self {
+        self.add(CALL, 0, 0, 0, helper)
+    }
+
+    /// A number of 64 bits takes two places; `kind` 1 is the descriptor of a map.
+    fn number(&mut self, to: u8, kind: u8, number: u64) -> &mut Self {
+        let half = |number: u64| (number & u64::from(u32::MAX)) as u32 as i32;
+        self.add(SET_U64, to, kind, 0, half(number)).add(0, 0, 0, 0, half(number >> 32))
+    }
+
+    fn map(&mut self, to: u8, map: i32) -> &mut Self {
+        self.number(to, 1, u64::from(map.unsigned_abs()))
+    }
+
+    /// Looks the key on the stack up; register 0 points to what was found.
+    fn look_up(&mut self, map: i32) -> &mut Self {
+        self.map(1, map).add(COPY, 2, FRAME, 0, 0).add(ADD, 2, 0, 0, KEY.into()).call(helper::MAP_LOOKUP)
+    }
+
+    /// What a socket asked for, an address and a port; register 0 points to it.
+    fn asked(&mut self, map: i32, create: bool) -> &mut Self {
+        self.map(1, map).add(LOAD_U64, 2, CONTEXT, context::SOCKET, 0).jump(IF_EQUAL, 2, 0, "end");
+        self.add(SET, 3, 0, 0, 0).add(SET, 4, 0, 0, create.into()).call(helper::SOCKET_STORAGE)
+    }
+
+    fn jump(&mut self, code: u8, register: u8, number: i32, label: &'static str) -> &mut Self {
+        self.jumps.push((self.instructions.len(), label));
+        self.add(code, register, 0, 0, number)
+    }
+
+    fn jump_unless_same(&mut self, one: u8, two: u8, label: &'static str) -> &mut Self {
+        self.jumps.push((self.instructions.len(), label));
+        self.add(IF_OTHER_REGISTER, one, two, 0, 0)
+    }
+
+    fn label(&mut self, label: &'static str) -> &mut Self {
+        self.labels.push((self.instructions.len(), label));
+        self
+    }
+
+    /// Whatever happened, the call goes on.
+    fn end(mut self) -> Vec<Instruction> {
+        self.label("end").add(SET, 0, 0, 0, 1).add(RETURN, 0, 0, 0, 0);
+        for (at, label) in &self.jumps {
+            let to = self.labels.iter().find(|(_, named)| named == label).map_or(0, |(to, _)| *to);
+            self.instructions[*at].offset = (to as i64 - *at as i64 - 1) as i16;
+        }
+        self.instructions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AROUND: Surroundings = Surroundings { ports: 3, addresses: 4, asked: 5, namespace: 0x1_0000_0002 };
+
+    #[test]
+    fn jumps_lead_forward_to_instructions() {
+        for program in [connect4(&AROUND), peer_name4(&AROUND), socket_name4(&AROUND)] {
+            for (at, instruction) in program.iter().enumerate() {
+                let is_jump = [JUMP, IF_EQUAL, IF_OTHER, IF_OTHER_REGISTER].contains(&instruction.code);
+                if is_jump {
+                    assert!(instruction.offset >= 0, "{at}: {instruction:?}");
+                    let to = at + 1 + instruction.offset as usize;
+                    assert!(to < program.len(), "{at}: {instruction:?}");
+                    // Never into the second half of a number.
+                    assert!(program[to].code != 0, "{at}: {instruction:?}");
+                }
+            }
+            assert_eq!(program.last().map(|instruction| instruction.code), Some(RETURN));
+        }
+    }
+
+    #[test]
+    fn only_sockets_of_the_namespace_are_led() {
+        let program = connect4(&AROUND);
+        let at = program.iter().position(|i| i.code == CALL && i.immediate == helper::NAMESPACE_COOKIE).expect("asked");
+        assert_eq!((program[at + 1].immediate, program[at + 2].immediate), (2, 1));
+        assert_eq!(program[at + 3].code, IF_OTHER_REGISTER);
+        assert!(
+            program[..at]
+                .iter()
+                .all(|instruction| instruction.immediate != helper::MAP_LOOKUP || instruction.code != CALL)
+        );
+    }
+}
