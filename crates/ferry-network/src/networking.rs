@@ -4,6 +4,7 @@ mod traffic;
 
 use std::{
     collections::HashSet,
+    os::fd::BorrowedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -174,12 +175,12 @@ impl Networking {
         Sandbox::new()
     }
 
-    /// Opens the namespace of a running process.
+    /// Opens the namespace of the process that a pidfd means.
     ///
     /// # Errors
-    /// Fails when there is no such process.
-    pub fn open_sandbox_of(&self, pid: u32) -> Result<Sandbox, Error> {
-        Sandbox::of_process(pid)
+    /// Fails when the process has ended.
+    pub fn open_sandbox_of(&self, process: BorrowedFd<'_>) -> Result<Sandbox, Error> {
+        Sandbox::of_process(process)
     }
 
     /// Attaches a sandbox to a network.

@@ -39,13 +39,13 @@ impl Sandbox {
         Ok(Self { namespace, netlink: Mutex::new(Some(prepared?)) })
     }
 
-    /// Opens the namespace of a running process: after a restart of the daemon and for
+    /// Opens the namespace of the process that a pidfd means: after a restart of the daemon and for
     /// `container:` networks.
     ///
     /// # Errors
-    /// Fails when there is no such process.
-    pub fn of_process(pid: u32) -> Result<Self, Error> {
-        let namespace = netns::of_process(pid).map_err(Error::Namespace)?;
+    /// Fails when the process has ended.
+    pub fn of_process(process: BorrowedFd<'_>) -> Result<Self, Error> {
+        let namespace = netns::of_process(process).map_err(Error::Namespace)?;
         Ok(Self::from(namespace))
     }
 

@@ -84,6 +84,29 @@ pub fn join(fd: BorrowedFd<'_>, namespaces: Namespaces) -> io::Result<()> {
     Err(io::Error::last_os_error())
 }
 
+/// Opens a namespace of the process that a pidfd means, `kind` being its name below `/proc/<pid>/ns`; never one of another process that
+/// has got its number.
+///
+/// # Errors
+/// `NotFound` when the process has ended, `PermissionDenied` without rights over it.
+pub fn of_process(process: BorrowedFd<'_>, kind: &str) -> io::Result<OwnedFd> {
+    let namespace = File::open(format!("/proc/{}/ns/{kind}", pid_of(process)?))?;
+    // Still not reaped: nobody else can have had the number meanwhile.
+    pid_of(process)?;
+    Ok(namespace.into())
+}
+
+fn pid_of(process: BorrowedFd<'_>) -> io::Result<u32> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let pid = pid.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is no pidfd"))?;
+    // -1 when it is reaped, 0 when it cannot be seen from here.
+    match pid.trim().parse::<u32>() {
+        Ok(pid) if pid > 0 => Ok(pid),
+        _ => Err(io::Error::new(io::ErrorKind::NotFound, "the process has ended")),
+    }
+}
+
 /// Makes a user namespace with these maps, lines of `inside outside count`, that nobody lives in.
 ///
 /// # Errors
@@ -114,7 +137,25 @@ pub fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+    use std::process::Command;
+
     use super::*;
+
+    #[test]
+    fn a_process_that_is_reaped_has_no_namespaces() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        let inode = |fd: OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
+        let own = File::open("/proc/self/ns/uts").unwrap().into();
+        assert_eq!(inode(of_process(process.as_fd(), "uts").unwrap()), inode(own));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(of_process(process.as_fd(), "uts").unwrap_err().kind(), io::ErrorKind::NotFound);
+        let file = File::open("/proc/self/stat").unwrap();
+        assert_eq!(of_process(file.as_fd(), "uts").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
 
     #[test]
     fn sets_combine() {

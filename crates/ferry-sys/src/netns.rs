@@ -8,11 +8,12 @@ use std::{
     fs::File,
     io,
     os::fd::{BorrowedFd, OwnedFd},
-    path::Path,
     thread,
 };
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+use crate::namespace;
 
 /// Enough for netlink buffers; a small stack is mapped faster.
 const STACK_BYTES: usize = 256 * 1024;
@@ -22,19 +23,15 @@ const STACK_BYTES: usize = 256 * 1024;
 /// # Errors
 /// Fails without `/proc` or without a free descriptor.
 pub fn current() -> io::Result<OwnedFd> {
-    open(Path::new("/proc/thread-self/ns/net"))
+    File::open("/proc/thread-self/ns/net").map(OwnedFd::from)
 }
 
-/// Opens the network namespace of a process.
+/// Opens the network namespace of the process that a pidfd means.
 ///
 /// # Errors
-/// `NotFound` when there is no such process, `PermissionDenied` without rights over it.
-pub fn of_process(pid: u32) -> io::Result<OwnedFd> {
-    open(Path::new(&format!("/proc/{pid}/ns/net")))
-}
-
-fn open(path: &Path) -> io::Result<OwnedFd> {
-    File::open(path).map(OwnedFd::from)
+/// `NotFound` when it has ended, `PermissionDenied` without rights over it.
+pub fn of_process(process: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    namespace::of_process(process, "net")
 }
 
 /// Runs `work` on a new thread in a new network namespace and gives back its result and the
@@ -121,13 +118,8 @@ mod tests {
     #[test]
     fn of_process_gives_the_namespace_of_that_process() {
         let own = inode(current().expect("own namespace"));
-        assert_eq!(inode(of_process(std::process::id()).expect("own process")), own);
-    }
-
-    #[test]
-    fn of_process_reports_a_missing_process() {
-        let error = of_process(u32::MAX).expect_err("no such process");
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let process = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
+        assert_eq!(inode(of_process(process.expect("a pidfd").as_fd()).expect("own process")), own);
     }
 
     #[test]

@@ -27,10 +27,10 @@ pub(super) struct Host {
     pub(super) init_program: String,
     /// cgroup path.
     pub(super) cgroup: String,
-    /// Pids of the containers whose namespaces are shared.
-    pub(super) ipc_of: Option<u32>,
-    /// Likewise.
-    pub(super) pid_of: Option<u32>,
+    /// Path of the IPC namespace that is shared with another container.
+    pub(super) joined_ipc: Option<String>,
+    /// Likewise of the pid namespace.
+    pub(super) joined_pid: Option<String>,
     /// The network namespace comes from outside.
     pub(super) network_given: bool,
     /// Devices asked for, resolved.
@@ -427,24 +427,21 @@ fn sysctls(host_config: &HostConfig) -> BTreeMap<String, String> {
 fn namespaces(host_config: &HostConfig, host: &Host) -> Vec<LinuxNamespace> {
     use LinuxNamespaceKind::{Cgroup, Ipc, Mount, Network, Pid, Uts};
     let mut namespaces = vec![LinuxNamespace::new(Mount)];
-    let joined = |kind, pid: u32, file: &str| LinuxNamespace {
-        path: Some(format!("/proc/{pid}/ns/{file}")),
-        ..LinuxNamespace::new(kind)
-    };
+    let joined = |kind, path: &String| LinuxNamespace { path: Some(path.clone()), ..LinuxNamespace::new(kind) };
     if host_config.network_mode != "host" || host.network_given {
         namespaces.push(LinuxNamespace::new(Network));
     }
     if host_config.uts_mode != "host" {
         namespaces.push(LinuxNamespace::new(Uts));
     }
-    match (host_config.pid_mode.as_str(), host.pid_of) {
+    match (host_config.pid_mode.as_str(), &host.joined_pid) {
         ("host", _) => {}
-        (_, Some(pid)) => namespaces.push(joined(Pid, pid, "pid")),
+        (_, Some(path)) => namespaces.push(joined(Pid, path)),
         (_, None) => namespaces.push(LinuxNamespace::new(Pid)),
     }
-    match (host_config.ipc_mode.as_str(), host.ipc_of) {
+    match (host_config.ipc_mode.as_str(), &host.joined_ipc) {
         ("host", _) => {}
-        (_, Some(pid)) => namespaces.push(joined(Ipc, pid, "ipc")),
+        (_, Some(path)) => namespaces.push(joined(Ipc, path)),
         (_, None) => namespaces.push(LinuxNamespace::new(Ipc)),
     }
     if host_config.cgroupns_mode != "host" {

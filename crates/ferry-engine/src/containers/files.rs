@@ -20,17 +20,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ferry_shim::files::{Action, View, Work};
-use ferry_shim::protocol::{Reply, Request};
 use ferry_spec::runtime::Mount;
 use ferry_store::MountOptions;
-use rustix::process::{Pid, PidfdFlags};
 
 use self::process::{FilesProcess, Held};
+use super::process::process_of;
 use super::quota::is_limited;
 use super::record::{MountKind, Record};
 use super::sources::LentVolumes;
 use super::state::Intent;
-use super::{Container, Containers, Live, bundle};
+use super::{Container, Containers, bundle};
 use crate::blocking;
 use crate::error::{Context, Error, Result};
 
@@ -50,9 +49,7 @@ impl Containers {
     /// Starts work in the files of a container, whether it runs or not.
     async fn work_in_files(&self, container: &Arc<Container>, scope: Scope, action: Action) -> Result<FilesProcess> {
         loop {
-            if let Some(live) = container.live()
-                && let Some(pidfd) = process_of(container, &live).await?
-            {
+            if let Some(pidfd) = process_of(container).await? {
                 let view = match scope {
                     Scope::Everything => View::Running { hidden: hidden_places(&container.snapshot()) },
                     Scope::RootAlone => View::RunningRoot,
@@ -115,30 +112,6 @@ struct StoppedFiles {
     mounts: Vec<Mount>,
     given: Vec<usize>,
     volumes: Option<LentVolumes>,
-}
-
-/// The process of a container that runs, by a descriptor that is certain to mean it; `None` when it has just ended.
-async fn process_of(container: &Container, live: &Live) -> Result<Option<OwnedFd>> {
-    let pid = container.with_record(|record| record.pid);
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
-    let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return Ok(None) };
-    // The shim reaps it: as long as it says that it lives, the number meant it when it was opened.
-    match live.shim.call(Request::State, &[]).await {
-        Ok(Reply::State(state)) if state.exit.is_none() && state.pid == pid.as_raw_nonzero().get().unsigned_abs() => {
-            Ok(Some(pidfd))
-        }
-        Ok(_) => Ok(None),
-        // It has ended with its container; the supervisor is about to see that, too.
-        Err(error) if live_has_changed(container, live) => {
-            tracing::debug!(container = %container.id, %error, "shim gone while its files were asked for");
-            Ok(None)
-        }
-        Err(error) => Err(Error::internal(format!("cannot reach container {}", container.id)).with_source(error)),
-    }
-}
-
-fn live_has_changed(container: &Container, live: &Live) -> bool {
-    container.live().is_none_or(|now| !std::ptr::eq(Arc::as_ptr(&now), live))
 }
 
 /// The kernel's places, but for those where the user has mounts of their own.

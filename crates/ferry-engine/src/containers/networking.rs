@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use ferry_network::Sandbox;
 use ferry_network::files::{self, ResolvMode};
 
 use super::addresses::{Asked, is_link_local};
+use super::process::process_of;
 use super::record::{EndpointRecord, Record};
 use super::state::Status;
 use super::{Container, Containers, ports, traffic};
@@ -133,14 +135,10 @@ impl Containers {
         check_mac(&endpoint.requested_mac)
     }
 
-    /// Namespace, endpoints, ports.
-    pub(super) fn make_network(&self, record: &Record) -> Result<Network> {
-        if let Some(other) = record.host_config.network_mode.strip_prefix("container:") {
-            let other = self
-                .find(other)
-                .map_err(|error| Error::internal("joining network namespace of container").with_source(error))?;
-            let pid = self.running_pid(&other, "join network of")?;
-            let sandbox = self.inner.networks.sandbox_of(pid)?;
+    /// Namespace, endpoints, ports; `donor` is the process whose namespace is joined.
+    pub(super) fn make_network(&self, record: &Record, donor: Option<BorrowedFd<'_>>) -> Result<Network> {
+        if record.host_config.network_mode.starts_with("container:") {
+            let sandbox = self.inner.networks.sandbox_of(donor)?;
             return Ok(Network {
                 sandbox: Some(sandbox),
                 endpoints: BTreeMap::new(),
@@ -274,12 +272,23 @@ impl Containers {
         crate::finish(async move {
             let _verb = container.verb.lock().await;
             let other = Arc::clone(&container);
-            blocking(move || containers.connect_now(&other, &network, request.endpoint_config.as_ref())).await
+            let process = process_of(&container).await?;
+            blocking(move || {
+                let process = process.as_ref().map(AsFd::as_fd);
+                containers.connect_now(&other, &network, request.endpoint_config.as_ref(), process)
+            })
+            .await
         })
         .await
     }
 
-    fn connect_now(&self, container: &Container, network: &str, settings: Option<&EndpointSettings>) -> Result<()> {
+    fn connect_now(
+        &self,
+        container: &Container,
+        network: &str,
+        settings: Option<&EndpointSettings>,
+        process: Option<BorrowedFd<'_>>,
+    ) -> Result<()> {
         let record = container.snapshot();
         if record.host_config.network_mode.starts_with("container:") {
             return Err(no_other_network("container"));
@@ -313,7 +322,7 @@ impl Containers {
                 record.endpoints.insert(name, endpoint);
             });
         }
-        let mut running = self.running(&record)?;
+        let mut running = self.running(&record, process)?;
         running.wish.endpoints.push(EndpointWish { network: found.id, asked: endpoint, names: own_names(&record) });
         check_link_local(&running.wish)?;
         let changed = self.inner.networks.join(&running)?;
@@ -343,12 +352,13 @@ impl Containers {
         crate::finish(async move {
             let _verb = container.verb.lock().await;
             let other = Arc::clone(&container);
-            blocking(move || containers.disconnect_now(&other, &network)).await
+            let process = process_of(&container).await?;
+            blocking(move || containers.disconnect_now(&other, &network, process.as_ref().map(AsFd::as_fd))).await
         })
         .await
     }
 
-    fn disconnect_now(&self, container: &Container, network: &str) -> Result<()> {
+    fn disconnect_now(&self, container: &Container, network: &str, process: Option<BorrowedFd<'_>>) -> Result<()> {
         let record = container.snapshot();
         let found = self.inner.networks.look_up(network);
         if found.as_ref().is_ok_and(|found| found.is_host) {
@@ -371,7 +381,7 @@ impl Containers {
                 record.endpoints.remove(&name);
             });
         }
-        let changed = self.inner.networks.leave(&self.running(&record)?, &endpoint.network_id)?;
+        let changed = self.inner.networks.leave(&self.running(&record, process)?, &endpoint.network_id)?;
         self.note_change(container, changed, |record, _| {
             record.endpoints.remove(&name);
         })
@@ -393,10 +403,10 @@ impl Containers {
         self.write_resolv_conf(&record)
     }
 
-    fn running(&self, record: &Record) -> Result<Running> {
+    fn running<'a>(&self, record: &Record, process: Option<BorrowedFd<'a>>) -> Result<Running<'a>> {
         let (names, wish) = self.wish(record)?;
         let given = names.iter().map(|name| record.endpoints[name].clone()).collect();
-        Ok(Running { wish, given, pid: record.pid, published: record.published.clone() })
+        Ok(Running { wish, given, process, published: record.published.clone() })
     }
 
     /// Refuses limits of traffic that cannot be kept in the networks that the container is in.
@@ -405,29 +415,29 @@ impl Containers {
     }
 
     /// Brings the limits of a running container's traffic to what its record says. Blocks.
-    pub(super) fn shape_now(&self, record: &Record) -> Result<()> {
+    pub(super) fn shape_now(&self, record: &Record, process: Option<BorrowedFd<'_>>) -> Result<()> {
         if record.endpoints.is_empty() {
             return Ok(());
         }
-        self.inner.networks.shape_running(&self.running(record)?)
+        self.inner.networks.shape_running(&self.running(record, process)?)
     }
 
     /// Brings what a running container may reach to its record. Blocks.
-    pub(super) fn restrict_now(&self, record: &Record) -> Result<()> {
+    pub(super) fn restrict_now(&self, record: &Record, process: Option<BorrowedFd<'_>>) -> Result<()> {
         if record.endpoints.is_empty() {
             return Ok(());
         }
-        self.inner.networks.restrict_running(&self.running(record)?)?;
+        self.inner.networks.restrict_running(&self.running(record, process)?)?;
         self.write_resolv_conf(record)
     }
 
     /// Takes the networks of a container again that ran on while no daemon was there. Blocks.
-    pub(super) fn adopt_networks(&self, record: &Record) -> Result<()> {
+    pub(super) fn adopt_networks(&self, record: &Record, process: Option<BorrowedFd<'_>>) -> Result<()> {
         if record.endpoints.is_empty() {
             return Ok(());
         }
-        let Running { wish, given, pid, published } = self.running(record)?;
-        self.inner.networks.adopt(&wish, &given, &published, pid)
+        let Running { wish, given, process, published } = self.running(record, process)?;
+        self.inner.networks.adopt(&wish, &given, &published, process)
     }
 }
 

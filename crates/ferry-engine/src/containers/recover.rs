@@ -1,6 +1,7 @@
 //! What a starting engine makes of what it finds: the table of `docs/design/state.md`.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,7 @@ use ferry_store::record as records;
 use tokio::sync::{mpsc, watch};
 
 use super::ending::{EndVerb, EndedBy};
+use super::process::process_of;
 use super::record::{MountKind, Record};
 use super::restart::Restart;
 use super::state::{Intent, Status};
@@ -194,7 +196,10 @@ impl Containers {
 
     async fn take_network_again(&self, container: &Arc<Container>) {
         let (containers, record) = (self.clone(), container.snapshot());
-        let taken = blocking(move || containers.adopt_networks(&record));
+        let taken = async {
+            let process = process_of(container).await?;
+            blocking(move || containers.adopt_networks(&record, process.as_ref().map(AsFd::as_fd))).await
+        };
         if let Err(error) = taken.await {
             tracing::error!(container = %container.name(), error = %error.text(), "network of a running container not taken again");
         }

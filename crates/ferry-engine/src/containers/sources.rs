@@ -4,7 +4,7 @@
 //! descriptor, so that nobody can put another thing in its place.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -77,7 +77,7 @@ impl Containers {
         &self,
         record: &Record,
         spec: &Spec,
-        shm_of: Option<u32>,
+        shm_of: Option<BorrowedFd<'_>>,
         rootfs: &OwnedFd,
     ) -> Result<Vec<Given>> {
         let place = |destination: &str| spec.mounts.iter().rposition(|mount| mount.destination == destination);
@@ -93,8 +93,8 @@ impl Containers {
             given.extend(place(&mount.destination).map(|place| (place, tree)));
         }
         let own_shm = record.mounts.iter().any(|mount| mount.destination == "/dev/shm");
-        if let (Some(pid), Some(index)) = (shm_of, place("/dev/shm").filter(|_| !own_shm)) {
-            given.push((index, shared_memory_of(pid)?));
+        if let (Some(process), Some(index)) = (shm_of, place("/dev/shm").filter(|_| !own_shm)) {
+            given.push((index, shared_memory_of(process)?));
         }
         Ok(given)
     }
@@ -241,10 +241,11 @@ fn first_missing(root: impl AsFd, path: &str) -> &str {
 ///
 /// Only a thread in that container's mounts may copy one of them; it does nothing else there, and its root is the container's, so that no
 /// link leads it out.
-fn shared_memory_of(pid: u32) -> Result<OwnedFd> {
+fn shared_memory_of(process: BorrowedFd<'_>) -> Result<OwnedFd> {
     const TMPFS: u64 = 0x0102_1994;
+    const FAILED: &str = "cannot share the shared memory of the other container";
+    let mounts = namespace::of_process(process, "mnt").context(FAILED)?;
     let take = move || -> std::io::Result<OwnedFd> {
-        let mounts = fs::File::open(format!("/proc/{pid}/ns/mnt"))?;
         ferry_sys::path::unshare_working_folder()?;
         namespace::join(mounts.as_fd(), Namespaces::MOUNT)?;
         let tree = open_tree(CWD, "/dev/shm", CLONE | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)?;
@@ -255,7 +256,7 @@ fn shared_memory_of(pid: u32) -> Result<OwnedFd> {
     };
     let thread = std::thread::Builder::new().name("shm".to_owned()).spawn(take).context("cannot start a thread")?;
     let taken = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    taken.context("cannot share the shared memory of the other container")
+    taken.context(FAILED)
 }
 
 /// A folder of the host whose owner is shown as the container's user, and the other way round; `None` where they are the same.

@@ -16,6 +16,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::bundle::{self, Host};
 use super::confinement::{Kernel, apparmor};
+use super::donors::{Donor, Donors};
 use super::logging::PluginLog;
 use super::networking::Network;
 use super::record::{EndpointRecord, MountKind, Record};
@@ -111,19 +112,19 @@ impl Containers {
         self.mount_foreign_volumes(container).await?;
         let log = self.begin_log(container).await?;
         let record = container.snapshot();
-        let shared = self.shared_pids(&record)?;
+        let donors = Arc::new(self.donors(&record).await?);
         let spare = self.inner.shims.take()?;
         self.inner.shims.refill();
 
         let network = {
             let containers = self.clone();
-            let record = record.clone();
-            blocking(move || containers.make_network(&record))
+            let (record, donors) = (record.clone(), Arc::clone(&donors));
+            blocking(move || containers.make_network(&record, donors.network()))
         };
         let files = {
             let containers = self.clone();
-            let record = record.clone();
-            blocking(move || containers.make_files(&record, &shared))
+            let (record, donors) = (record.clone(), Arc::clone(&donors));
+            blocking(move || containers.make_files(&record, &donors))
         };
         let (network, files) = tokio::join!(network, files);
         let (connected, mut files) = match (network, files) {
@@ -144,7 +145,7 @@ impl Containers {
         let (request, fds) = self.start_request(container, &record, &connected, &mut files, log.as_ref())?;
         self.publish_mounts(&record);
         let answer = live.shim.call(Request::Start(Box::new(request)), &fds).await;
-        drop((fds, files.rootfs, files.container_dir, files.run_dir, connected.sandbox));
+        drop((fds, files.rootfs, files.container_dir, files.run_dir, connected.sandbox, donors));
         let pid = match answer {
             Ok(Reply::Started { pid }) => pid,
             answer => {
@@ -279,12 +280,12 @@ impl Containers {
     }
 
     /// Folders, sources of mounts, the root file system, the configuration; on failure no volume is left mounted.
-    fn make_files(&self, record: &Record, shared: &SharedPids) -> Result<Files> {
+    fn make_files(&self, record: &Record, donors: &Donors) -> Result<Files> {
         self.mount_volumes(record)?;
-        self.make_files_over_volumes(record, shared).inspect_err(|_| self.unmount_volumes(record))
+        self.make_files_over_volumes(record, donors).inspect_err(|_| self.unmount_volumes(record))
     }
 
-    fn make_files_over_volumes(&self, record: &Record, shared: &SharedPids) -> Result<Files> {
+    fn make_files_over_volumes(&self, record: &Record, donors: &Donors) -> Result<Files> {
         let folder = self.data_folder(&record.id);
         let run_folder = self.run_folder(&record.id);
         make_run_folder(&run_folder).context("cannot make the run-time folder")?;
@@ -311,13 +312,12 @@ impl Containers {
             options,
         );
         let rootfs = mounted.context("cannot mount the root file system")?;
-        let host = self.host(record, shared, &folder)?;
+        let host = self.host(record, donors, &folder)?;
         self.label_etc(record, &host)?;
         let mut spec = bundle::spec(record, &host)?;
         let profile = spec.process.as_ref().and_then(|process| process.apparmor_profile.as_deref());
         apparmor::ensure(profile)?;
-        let shm_of = if record.host_config.ipc_mode.starts_with("container:") { shared.ipc } else { None };
-        let mut given = self.open_sources(record, &spec, shm_of, &rootfs)?;
+        let mut given = self.open_sources(record, &spec, donors.ipc().map(Donor::process), &rootfs)?;
         self.inject_devices(record, &mut spec, &mut given)?;
         let open =
             |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -330,7 +330,7 @@ impl Containers {
         })
     }
 
-    fn host(&self, record: &Record, shared: &SharedPids, folder: &Path) -> Result<Host> {
+    fn host(&self, record: &Record, donors: &Donors, folder: &Path) -> Result<Host> {
         let etc = folder.join("etc");
         let file = |name: &str| etc.join(name).display().to_string();
         let mut host = Host {
@@ -339,8 +339,8 @@ impl Containers {
             resolv_conf_path: file("resolv.conf"),
             init_program: self.inner.config.exec_root.join("ferry-init").display().to_string(),
             cgroup: self.cgroup(record),
-            ipc_of: shared.ipc,
-            pid_of: shared.pid,
+            joined_ipc: donors.ipc().map(Donor::path),
+            joined_pid: donors.pid().map(Donor::path),
             network_given: record.host_config.network_mode != "host",
             devices: super::control::devices(&record.host_config)?,
             block_io: resources::block_io(&record.host_config.resources()).map_err(Error::internal)?,
@@ -442,56 +442,6 @@ impl Containers {
         rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .context(format!("cannot open the logger program {}", path.display()))
     }
-
-    fn shared_pids(&self, record: &Record) -> Result<SharedPids> {
-        let failed = |what: &str, kind: fn(ErrorKind) -> ErrorKind| {
-            let text = format!("failed to join {what} namespace");
-            move |error: Error| Error::new(kind(error.kind()), text).with_source(error)
-        };
-        let host = &record.host_config;
-        let ipc = host.ipc_mode.strip_prefix("container:").map(|other| self.ipc_donor(other));
-        let pid = host.pid_mode.strip_prefix("container:").map(|other| self.donor(other).map(|(_, pid)| pid));
-        Ok(SharedPids {
-            ipc: ipc.transpose().map_err(failed("IPC", |kind| kind))?,
-            // Docker finds out while it words the configuration, and every such failure is its own.
-            pid: pid.transpose().map_err(failed("PID", |_| ErrorKind::Internal))?,
-        })
-    }
-
-    /// A container whose IPC namespace and `/dev/shm` may be shared.
-    fn ipc_donor(&self, id: &str) -> Result<u32> {
-        let (other, pid) = self.donor(id)?;
-        let shareable = other.with_record(|record| {
-            let own_shm = record.mounts.iter().any(|mount| mount.destination == "/dev/shm");
-            !own_shm && !matches!(record.host_config.ipc_mode.as_str(), "private" | "none")
-        });
-        match shareable {
-            true => Ok(pid),
-            false => Err(Error::invalid(format!(
-                "container {id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
-            ))),
-        }
-    }
-
-    /// A container that runs, and its process.
-    fn donor(&self, id: &str) -> Result<(Arc<Container>, u32)> {
-        let other = self.find(id).map_err(|error| Error::invalid(error.text()))?;
-        let (status, pid) = other.with_record(|record| (record.status, record.pid));
-        match status {
-            Status::Restarting => {
-                Err(Error::conflict(format!("container {id} is restarting, wait until the container is running")))
-            }
-            status if status.is_live() => Ok((other, pid)),
-            _ => Err(Error::conflict(format!("container {id} is not running"))),
-        }
-    }
-
-    pub(super) fn running_pid(&self, other: &Container, what: &str) -> Result<u32> {
-        other.with_record(|record| match record.status.is_live() {
-            true => Ok(record.pid),
-            false => Err(Error::conflict(format!("cannot {what} a non running container: {}", record.id))),
-        })
-    }
 }
 
 fn going_away(container: &Container) -> Error {
@@ -510,13 +460,6 @@ pub(super) fn foreign_volumes(record: &Record) -> Vec<String> {
 fn kernel() -> Kernel {
     // A release that is no number is older than any rule asks for.
     Kernel::parse(&rustix::system::uname().release().to_string_lossy()).unwrap_or_default()
-}
-
-/// Pids of containers whose namespaces are joined.
-#[derive(Clone, Copy)]
-struct SharedPids {
-    ipc: Option<u32>,
-    pid: Option<u32>,
 }
 
 fn make_run_folder(path: &Path) -> std::io::Result<()> {

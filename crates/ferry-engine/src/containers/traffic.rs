@@ -1,10 +1,12 @@
 //! How fast a container may send and receive, and what it may reach: ferry's own limits, from the words of the API to those of the network.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use ferry_api::container::{FlowRule, Flows, HostConfig, Resources};
 use ferry_network::{Count, Egress, Shaping};
 
+use super::process::process_of;
 use super::record::Record;
 use super::{Container, Containers, bundle};
 use crate::blocking;
@@ -107,8 +109,9 @@ impl Containers {
         if egress_of(&before.host_config) == egress_of(&after.host_config) || !after.status.is_live() {
             return Ok(());
         }
+        let process = process_of(container).await?;
         let (containers, container) = (self.clone(), Arc::clone(container));
-        blocking(move || containers.restrict_now(&container.snapshot())).await
+        blocking(move || containers.restrict_now(&container.snapshot(), process.as_ref().map(AsFd::as_fd))).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! `POST /containers/{id}/update`: limits change in the record and, while the container runs, in its cgroups.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use ferry_api::container::{
@@ -9,6 +10,7 @@ use ferry_shim::protocol::{Request, ShimErrorKind};
 use ferry_spec::runtime::{LinuxBlockIo, LinuxResources};
 
 use super::limits::{self, Moment};
+use super::process::process_of;
 use super::record::Record;
 use super::state::Intent;
 use super::{Container, Containers, logging, next_start, resources, traffic, validate};
@@ -59,7 +61,7 @@ impl Containers {
         let block_io =
             resources::block_io(&request.resources).map_err(|reason| cannot(ErrorKind::InvalidArgument, &reason))?;
         self.put_record(container, &after)?;
-        if let Err(error) = self.shape_live(&before, &after).await {
+        if let Err(error) = self.shape_live(container, &before, &after).await {
             self.update_whatever(container, |record| restore(record, &before));
             return Err(error);
         }
@@ -100,7 +102,7 @@ impl Containers {
     /// Undoes the part of an update that was done before it failed, in the record and in the network.
     async fn take_back(&self, container: &Arc<Container>, before: &Record, after: &Record) {
         self.update_whatever(container, |record| restore(record, before));
-        let shaped = self.shape_live(after, before).await;
+        let shaped = self.shape_live(container, after, before).await;
         let restricted = self.restrict_live(container, after, before).await;
         for error in [shaped, restricted].into_iter().filter_map(Result::err) {
             tracing::warn!(container = %before.id, %error, "limits of traffic are not what the record says");
@@ -108,16 +110,18 @@ impl Containers {
     }
 
     /// Traffic is limited by the network, not by the shim.
-    async fn shape_live(&self, before: &Record, after: &Record) -> Result<()> {
+    async fn shape_live(&self, container: &Container, before: &Record, after: &Record) -> Result<()> {
         let (old, new) = (traffic::of(&before.host_config), traffic::of(&after.host_config));
         if old == new || !after.status.is_live() {
             return Ok(());
         }
+        let process = process_of(container).await?;
         let (containers, before, after) = (self.clone(), before.clone(), after.clone());
         blocking(move || {
+            let process = process.as_ref().map(AsFd::as_fd);
             containers.check_limits(&after)?;
-            containers.shape_now(&after).inspect_err(|_| {
-                if let Err(error) = containers.shape_now(&before) {
+            containers.shape_now(&after, process).inspect_err(|_| {
+                if let Err(error) = containers.shape_now(&before, process) {
                     tracing::warn!(container = %after.id, %error, "limits of traffic are between what they were and what they should be");
                 }
             })

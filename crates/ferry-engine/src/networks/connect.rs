@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 
 use ferry_network::{Egress, PortRequest, PortTarget, PublishedPort, Sandbox, Shaping};
 
@@ -156,7 +157,7 @@ impl Networks {
         wish: &Wish,
         given: &[EndpointRecord],
         published: &[PublishedPort],
-        pid: u32,
+        process: Option<BorrowedFd<'_>>,
     ) -> Result<()> {
         let mut places = Vec::new();
         for (asked, endpoint) in wish.endpoints.iter().zip(given) {
@@ -164,12 +165,12 @@ impl Networks {
         }
         self.restrict(wish, &places)?;
         if wish.egress.is_some() || places.iter().any(|place| place.network.user_defined) {
-            let sandbox = self.sandbox_of(pid)?;
+            let sandbox = self.sandbox_of(process)?;
             self.introduce(&sandbox, wish, &places)?;
         }
         if wish.shaping.is_any() {
             // What the kernel has is as it was left, but for what somebody else took away.
-            self.shape(wish, &places, pid)?;
+            self.shape(wish, &places, process)?;
         }
         if published.is_empty() {
             return Ok(());
@@ -178,9 +179,11 @@ impl Networks {
         self.publish_ports(&Wish { ports, ..wish.clone() }, &places, Gateways::of(&places)).map(drop)
     }
 
-    /// Opens the namespace of a running process, for `--network container:` and changes of a running container.
-    pub(crate) fn sandbox_of(&self, pid: u32) -> Result<Sandbox> {
-        self.inner.networking.open_sandbox_of(pid).context("cannot join the network namespace")
+    /// Opens the namespace of a container's first process, for `--network container:` and changes of a running container.
+    pub(crate) fn sandbox_of(&self, process: Option<BorrowedFd<'_>>) -> Result<Sandbox> {
+        const FAILED: &str = "cannot join the network namespace";
+        let process = process.ok_or_else(|| Error::conflict(format!("{FAILED}: the container has just ended")))?;
+        self.inner.networking.open_sandbox_of(process).context(FAILED)
     }
 
     pub(super) fn publish_event(&self, action: &str, network_id: &str, container_id: &str) {

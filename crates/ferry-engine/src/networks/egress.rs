@@ -35,9 +35,9 @@ impl Networks {
     }
 
     /// Changes the rules of a container that runs, or ends them. What is no longer allowed ends at once. Blocks.
-    pub(crate) fn restrict_running(&self, running: &Running) -> Result<()> {
+    pub(crate) fn restrict_running(&self, running: &Running<'_>) -> Result<()> {
         let wish = &running.wish;
-        let sandbox = self.sandbox_of(running.pid)?;
+        let sandbox = self.sandbox_of(running.process)?;
         let places = self.places(running)?;
         match wish.egress {
             Some(_) => self.restrict(wish, &places)?,

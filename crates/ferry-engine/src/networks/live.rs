@@ -1,5 +1,7 @@
 //! Networks of a container that runs: joined and left while it does.
 
+use std::os::fd::BorrowedFd;
+
 use ferry_network::{PublishedPort, Sandbox};
 
 use super::connect::Wish;
@@ -13,13 +15,13 @@ use crate::error::{Context, Error, Result};
 const NOT_OUT: (bool, bool) = (false, false);
 
 /// A running container as its record knows it.
-pub(crate) struct Running {
+pub(crate) struct Running<'a> {
     /// What it wants, with every network that it is in or is to be in, in one order with `given`.
     pub(crate) wish: Wish,
     /// What it has.
     pub(crate) given: Vec<EndpointRecord>,
-    /// Its first process.
-    pub(crate) pid: u32,
+    /// Its first process; none when it has just ended.
+    pub(crate) process: Option<BorrowedFd<'a>>,
     /// Ports that are published now.
     pub(crate) published: Vec<PublishedPort>,
 }
@@ -34,11 +36,11 @@ pub(crate) struct Changed {
 
 impl Networks {
     /// Joins the last network of the wish. Blocks; on failure nothing has changed.
-    pub(crate) fn join(&self, running: &Running) -> Result<Changed> {
+    pub(crate) fn join(&self, running: &Running<'_>) -> Result<Changed> {
         let wish = &running.wish;
         let asked = wish.endpoints.last().ok_or_else(|| Error::internal("no network to join"))?;
         self.check_limits(wish)?;
-        let sandbox = self.sandbox_of(running.pid)?;
+        let sandbox = self.sandbox_of(running.process)?;
         let mut places = self.places(running)?;
         let before = Gateways::of(&places);
         let taken: Vec<String> = running.given.iter().map(|endpoint| endpoint.interface.clone()).collect();
@@ -73,7 +75,7 @@ impl Networks {
         wish: &Wish,
         places: &[Place],
         before: Gateways,
-        running: &Running,
+        running: &Running<'_>,
     ) -> Result<Vec<PublishedPort>> {
         let place = places.last().expect("just joined");
         let spec = place.endpoint_spec(wish, NOT_OUT)?;
@@ -90,9 +92,9 @@ impl Networks {
     }
 
     /// Leaves a network that the container is in. Blocks. What cannot be undone in the kernel is told, and the container is out all the same.
-    pub(crate) fn leave(&self, running: &Running, network_id: &str) -> Result<Changed> {
+    pub(crate) fn leave(&self, running: &Running<'_>, network_id: &str) -> Result<Changed> {
         let wish = &running.wish;
-        let sandbox = self.sandbox_of(running.pid)?;
+        let sandbox = self.sandbox_of(running.process)?;
         let mut places = self.places(running)?;
         let at = running.given.iter().position(|endpoint| endpoint.network_id == network_id);
         let at = at.ok_or_else(|| Error::internal("the container is not in that network"))?;
@@ -155,7 +157,7 @@ impl Networks {
     }
 
     /// Where the container is now.
-    pub(super) fn places(&self, running: &Running) -> Result<Vec<Place>> {
+    pub(super) fn places(&self, running: &Running<'_>) -> Result<Vec<Place>> {
         let table = self.table();
         let places = running.given.iter().map(|endpoint| {
             Ok(Place { endpoint: endpoint.clone(), network: view(find(&table, &endpoint.network_id)?) })

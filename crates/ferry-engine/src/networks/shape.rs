@@ -3,6 +3,8 @@
 //! Where a network has a bridge they are kept on the host. Elsewhere there is nothing but the container's own namespace to keep them in, so that
 //! they are for containers that cannot go around them there: `docs/design/traffic-limits.md`.
 
+use std::os::fd::BorrowedFd;
+
 use ferry_network::Sandbox;
 
 use super::connect::Wish;
@@ -44,8 +46,8 @@ impl Networks {
     }
 
     /// Limits the traffic of a container that runs, or ends its limits. Blocks.
-    pub(crate) fn shape_running(&self, running: &Running) -> Result<()> {
-        self.shape(&running.wish, &self.places(running)?, running.pid)
+    pub(crate) fn shape_running(&self, running: &Running<'_>) -> Result<()> {
+        self.shape(&running.wish, &self.places(running)?, running.process)
     }
 
     /// Whether this kernel can delay and lose packets. Blocks.
@@ -53,7 +55,7 @@ impl Networks {
         self.inner.networking.can_delay()
     }
 
-    pub(super) fn shape(&self, wish: &Wish, places: &[Place], pid: u32) -> Result<()> {
+    pub(super) fn shape(&self, wish: &Wish, places: &[Place], process: Option<BorrowedFd<'_>>) -> Result<()> {
         const FAILED: &str = "cannot limit the traffic of the container";
         let networking = &self.inner.networking;
         networking.shape(&wish.container_id, &wish.shaping).context(FAILED)?;
@@ -63,7 +65,7 @@ impl Networks {
         {
             let sandbox = match &sandbox {
                 Some(sandbox) => sandbox,
-                None => sandbox.insert(self.sandbox_of(pid)?),
+                None => sandbox.insert(self.sandbox_of(process)?),
             };
             networking.shape_inside(sandbox, &place.endpoint.interface, &wish.shaping).context(FAILED)?;
         }

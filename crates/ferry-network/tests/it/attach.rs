@@ -1,7 +1,10 @@
 //! Sandboxes, bridges and endpoints.
 
+use std::os::fd::AsFd as _;
+
 use ferry_network::Error;
 use ferry_network::Sandbox;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::host::{Container, as_host, ask_tcp, bridge, eventually, run, serve};
 
@@ -223,7 +226,8 @@ fn sandbox_of_a_process_is_that_process_namespace() {
         let container = Container::start(&networking, &spec, "c1", &["172.30.0.2/16"]);
         let mut sleeper =
             container.inside(|| std::process::Command::new("sleep").arg("60").spawn().expect("a process"));
-        let again = networking.open_sandbox_of(sleeper.id()).expect("open");
+        let process = pidfd_open(Pid::from_child(&sleeper), PidfdFlags::empty()).expect("a pidfd");
+        let again = networking.open_sandbox_of(process.as_fd()).expect("open");
         let mut second = container.endpoint.clone();
         second.interface = "eth1".to_owned();
         second.gateway_v4 = None;
@@ -231,7 +235,7 @@ fn sandbox_of_a_process_is_that_process_namespace() {
         container.inside(|| run("ip", "addr show dev eth1"));
         sleeper.kill().expect("killed");
         sleeper.wait().expect("reaped");
-        assert!(Sandbox::of_process(u32::MAX).is_err());
+        assert!(Sandbox::of_process(process.as_fd()).is_err());
     });
 }
 

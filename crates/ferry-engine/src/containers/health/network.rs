@@ -13,6 +13,7 @@ use ferry_sys::netns;
 use super::check::{Check, HttpTarget, Target, Test};
 use crate::blocking;
 use crate::containers::Container;
+use crate::containers::process::process_of;
 use crate::error::{Context, Error, Result};
 
 /// Most that is read of an answer.
@@ -20,12 +21,10 @@ const ANSWER_BYTES: usize = 4096;
 
 /// Runs the check; 0 is healthy.
 pub(super) async fn probe(container: &Arc<Container>, check: &Check) -> Result<(i32, String)> {
-    let pid = container.with_record(|record| record.pid);
-    let namespace = netns::of_process(pid).context("cannot find the container's network")?;
-    // The pid was the container's own only if it lives still.
-    if container.live().is_none() || container.with_record(|record| record.pid) != pid {
+    let Some(process) = process_of(container).await? else {
         return Err(Error::conflict(format!("container {} is not running", container.id)));
-    }
+    };
+    let namespace = netns::of_process(process.as_fd()).context("cannot find the container's network")?;
     let own = container.with_record(|record| record.endpoints.values().find_map(|endpoint| endpoint.address));
     let check = check.clone();
     blocking(move || {
