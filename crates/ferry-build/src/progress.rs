@@ -67,19 +67,7 @@ impl Reporter {
 
     /// Forgets the first of what programs wrote, so that no more than so many bytes of it are left.
     pub fn keep_logs(&self, bytes: usize) {
-        let mut followers = self.followers();
-        let length = |event: &Event| match event {
-            Event::Log(piece) => piece.data.len(),
-            _ => 0,
-        };
-        let mut over = followers.told.iter().map(length).sum::<usize>().saturating_sub(bytes);
-        followers.told.retain(|event| {
-            let is_kept = over == 0 || !matches!(event, Event::Log(_));
-            if !is_kept {
-                over = over.saturating_sub(length(event));
-            }
-            is_kept
-        });
+        keep_logs(&mut self.followers().told, bytes);
     }
 
     /// Tells everybody.
@@ -132,6 +120,22 @@ impl Reporter {
             group: None,
         }));
     }
+}
+
+/// Removes the first of what programs wrote, so that no more than so many bytes of it are left.
+pub(crate) fn keep_logs(told: &mut Vec<Event>, bytes: usize) {
+    let length = |event: &Event| match event {
+        Event::Log(piece) => piece.data.len(),
+        _ => 0,
+    };
+    let mut over = told.iter().map(length).sum::<usize>().saturating_sub(bytes);
+    told.retain(|event| {
+        let is_kept = over == 0 || !matches!(event, Event::Log(_));
+        if !is_kept {
+            over = over.saturating_sub(length(event));
+        }
+        is_kept
+    });
 }
 
 /// A step that has begun.

@@ -14,10 +14,12 @@ use ferry_buildkit_proto::messages::control::{
 use ferry_spec::digest::Digest;
 use tokio::sync::broadcast;
 
+use super::jobs::LOGS_KEPT;
+use super::status;
 use crate::attest;
 use crate::builder::Built;
 use crate::clock::now_ns;
-use crate::progress::{Event, Reporter};
+use crate::progress::{Event, Reporter, keep_logs};
 
 /// Builds that are remembered, besides pinned ones.
 const REMEMBERED: usize = 50;
@@ -154,6 +156,14 @@ fn shown(request: &SolveRequest) -> std::collections::BTreeMap<String, String> {
     options.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
+/// Keeps a blob, and describes it.
+fn named(blobs: &mut HashMap<String, Bytes>, media_type: &str, bytes: Vec<u8>) -> Descriptor {
+    let digest = Digest::sha256(&bytes).to_string();
+    let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    blobs.insert(digest.clone(), bytes.into());
+    Descriptor { media_type: media_type.to_owned(), digest, size, annotations: BTreeMap::new() }
+}
+
 /// A record of a build that goes on.
 pub(super) struct Writing {
     history: History,
@@ -169,14 +179,9 @@ impl Writing {
         let is_single = built.targets.len() == 1 && !built.is_index;
         let image = built.image.as_ref();
         for (platform, predicate) in built.provenance() {
-            let bytes = Bytes::from(serde_json::to_vec(&predicate.body).unwrap_or_default());
-            let attestation = Descriptor {
-                media_type: attest::STATEMENT_TYPE.to_owned(),
-                digest: Digest::sha256(&bytes).to_string(),
-                size: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
-                annotations: BTreeMap::from([(attest::PREDICATE.to_owned(), predicate.kind.to_owned())]),
-            };
-            self.blobs.insert(attestation.digest.clone(), bytes);
+            let body = serde_json::to_vec(&predicate.body).unwrap_or_default();
+            let mut attestation = named(&mut self.blobs, attest::STATEMENT_TYPE, body);
+            attestation.annotations.insert(attest::PREDICATE.to_owned(), predicate.kind.to_owned());
             let results = image.map(|image| {
                 let size = i64::try_from(image.size).unwrap_or(i64::MAX);
                 let (media_type, digest) = (image.media_type.clone(), image.digest.to_string());
@@ -205,13 +210,14 @@ impl Writing {
         record.completed_at = Some(Timestamp::of_ns(now_ns()));
         record.generation += 1;
         self.reporter.finish();
-        let mut events = self.reporter.follow();
-        let mut steps = std::collections::HashMap::new();
-        while let Ok(event) = events.try_recv() {
+        let mut followed = self.reporter.follow();
+        let mut events: Vec<Event> = std::iter::from_fn(|| followed.try_recv().ok()).collect();
+        let mut steps = HashMap::new();
+        for event in &events {
             match event {
                 Event::Vertex(state) => {
                     let done = state.completed_ns.is_some() && state.error.is_empty();
-                    steps.insert(state.digest, (state.cached, done));
+                    steps.insert(&state.digest, (state.cached, done));
                 }
                 Event::Warning(_) => record.num_warnings += 1,
                 _ => {}
@@ -221,7 +227,10 @@ impl Writing {
         record.num_total_steps = count(steps.len());
         record.num_cached_steps = count(steps.values().filter(|(cached, _)| *cached).count());
         record.num_completed_steps = count(steps.values().filter(|(_, done)| *done).count());
-        let blobs = std::mem::take(&mut self.blobs);
+        drop(steps);
+        keep_logs(&mut events, LOGS_KEPT);
+        let mut blobs = std::mem::take(&mut self.blobs);
+        record.logs = Some(named(&mut blobs, status::LOG, status::log(events)));
         self.history.put(record.clone(), self.reporter.clone(), blobs, BuildHistoryEventType::Complete);
     }
 }

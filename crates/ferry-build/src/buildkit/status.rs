@@ -61,6 +61,30 @@ impl BuildKit {
     }
 }
 
+/// The type of [`log`].
+pub(super) const LOG: &str = "application/vnd.buildkit.status.v0";
+
+/// What was told of a build, as BuildKit keeps it: messages of status, each after its length.
+pub(super) fn log(events: Vec<Event>) -> Vec<u8> {
+    let mut log = Vec::new();
+    let mut events = events.into_iter().peekable();
+    while events.peek().is_some() {
+        let mut response = StatusResponse::default();
+        let (mut count, mut bytes) = (0, 0);
+        while count < AT_ONCE
+            && bytes <= LOGS_AT_ONCE
+            && let Some(event) = events.next()
+        {
+            count += 1;
+            bytes += add(&mut response, event);
+        }
+        let encoded = prost::Message::encode_to_vec(&response);
+        log.extend(u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_le_bytes());
+        log.extend(encoded);
+    }
+    log
+}
+
 /// Adds an event to what is told next; returns the bytes of its output.
 fn add(response: &mut StatusResponse, event: Event) -> usize {
     let time = |moment: Option<i64>| moment.map(Timestamp::of_ns);

@@ -327,6 +327,9 @@ pub struct BuildHistoryRecord {
     pub created_at: Option<Timestamp>,
     #[prost(message, optional, tag = "7")]
     pub completed_at: Option<Timestamp>,
+    /// What was told while it went on.
+    #[prost(message, optional, tag = "8")]
+    pub logs: Option<Descriptor>,
     #[prost(btree_map = "string, string", tag = "9")]
     pub exporter_response: BTreeMap<String, String>,
     #[prost(message, optional, tag = "10")]

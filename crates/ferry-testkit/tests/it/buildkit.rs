@@ -9,7 +9,7 @@ use ferry_buildkit_proto::grpc::Metadata;
 use ferry_buildkit_proto::messages::content::{self, ReadContentRequest, ReadContentResponse};
 use ferry_buildkit_proto::messages::control::{
     BuildHistoryEvent, BuildHistoryRequest, DiskUsageRequest, DiskUsageResponse, Exporter, InfoRequest, InfoResponse,
-    ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest, SolveResponse, UsageRecord,
+    ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest, SolveResponse, StatusResponse, UsageRecord,
 };
 use ferry_buildkit_proto::messages::gateway::SolveRequest as SolveRequestOfGateway;
 use ferry_buildkit_proto::messages::llb::{
@@ -233,6 +233,29 @@ fn clients_of_buildkit_learn_of_worker_usage_and_history() {
         assert_eq!((event.kind, record.reference.as_str(), record.error.is_none()), (1, "once", true));
         assert!(record.num_total_steps > 3 && record.completed_at.is_some(), "{record:?}");
         assert!(replies.next::<BuildHistoryEvent>().await.unwrap().is_none());
+        // What was told of it is a blob that the record names: messages of status, each after its length.
+        let logs = record.logs.unwrap();
+        assert_eq!(logs.media_type, "application/vnd.buildkit.status.v0");
+        let (sender, mut replies) = channel.stream(content::READ, Metadata::new());
+        sender
+            .send(&ReadContentRequest { digest: logs.digest.clone(), ..ReadContentRequest::default() })
+            .await
+            .unwrap();
+        drop(sender);
+        let mut log = Vec::new();
+        while let Some(piece) = replies.next::<ReadContentResponse>().await.unwrap() {
+            log.extend(piece.data);
+        }
+        assert_eq!(ferry_spec::Digest::sha256(&log).to_string(), logs.digest);
+        let (mut rest, mut steps) = (&log[..], Vec::new());
+        while let Some((length, message)) = rest.split_first_chunk::<4>() {
+            let (message, behind) = message.split_at(u32::from_le_bytes(*length).try_into().unwrap());
+            steps.extend(StatusResponse::decode(message).unwrap().vertexes.into_iter().map(|step| step.digest));
+            rest = behind;
+        }
+        steps.sort();
+        steps.dedup();
+        assert_eq!(steps.len(), usize::try_from(record.num_total_steps).unwrap());
 
         let usage: DiskUsageResponse =
             channel.unary(&control("DiskUsage"), &DiskUsageRequest::default()).await.unwrap();

@@ -1,7 +1,7 @@
 //! `buildx history export`: records of builds as a bundle, in the form that Docker Desktop imports.
 //!
 //! A bundle is an OCI layout in a compressed tar. Each record is a manifest: its configuration is the record, its layers are what the record
-//! names, the log of the build first. The daemon keeps logs in another form, so that blob is made here, as BuildKit has it.
+//! names, the log of the build first. Of a daemon that names no log, that blob is made here, as BuildKit has it.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -151,7 +151,11 @@ async fn add_record(
     record: &BuildHistoryRecord,
     context: &Context,
 ) -> Result<Value> {
-    let log = bundle.add(LOG, log(control, &record.reference).await?);
+    let log = match &record.logs {
+        Some(named) => read(control, &named.digest).await?,
+        None => log(control, &record.reference).await?,
+    };
+    let log = bundle.add(LOG, log);
     let mut told = told(record);
     told["logs"] = json!({ "media_type": LOG, "digest": log["digest"], "size": log["size"] });
     let config = bundle.add_json(RECORD, &told)?;
