@@ -245,24 +245,32 @@ fn cgroup_folders(cgroup: &str) -> Vec<PathBuf> {
 
 /// Kills what a lost shim left.
 pub(super) fn kill_remains(pid: u32, cgroup: &str) {
-    let mut pids: Vec<i32> = i32::try_from(pid).ok().filter(|pid| *pid > 1).into_iter().collect();
-    pids.retain(|pid| in_cgroup(*pid, cgroup));
+    let mut pids: Vec<i32> = i32::try_from(pid).ok().into_iter().collect();
     for folder in cgroup_folders(cgroup) {
         // Takes along what is in cgroups that the container has made; only v2 has it.
         let _ = fs::write(folder.join("cgroup.kill"), "1");
         let listed = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-        pids.extend(listed.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1));
+        pids.extend(listed.lines().filter_map(|line| line.parse::<i32>().ok()));
     }
-    for pid in pids.into_iter().filter_map(rustix::process::Pid::from_raw) {
-        // One that has ended meanwhile is what was wanted.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    for pid in pids.into_iter().filter(|pid| *pid > 1) {
+        kill_member(pid, cgroup);
     }
 }
 
-/// A pid may be another process's by now; only its cgroup tells.
+/// A pid may be another process's by now; what is held by its descriptor is looked at before it is killed.
+fn kill_member(pid: i32, cgroup: &str) {
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    let Some(Ok(held)) = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return };
+    if in_cgroup(pid, cgroup) {
+        // One that has ended meanwhile is what was wanted.
+        let _ = pidfd_send_signal(&held, Signal::KILL);
+    }
+}
+
+/// Only the cgroup tells whose process it is; the container may have made more below its own.
 fn in_cgroup(pid: i32, cgroup: &str) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    text.lines().any(|line| line.ends_with(cgroup))
+    text.lines().any(|line| line.ends_with(cgroup) || line.contains(&format!("{cgroup}/")))
 }
 
 /// Removes a container's cgroup from every hierarchy; the shim has done so already unless it was killed.
@@ -315,4 +323,20 @@ pub(super) fn stale_cgroups(parent: &str, is_known: impl Fn(&str) -> bool) -> Ve
         }
     }
     stale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_members_of_the_cgroup_are_killed() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        kill_member(pid, "/ferry/of-somebody-else");
+        assert!(child.try_wait().unwrap().is_none());
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        kill_member(pid, own.lines().next().unwrap().rsplit(':').next().unwrap());
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(9));
+    }
 }
