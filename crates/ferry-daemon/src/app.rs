@@ -30,6 +30,7 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) builder: Builder,
     pub(crate) buildkit: Arc<BuildKit>,
+    pub(crate) uploads: routes::Uploads,
     pub(crate) header_values: HeaderValues,
     routes: Vec<Route>,
 }
@@ -42,6 +43,7 @@ impl App {
             engine,
             buildkit: Arc::new(BuildKit::new(builder.clone(), worker)),
             builder,
+            uploads: routes::Uploads::default(),
             header_values: HeaderValues {
                 api_version: text(version::NEWEST.to_string()),
                 server: text(format!("Docker/{SERVER_VERSION} (linux)")),

@@ -25,8 +25,10 @@ use serde_json::json;
 mod failed;
 mod posted;
 mod synced;
+mod uploads;
 
 use self::failed::FailedSteps;
+pub(crate) use self::uploads::Uploads;
 use super::images::{BASE64, from_auth};
 use crate::app::App;
 use crate::http::body::{BodySender, Gone, RequestBody};

@@ -14,6 +14,8 @@ mod times;
 mod unbuilt;
 mod volumes;
 
+pub(crate) use self::builds::Uploads;
+
 use crate::http::router::Route;
 
 /// Returns every route; what is known but not built comes last and answers 501.

@@ -475,6 +475,31 @@ fn builds_that_are_posted_take_what_a_session_lends() {
         assert_eq!(std::fs::read_dir(daemon.data_root().join("build/contexts")).unwrap().count(), 0);
         serving.abort();
 
+        // An archive that comes with a request of its own, before the other or after it.
+        let dockerfile = b"FROM busybox\nCOPY f /f\nCMD [\"cat\", \"/f\"]\n";
+        let tar = Layer::default().file("Dockerfile", 0o644, dockerfile).file("f", 0o644, b"uploaded").into_tar();
+        for name in ["uploaded", "again"] {
+            let query = format!("remote=upload-request&buildid={name}&t={name}&nocache=1");
+            let (told, taken) = match name {
+                "again" => {
+                    let taken = post("buildid=upload-request:again", tar.clone());
+                    tokio::join!(post(&query, Vec::new()), taken)
+                }
+                _ => tokio::join!(post(&query, Vec::new()), post("buildid=upload-request:uploaded", tar.clone())),
+            };
+            let (told, taken) = (told.unwrap(), taken.unwrap());
+            assert!(told.contains("moby.image.id") && taken.is_empty(), "{told} {taken}");
+            assert_eq!(daemon.run(&["run", "--rm", "--network", "none", name]).ok(), "uploaded");
+        }
+        let told = post("t=quiet&q=1", tar.clone()).await.unwrap();
+        let id = daemon.inspect("quiet", "{{.Id}}");
+        assert_eq!(told.trim_end(), format!(r#"{{"stream":"{id}\n"}}"#));
+        let broken = "remote=upload-request&buildid=broken";
+        let (told, taken) = tokio::join!(post(broken, Vec::new()), post("buildid=upload-request:broken", vec![1; 600]));
+        assert_eq!(told.unwrap(), taken.unwrap());
+        let alone = post("remote=upload-request", Vec::new()).await.unwrap();
+        assert!(alone.contains("needs the parameter buildid"), "{alone}");
+
         let tar = Layer::default().file("Dockerfile", 0o644, b"FROM busybox\nRUN exit 7\n").into_tar();
         let told = post("t=failed", tar).await.unwrap();
         assert!(told.contains("did not complete successfully: exit code: 7"), "{told}");
