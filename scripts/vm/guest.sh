@@ -24,6 +24,21 @@ published() {
     is "$(curl -fsS http://198.51.100.1:8080/)" 'it works'
 }
 
+# The kernel lists the connection as one to the container itself.
+short_way() {
+    set -- $(ferry inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web | tr . ' ')
+    place=$(printf '%02X%02X%02X%02X:0050 01' "$4" "$3" "$2" "$1")
+    for address in 127.0.0.1 198.51.100.1; do
+        listed=$(perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 0); connect(S, sockaddr_in(8080, inet_aton($ARGV[0]))) or die $!;
+            (undef, $peer) = sockaddr_in(getpeername(S)); print inet_ntoa($peer), "\n"; system("cat /proc/net/tcp")' $address) || return 1
+        case $listed in
+        "$address
+"*"$place"*) ;;
+        *) echo "$place is not in $listed" && return 1 ;;
+        esac
+    done
+}
+
 executes() { is "$(ferry exec web cat /www/index.html)" 'it works' && is "$(ferry exec web cat /proc/1/comm)" httpd; }
 
 limits_are_set() {
@@ -333,6 +348,7 @@ if [ "$failed" -eq 0 ]; then
     check 'exit code' exit_code
     check 'hello-world' hello_world
     check 'published port' published
+    check 'short way to a published port' short_way
     check 'exec' executes
     check 'delay and loss' delayed_and_lost
     check 'ipvlan' ipvlan_networks
