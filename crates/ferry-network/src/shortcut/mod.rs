@@ -150,9 +150,10 @@ impl Programs {
             namespace: namespace_cookie(&socket)?,
         };
         let programs = vec![
-            AddressProgram::load(c"ferry_connect", AddressHook::Connect4, &program::connect4(&around))?,
             AddressProgram::load(c"ferry_peer", AddressHook::PeerName4, &program::peer_name4(&around))?,
             AddressProgram::load(c"ferry_name", AddressHook::SocketName4, &program::socket_name4(&around))?,
+            // Attached last: what is led is to be answered for.
+            AddressProgram::load(c"ferry_connect", AddressHook::Connect4, &program::connect4(&around))?,
         ];
         let stop = follow_addresses(addresses)?;
         Ok(Self { ports, programs, _stop: stop })

@@ -20,8 +20,11 @@ mod context {
     pub(super) const PROTOCOL: i16 = 36;
     pub(super) const SOCKET: i16 = 64;
 }
-/// `bound_dev_if` of `struct bpf_sock`.
-const SOCKET_LINK: i16 = 0;
+/// `struct bpf_sock`.
+mod socket {
+    pub(super) const LINK: i16 = 0;
+    pub(super) const OWN_ADDRESS: i16 = 24;
+}
 
 /// Helpers of the kernel.
 mod helper {
@@ -75,9 +78,10 @@ const FAMILY_AND_NO_PORT: i32 = {
 pub(super) fn connect4(around: &Surroundings) -> Vec<Instruction> {
     let mut text = Text::begin();
     text.add(LOAD_U32, 1, CONTEXT, context::PROTOCOL, 0).jump(IF_OTHER, 1, TCP, "end");
-    // One that is bound to a link stays there.
+    // One that is bound to a link stays there, and one that is bound to an address keeps it.
     text.add(LOAD_U64, 1, CONTEXT, context::SOCKET, 0).jump(IF_EQUAL, 1, 0, "end");
-    text.add(LOAD_U32, 1, 1, SOCKET_LINK, 0).jump(IF_OTHER, 1, 0, "end");
+    text.add(LOAD_U32, 2, 1, socket::LINK, 0).jump(IF_OTHER, 2, 0, "other");
+    text.add(LOAD_U32, 2, 1, socket::OWN_ADDRESS, 0).jump(IF_OTHER, 2, 0, "other");
     text.add(COPY, 1, CONTEXT, 0, 0).call(helper::NAMESPACE_COOKIE);
     text.number(1, 0, around.namespace).jump_unless_same(0, 1, "end");
     text.add(LOAD_U32, ADDRESS, CONTEXT, context::ADDRESS, 0).add(LOAD_U32, PORT, CONTEXT, context::PORT, 0);
@@ -88,8 +92,7 @@ pub(super) fn connect4(around: &Surroundings) -> Vec<Instruction> {
     text.label("found").add(COPY, TARGET, 0, 0, 0);
     text.add(COPY, 1, ADDRESS, 0, 0).add(AND, 1, 0, 0, FIRST_BYTE).jump(IF_EQUAL, 1, LOOPBACK, "lead");
     text.add(STORE_U32, FRAME, ADDRESS, KEY, 0).look_up(around.addresses).jump(IF_EQUAL, 0, 0, "other");
-    // Whoever connects to an address of the machine has that address. The kernel refuses if it is not ours any more, and if the socket
-    // has another one.
+    // Whoever connects to an address of the machine has that address. The kernel refuses if it is not ours any more.
     text.add(STORE_NUMBER_U32, FRAME, 0, NAME, FAMILY_AND_NO_PORT);
     text.add(STORE_U32, FRAME, ADDRESS, NAME + 4, 0).add(STORE_NUMBER_U64, FRAME, 0, NAME + 8, 0);
     text.add(COPY, 1, CONTEXT, 0, 0).add(COPY, 2, FRAME, 0, 0).add(ADD, 2, 0, 0, NAME.into());

@@ -40,16 +40,18 @@ fn a_tcp_port_answers_on_every_address_and_goes_with_its_container() {
 
 /// Connects and asks who is there. Prints whom it is connected to, its own address and the one that the container sees, then the
 /// connection as the kernel lists it: short ways are for the cgroups of the daemon, where what `sh` runs is.
-const ASK: &str = r#"($a, $p) = @ARGV; socket(S, PF_INET, SOCK_STREAM, 0); connect(S, sockaddr_in($p, inet_aton($a))) or exit 1;
+const ASK: &str = r#"($a, $p, $own) = @ARGV; socket(S, PF_INET, SOCK_STREAM, 0);
+    bind(S, sockaddr_in(0, inet_aton($own))) or die $! if $own; connect(S, sockaddr_in($p, inet_aton($a))) or exit 1;
     ($q, $b) = sockaddr_in(getpeername(S)); (undef, $c) = sockaddr_in(getsockname(S));
     open(T, "/proc/net/tcp"); @listed = grep(/ 01 /, <T>);
     syswrite(S, "GET /cgi-bin/who HTTP/1.0\r\n\r\n"); @answer = <S>; ($seen) = $answer[-1] =~ /(\S+)/;
     print inet_ntoa($b), ":$q ", inet_ntoa($c), " $seen\n", @listed"#;
 
-/// What both ends of a connection from the host to a published port see, and whether it is one to the container itself.
+/// What both ends of a connection from the host to a published port (`ADDRESS:PORT`, or `ADDRESS:PORT from OWN`) see, and whether it is one to the container itself.
 fn ask(daemon: &Daemon, address: &str, container_address: &str) -> Option<(String, bool)> {
-    let (ip, port) = address.split_once(':').unwrap();
-    let output = daemon.sandbox().sh(&format!("perl -MSocket -e '{ASK}' {ip} {port}"));
+    let (place, own) = address.split_once(" from ").unwrap_or((address, ""));
+    let (ip, port) = place.split_once(':').unwrap();
+    let output = daemon.sandbox().sh(&format!("perl -MSocket -e '{ASK}' {ip} {port} {own}"));
     let octets: Vec<u8> = container_address.split('.').map(|octet| octet.parse().unwrap()).collect();
     let place = format!("{:08X}:0050 01", u32::from_le_bytes(octets.try_into().unwrap()));
     let text = output.out();
@@ -78,6 +80,11 @@ fn programs_of_the_host_have_a_short_way_to_ports_and_cannot_tell() {
     assert_eq!(short[0], Some((format!("127.0.0.1:8080 127.0.0.1 {gateway}"), true)));
     assert_eq!(short[2], Some(("192.0.2.2:8080 192.0.2.2 192.0.2.2".to_owned(), true)));
 
+    // A socket with an address of its own keeps it.
+    let bound = ["127.0.0.1:8080 from 192.0.2.2", "127.0.0.1:8080 from 127.0.0.5", "192.0.2.2:8080 from 127.0.0.1"];
+    let with_own: Vec<_> = bound.iter().map(|address| ask(address)).collect();
+    assert_eq!(with_own[0], Some(("127.0.0.1:8080 192.0.2.2 192.0.2.2".to_owned(), false)));
+
     // A daemon that has gone is not needed, and its successor knows what it led to.
     daemon.kill().unwrap();
     assert!(is_short("127.0.0.1:8080"), "without a daemon");
@@ -88,7 +95,7 @@ fn programs_of_the_host_have_a_short_way_to_ports_and_cannot_tell() {
     daemon.kill().unwrap();
     let _ = daemon.sandbox().sh("kill -9 $(pgrep -f '^ferry-netd serve')").ok();
     until("the short way to go", || !is_short("127.0.0.1:8080"));
-    for (address, short) in addresses.iter().zip(short) {
+    for (address, short) in addresses.iter().chain(&bound).zip(short.into_iter().chain(with_own)) {
         assert_eq!(ask(address), short.map(|(ends, _)| (ends, false)), "{address}");
     }
     daemon.start().unwrap();
