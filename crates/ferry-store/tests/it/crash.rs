@@ -10,7 +10,7 @@ use ferry_spec::reference::Reference;
 use ferry_store::{Live, Store};
 
 use crate::collection::{assert_whole, layers, make_image};
-use crate::support::{Fixture, Tar, apply, describe, diff_id, gzip, need_root};
+use crate::support::{Fixture, Tar, apply, assert_one_passed, describe, diff_id, gzip, need_root};
 
 const DATA: &str = "FERRY_TEST_CRASH_DATA";
 
@@ -108,8 +108,7 @@ fn a_full_disk_is_named_and_leaves_nothing() {
             .arg(std::env::current_exe().unwrap())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        assert_one_passed(&output);
         return;
     };
     let disk = Path::new(&disk);

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use ferry_store::{Limits, Store};
 
-use crate::support::{Fixture, Header, Tar, apply, describe, diff_id, gzip};
+use crate::support::{Fixture, Header, Tar, apply, assert_one_passed, describe, diff_id, gzip};
 
 struct Canary {
     dir: PathBuf,
@@ -294,8 +294,7 @@ fn alone(test: &str) -> bool {
     }
     let program = std::env::current_exe().unwrap();
     let output = Command::new(program).args(["--exact", test, "--nocapture"]).env(ALONE, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert_one_passed(&output);
     false
 }
 

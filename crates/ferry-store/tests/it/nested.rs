@@ -9,7 +9,7 @@ use std::process::Command;
 use ferry_spec::digest::ChainId;
 use ferry_store::{Live, MountOptions, Store};
 
-use crate::support::{Fixture, Header, Mounted, Tar, apply, describe, need_root};
+use crate::support::{Fixture, Header, Mounted, Tar, apply, assert_one_passed, describe, need_root};
 
 const PLACE: &str = "FERRY_TEST_ON_OVERLAY";
 
@@ -30,8 +30,7 @@ fn on_overlay(test: &str) -> Option<PathBuf> {
         .arg(test)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert_one_passed(&output);
     None
 }
 

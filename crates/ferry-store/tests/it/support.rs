@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use ferry_spec::digest::{ChainId, DiffId, Digest};
 use ferry_store::{MountOptions, Store};
@@ -15,6 +15,15 @@ pub(crate) fn need_root() {
 
 fn rustix_is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
+}
+
+/// Asserts that a test program which was told to run one test did so, and it passed.
+#[track_caller]
+pub(crate) fn assert_one_passed(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    // Not at the beginning of a line, where it would be taken for the outer program's own list and counts.
+    let shown: String = said.lines().map(|line| format!("  | {line}\n")).collect();
+    assert!(output.status.success() && said.contains("1 passed"), "\n{shown}");
 }
 
 /// A data root in a temporary folder.
