@@ -27,6 +27,7 @@ const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 pub(crate) const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_BTF_LOAD: libc::c_int = 18;
 const BPF_LINK_CREATE: libc::c_int = 28;
 
@@ -128,6 +129,9 @@ impl<const K: usize, const V: usize> AsFd for HashMap<K, V> {
     }
 }
 
+/// Bytes of [`SocketStorage`].
+const STORAGE_BYTES: u32 = 8;
+
 /// Eight bytes with each socket that a program gives some; they go with the socket.
 #[derive(Debug)]
 pub struct SocketStorage(OwnedFd);
@@ -142,7 +146,7 @@ impl SocketStorage {
         let mut attr = Attr::new()
             .u32(0, BPF_MAP_TYPE_SK_STORAGE)
             .u32(4, 4)
-            .u32(8, 8)
+            .u32(8, STORAGE_BYTES)
             .u32(16, BPF_F_NO_PREALLOC)
             .name(28, name)
             .u32(48, types.as_raw_fd() as u32)
@@ -150,6 +154,30 @@ impl SocketStorage {
             .u32(52, 1)
             .u32(56, 2);
         descriptor(BPF_MAP_CREATE, &mut attr).map(Self)
+    }
+
+    /// Takes a copy of one that somebody else kept.
+    ///
+    /// # Errors
+    /// What `bpf` answers; `InvalidInput` for anything else than such a map.
+    pub fn take(fd: OwnedFd) -> io::Result<Self> {
+        // The beginning of `struct bpf_map_info`: type, number, bytes of a key, bytes of a value.
+        let mut info = [0_u32; 4];
+        let mut attr =
+            Attr::new().u32(0, fd.as_raw_fd() as u32).u32(4, size_of_val(&info) as u32).pointer(8, info.as_mut_ptr());
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        match info {
+            [BPF_MAP_TYPE_SK_STORAGE, _, _, STORAGE_BYTES] => Ok(Self(fd)),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "no storage of sockets")),
+        }
+    }
+
+    /// Returns a copy.
+    ///
+    /// # Errors
+    /// What `fcntl` answers.
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
     }
 }
 
@@ -184,10 +212,24 @@ fn descriptor_of_types() -> io::Result<OwnedFd> {
 pub enum AddressHook {
     /// What a socket is to connect to by IPv4; the program may change it.
     Connect4 = 10,
+    /// The same by IPv6, also where that means an address of IPv4 (`::ffff:127.0.0.1`).
+    Connect6 = 11,
     /// What a socket says whom it is connected to.
     PeerName4 = 29,
+    /// The same of a socket for IPv6.
+    PeerName6 = 30,
     /// What a socket says who it is.
     SocketName4 = 31,
+    /// The same of a socket for IPv6.
+    SocketName6 = 32,
+}
+
+impl AddressHook {
+    /// Whether programs here decide where a connection goes.
+    #[must_use]
+    pub fn is_connect(self) -> bool {
+        matches!(self, Self::Connect4 | Self::Connect6)
+    }
 }
 
 /// A loaded program.
@@ -212,6 +254,12 @@ impl AddressProgram {
             .u32(68, hook as u32);
         let program = descriptor(BPF_PROG_LOAD, &mut attr)?;
         Ok(Self { program, hook })
+    }
+
+    /// Returns where it runs.
+    #[must_use]
+    pub fn hook(&self) -> AddressHook {
+        self.hook
     }
 
     /// Has it run for all processes of a cgroup of version 2 and of those below, beside programs of others, until the last copy of the

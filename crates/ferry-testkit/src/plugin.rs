@@ -79,8 +79,10 @@ impl Plugin {
         let folder = sandbox.host_path("/run/docker/plugins");
         std::fs::create_dir_all(&folder).context("make the folder of sockets")?;
         let plugin = Self::new(&["NetworkDriver", "IpamDriver"], Path::new("/nonexistent"), &sandbox.host_path("/"));
-        let sandbox = Arc::clone(sandbox);
-        plugin.state().wires.host = Some(Host(Arc::new(move |line| sandbox.sh(line).code)));
+        // Its threads stay until the process ends; the sandbox must not.
+        let sandbox = Arc::downgrade(sandbox);
+        let run = move |line: &str| sandbox.upgrade().map_or(1, |sandbox| sandbox.sh(line).code);
+        plugin.state().wires.host = Some(Host(Arc::new(run)));
         plugin.listen(&folder.join(format!("{name}.sock")))?;
         Ok(plugin)
     }

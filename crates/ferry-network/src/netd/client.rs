@@ -3,7 +3,7 @@
 use std::{
     ffi::CString,
     fs::{DirBuilder, File, OpenOptions},
-    io::{self, Read as _},
+    io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{
@@ -49,7 +49,7 @@ pub(crate) fn watch(folder: &Path) -> io::Result<UnixStream> {
     let mut stream = ferry_sys::socket::connect_at(folder.as_fd(), SOCKET)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    match exchange(&mut stream, &Request::Watch, &[])? {
+    match exchange(&mut stream, &Request::Watch, &[])?.0 {
         Reply::Done => Ok(stream),
         other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
     }
@@ -110,6 +110,17 @@ impl Client {
         }
         let links: Vec<_> = links.iter().map(AsFd::as_fd).collect();
         done(self.exchange(&Request::Shorten, &links)?)
+    }
+
+    /// Returns copies of what a living process holds so; without a process there is nothing.
+    pub(crate) fn shortened(&mut self) -> Result<Vec<OwnedFd>, Error> {
+        if !self.connect()? {
+            return Ok(Vec::new());
+        }
+        match self.exchange_copies(&Request::Shortened, &[])? {
+            (Reply::Done, copies) => Ok(copies),
+            (other, _) => Err(unexpected(&other)),
+        }
     }
 
     /// Has the sockets of a container closed; without a process there are none.
@@ -192,6 +203,14 @@ impl Client {
 
     /// One request, one answer. After a failure the connection is given up.
     fn exchange(&mut self, request: &Request, sockets: &[BorrowedFd<'_>]) -> Result<Reply, Error> {
+        Ok(self.exchange_copies(request, sockets)?.0)
+    }
+
+    fn exchange_copies(
+        &mut self,
+        request: &Request,
+        sockets: &[BorrowedFd<'_>],
+    ) -> Result<(Reply, Vec<OwnedFd>), Error> {
         let Some(mut stream) = self.connection.take() else {
             return Err(Error::NetdLost(io::ErrorKind::NotConnected.into()));
         };
@@ -263,7 +282,12 @@ fn open_lock(folder: &Path) -> Result<File, Error> {
         .map_err(Error::file("open", path))
 }
 
-fn exchange(stream: &mut UnixStream, request: &Request, sockets: &[BorrowedFd<'_>]) -> io::Result<Reply> {
+/// Returns the answer, and what came beside it.
+fn exchange(
+    stream: &mut UnixStream,
+    request: &Request,
+    sockets: &[BorrowedFd<'_>],
+) -> io::Result<(Reply, Vec<OwnedFd>)> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     let mut sent = ferry_sys::socket::send(&*stream, &line, sockets)?;
@@ -271,14 +295,15 @@ fn exchange(stream: &mut UnixStream, request: &Request, sockets: &[BorrowedFd<'_
         sent += ferry_sys::socket::send(&*stream, &line[sent..], &[])?;
     }
     let mut answer = Vec::new();
+    let mut copies = Vec::new();
     let mut buffer = [0; 4096];
     while answer.last() != Some(&b'\n') {
-        match stream.read(&mut buffer)? {
+        match ferry_sys::socket::receive(&*stream, &mut buffer, &mut copies)? {
             0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "ended without an answer")),
             length => answer.extend_from_slice(&buffer[..length]),
         }
     }
-    Ok(serde_json::from_slice(&answer)?)
+    Ok((serde_json::from_slice(&answer)?, copies))
 }
 
 fn done(reply: Reply) -> Result<(), Error> {

@@ -25,6 +25,8 @@ pub(crate) enum Request {
     },
     /// Hold what comes with this, in the place of what came before: with it programs of this machine have a short way to published ports.
     Shorten,
+    /// Give copies of what is held so, which a daemon goes on from.
+    Shortened,
     /// Tell what is held.
     List,
     /// Answer a container's questions: a datagram and a stream socket come the first time, none with a change.

@@ -289,15 +289,21 @@ impl Server {
             return connection.line.len() < REQUEST_BYTES;
         }
         let sockets = std::mem::take(&mut connection.sockets);
+        let mut copies = Vec::new();
         let reply = match serde_json::from_slice(&connection.line) {
             Ok(Request::Watch) => return self.hand_to_learner(connection),
+            Ok(Request::Shortened) => {
+                copies.extend(self.links.iter().map(AsFd::as_fd));
+                Reply::Done
+            }
             Ok(request) => self.answer(request, sockets),
             Err(error) => Reply::Failed(format!("request is not understood: {error}")),
         };
         connection.line.clear();
         let Ok(mut text) = serde_json::to_vec(&reply) else { return false };
         text.push(b'\n');
-        connection.stream.write_all(&text).is_ok()
+        let sent = ferry_sys::socket::send(&connection.stream, &text, &copies);
+        sent.and_then(|sent| connection.stream.write_all(&text[sent..])).is_ok()
     }
 
     /// The connection is the learner's from then on, and watched by nobody else.
@@ -346,8 +352,8 @@ impl Server {
                 self.dns.leave(&network_id, &container_id);
                 Reply::Done
             }
-            // A connection of its own, which was handed over.
-            Request::Watch => Reply::Failed("is asked for alone".to_owned()),
+            // Answered where the connection is.
+            Request::Watch | Request::Shortened => Reply::Failed("is asked for alone".to_owned()),
             Request::Ping => Reply::Done,
             Request::Resolvers => Reply::Resolving(self.dns.containers()),
             Request::List => {

@@ -5,22 +5,24 @@
 //! container sees whom it would have seen. Where it cannot be done (an old kernel, no right to, no cgroups of version 2) connections go
 //! by the firewall's translation, which is there in any case: nobody depends on this.
 //!
-//! The programs (eBPF) live as long as `ferry-netd` holds their links, so they outlive the daemon, whose successor makes them anew. The
-//! maps belong to the daemon: which port leads where, and the host's addresses, which a thread follows. Between a change of those and
+//! The programs (eBPF) live as long as `ferry-netd` holds their links, so they outlive the daemon, whose successor makes them anew. What
+//! they noted with each socket it goes on from; the other maps are the daemon's own: which port leads where, and the host's addresses,
+//! which a thread follows. Between a change of those and
 //! its note, and with no daemon, the kernel has the last word on what is an address of this machine.
 
 mod program;
 
 use std::{
     collections::HashSet,
+    ffi::CStr,
     fs::File,
-    io,
+    io, iter,
     net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     thread,
 };
 
-use ferry_sys::bpf::{AddressHook, AddressProgram, HashMap, SocketStorage, namespace_cookie};
+use ferry_sys::bpf::{AddressHook, AddressProgram, HashMap, Instruction, SocketStorage, namespace_cookie};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
@@ -42,6 +44,8 @@ const ADDRESSES: u32 = 1 << 14;
 /// `RTNLGRP_IPV4_IFADDR`
 const ADDRESS_GROUP: u32 = 5;
 const STACK_BYTES: usize = 256 * 1024;
+/// Programs of one family of addresses: two that answer names, and one that leads.
+const FAMILY: usize = 3;
 
 /// The short ways of one instance, as far as there are any.
 #[derive(Debug)]
@@ -49,6 +53,8 @@ pub(crate) struct Shortcuts {
     /// Not where the firewall translates nothing, and not after it could not be done once.
     are_wanted: bool,
     programs: Option<Programs>,
+    /// What the programs of an earlier daemon noted.
+    noted: Option<SocketStorage>,
     /// The process holds the programs' links.
     are_attached: bool,
 }
@@ -56,11 +62,12 @@ pub(crate) struct Shortcuts {
 impl Shortcuts {
     /// There are none yet.
     pub(crate) fn new(are_wanted: bool) -> Self {
-        Self { are_wanted, programs: None, are_attached: false }
+        Self { are_wanted, programs: None, noted: None, are_attached: false }
     }
 
     /// Takes the place of those that an earlier daemon made, which a living process holds.
     pub(crate) fn take_over<'a>(&mut self, client: &mut Client, held: impl Iterator<Item = &'a Publication>) {
+        self.noted = taken_up(client);
         held.for_each(|publication| self.lead(client, publication));
         if !self.are_attached {
             give_back(client);
@@ -97,14 +104,14 @@ impl Shortcuts {
 
     fn note(&mut self, publication: &Publication) -> io::Result<()> {
         if self.programs.is_none() {
-            self.programs = Some(Programs::open()?);
+            self.programs = Some(Programs::open(self.noted.take())?);
         }
         self.programs.as_ref().map_or(Ok(()), |programs| programs.lead(publication))
     }
 
     fn attach(&mut self, client: &mut Client) {
         match self.programs.as_ref().map(Programs::attach).transpose() {
-            Ok(links) => match client.shorten(&links.unwrap_or_default()) {
+            Ok(held) => match client.shorten(&held.unwrap_or_default()) {
                 Ok(()) => self.are_attached = true,
                 // Of an earlier version, or killed meanwhile: then it is tried again with the next one.
                 Err(error) => tracing::debug!(%error, "ferry-netd does not hold the short way to published ports"),
@@ -120,6 +127,18 @@ impl Shortcuts {
     }
 }
 
+/// Takes over what was noted with sockets by the programs that the process holds, and has them lead no further.
+///
+/// Two programs that both lead would undo each other's notes; in between, connections are translated.
+fn taken_up(client: &mut Client) -> Option<SocketStorage> {
+    let mut held = client.shortened().unwrap_or_default();
+    held.truncate(held.len() - held.len() / FAMILY);
+    if let Err(error) = client.shorten(&held) {
+        tracing::debug!(%error, "ferry-netd does not hold the short way to published ports");
+    }
+    SocketStorage::take(held.into_iter().next()?).ok()
+}
+
 /// What the process holds may lead to containers that have gone.
 fn give_back(client: &mut Client) {
     if let Err(error) = client.shorten(&[]) {
@@ -131,6 +150,8 @@ fn give_back(client: &mut Client) {
 #[derive(Debug)]
 struct Programs {
     ports: HashMap<8, 8>,
+    /// What sockets that were led had asked for.
+    asked: SocketStorage,
     programs: Vec<AddressProgram>,
     /// Its closing ends the thread that follows addresses.
     _stop: OwnedFd,
@@ -138,10 +159,10 @@ struct Programs {
 
 impl Programs {
     /// Loads the programs for the calling thread's namespace. They do nothing before [`Self::attach`].
-    fn open() -> io::Result<Self> {
+    fn open(noted: Option<SocketStorage>) -> io::Result<Self> {
         let ports = HashMap::new(c"ferry_ports", PORTS)?;
         let addresses = HashMap::new(c"ferry_addresses", ADDRESSES)?;
-        let asked = SocketStorage::new(c"ferry_asked")?;
+        let asked = noted.map_or_else(|| SocketStorage::new(c"ferry_asked"), Ok)?;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         let around = program::Surroundings {
             ports: ports.as_fd().as_raw_fd(),
@@ -149,20 +170,23 @@ impl Programs {
             asked: asked.as_fd().as_raw_fd(),
             namespace: namespace_cookie(&socket)?,
         };
-        let programs = vec![
-            AddressProgram::load(c"ferry_peer", AddressHook::PeerName4, &program::peer_name4(&around))?,
-            AddressProgram::load(c"ferry_name", AddressHook::SocketName4, &program::socket_name4(&around))?,
-            // Attached last: what is led is to be answered for.
-            AddressProgram::load(c"ferry_connect", AddressHook::Connect4, &program::connect4(&around))?,
-        ];
+        let mut programs = load(&around, &FOUR)?;
+        match load(&around, &SIX) {
+            Ok(six) => programs.extend(six),
+            Err(error) => tracing::debug!(%error, "there is no short way to published ports by IPv6"),
+        }
+        // Attached last: what is led is to be answered for.
+        programs.sort_by_key(|program| program.hook().is_connect());
         let stop = follow_addresses(addresses)?;
-        Ok(Self { ports, programs, _stop: stop })
+        Ok(Self { ports, asked, programs, _stop: stop })
     }
 
-    /// Has the programs run for the whole machine, while somebody holds what is returned.
+    /// Has the programs run for the whole machine, while somebody holds what is returned: what they note, and their links, last those
+    /// of the ones which lead.
     fn attach(&self) -> io::Result<Vec<OwnedFd>> {
         let cgroup = open_cgroup()?;
-        self.programs.iter().map(|program| program.attach(cgroup.as_fd())).collect()
+        let links = self.programs.iter().map(|program| program.attach(cgroup.as_fd()));
+        iter::once(self.asked.copy()).chain(links).collect()
     }
 
     /// Leads connections to a container's ports.
@@ -176,24 +200,49 @@ impl Programs {
     }
 }
 
-/// What leads where: TCP by IPv4, as far as it is translated.
+type Write = fn(&program::Surroundings) -> Vec<Instruction>;
+
+const FOUR: [(&CStr, AddressHook, Write); FAMILY] = [
+    (c"ferry_peer4", AddressHook::PeerName4, program::peer_name4),
+    (c"ferry_name4", AddressHook::SocketName4, program::socket_name4),
+    (c"ferry_connect4", AddressHook::Connect4, program::connect4),
+];
+/// For these the kernel must know its own types.
+const SIX: [(&CStr, AddressHook, Write); FAMILY] = [
+    (c"ferry_peer6", AddressHook::PeerName6, program::peer_name6),
+    (c"ferry_name6", AddressHook::SocketName6, program::socket_name6),
+    (c"ferry_connect6", AddressHook::Connect6, program::connect6),
+];
+
+fn load(around: &program::Surroundings, family: &[(&CStr, AddressHook, Write)]) -> io::Result<Vec<AddressProgram>> {
+    family.iter().map(|(name, hook, write)| AddressProgram::load(name, *hook, &write(around))).collect()
+}
+
+/// What leads where: TCP to containers' IPv4 addresses, as far as it is translated or relayed.
 fn entries(publication: &Publication) -> impl Iterator<Item = ([u8; 8], [u8; 8])> {
-    let target = publication.target.v4;
+    let target = &publication.target;
     publication.ports.iter().filter_map(move |held| {
         let port = &held.port;
-        match (port.host_ip, target) {
-            (IpAddr::V4(from), Some(to)) if port.protocol == Protocol::Tcp && port.host_port != 0 => {
-                Some((place(from, port.host_port), place(to, port.container_port)))
+        let to = place(target.v4?, port.container_port, [0; 2]);
+        if port.protocol != Protocol::Tcp || port.host_port == 0 {
+            return None;
+        }
+        match port.host_ip {
+            IpAddr::V4(from) => Some((place(from, port.host_port, [0; 2]), to)),
+            // Of all addresses only `::1` is led, and not past a container's own IPv6 address.
+            IpAddr::V6(from) if target.v6.is_none() && (from.is_unspecified() || from.is_loopback()) => {
+                let [.., end] = from.octets();
+                Some((place(Ipv4Addr::from_bits(end.into()), port.host_port, program::KEY6), to))
             }
-            _ => None,
+            IpAddr::V6(_) => None,
         }
     })
 }
 
-/// As the programs read it: the address, the port, and two bytes of nothing.
-fn place(address: Ipv4Addr, port: u16) -> [u8; 8] {
+/// As the programs read it: the address, the port, and what kind of address it is.
+fn place(address: Ipv4Addr, port: u16, kind: [u8; 2]) -> [u8; 8] {
     let ([a, b, c, d], [high, low]) = (address.octets(), port.to_be_bytes());
-    [a, b, c, d, high, low, 0, 0]
+    [a, b, c, d, high, low, kind[0], kind[1]]
 }
 
 fn open_cgroup() -> io::Result<File> {

@@ -16,6 +16,8 @@ pub(super) struct Surroundings {
 /// `struct bpf_sock_addr`.
 mod context {
     pub(super) const ADDRESS: i16 = 4;
+    /// Four numbers.
+    pub(super) const ADDRESS6: i16 = 8;
     pub(super) const PORT: i16 = 24;
     pub(super) const PROTOCOL: i16 = 36;
     pub(super) const SOCKET: i16 = 64;
@@ -24,6 +26,11 @@ mod context {
 mod socket {
     pub(super) const LINK: i16 = 0;
     pub(super) const OWN_ADDRESS: i16 = 24;
+    /// Four numbers.
+    pub(super) const OWN_ADDRESS6: i16 = 28;
+    /// In the kernel's own `struct sock_common`, where it has been since Linux 3.13: whether the socket is for IPv6 alone.
+    pub(super) const ONLY6: i16 = 19;
+    pub(super) const ONLY6_BIT: i32 = if cfg!(target_endian = "little") { 1 << 5 } else { 1 << 2 };
 }
 
 /// Helpers of the kernel.
@@ -32,8 +39,10 @@ mod helper {
     pub(super) const BIND: i32 = 64;
     pub(super) const SOCKET_STORAGE: i32 = 107;
     pub(super) const NAMESPACE_COOKIE: i32 = 122;
+    pub(super) const TCP6_SOCKET: i32 = 136;
 }
 
+const LOAD_U8: u8 = 0x71;
 const LOAD_U32: u8 = 0x61;
 const LOAD_U64: u8 = 0x79;
 const STORE_U32: u8 = 0x63;
@@ -43,6 +52,7 @@ const COPY: u8 = 0xbf;
 const SET: u8 = 0xb7;
 const ADD: u8 = 0x07;
 const AND: u8 = 0x57;
+const OR: u8 = 0x47;
 const CALL: u8 = 0x85;
 const RETURN: u8 = 0x95;
 const SET_U64: u8 = 0x18;
@@ -64,6 +74,13 @@ const TCP: i32 = 6;
 const FIRST_BYTE: i32 = i32::from_ne_bytes([0xff, 0, 0, 0]);
 const LOOPBACK: i32 = i32::from_ne_bytes([127, 0, 0, 0]);
 const LOCALHOST: i32 = i32::from_ne_bytes([127, 0, 0, 1]);
+/// The end of `::1`. As an address of IPv4 it is nobody's, so it stands for `::1` in maps.
+const LOCALHOST6: i32 = i32::from_ne_bytes([0, 0, 0, 1]);
+/// The third number of an IPv6 address that means one of IPv4.
+const MAPPED: i32 = i32::from_ne_bytes([0, 0, 0xff, 0xff]);
+/// Behind the port in a key, for ports of IPv6 addresses.
+pub(super) const KEY6: [u8; 2] = [6, 0];
+const PORT_OF_6: i32 = i32::from_ne_bytes([0, 0, KEY6[0], KEY6[1]]);
 
 /// On the stack: a key, and behind it a `struct sockaddr_in`.
 const KEY: i16 = -8;
@@ -81,8 +98,12 @@ pub(super) fn connect4(around: &Surroundings) -> Vec<Instruction> {
     // One that is bound to a link stays there, and one that is bound to an address keeps it.
     text.add(LOAD_U64, 1, CONTEXT, context::SOCKET, 0).jump(IF_EQUAL, 1, 0, "end");
     text.add(LOAD_U32, 2, 1, socket::LINK, 0).jump(IF_OTHER, 2, 0, "other");
-    text.add(LOAD_U32, 2, 1, socket::OWN_ADDRESS, 0).jump(IF_OTHER, 2, 0, "other");
-    text.add(COPY, 1, CONTEXT, 0, 0).call(helper::NAMESPACE_COOKIE);
+    text.add(LOAD_U32, ADDRESS, 1, socket::OWN_ADDRESS, 0).jump(IF_EQUAL, ADDRESS, 0, "free");
+    // But it may have got that address here, for a connection that came to nothing: then it is as free as it was.
+    text.asked(around.asked, false).jump(IF_EQUAL, 0, 0, "end");
+    text.add(LOAD_U32, 1, 0, 0, 0).jump_unless_same(1, ADDRESS, "other");
+    text.add(STORE_NUMBER_U64, 0, 0, 0, 0).add(SET, 1, 0, 0, 0).bind(1).jump(IF_OTHER, 0, 0, "end");
+    text.label("free").add(COPY, 1, CONTEXT, 0, 0).call(helper::NAMESPACE_COOKIE);
     text.number(1, 0, around.namespace).jump_unless_same(0, 1, "end");
     text.add(LOAD_U32, ADDRESS, CONTEXT, context::ADDRESS, 0).add(LOAD_U32, PORT, CONTEXT, context::PORT, 0);
     text.add(STORE_U32, FRAME, ADDRESS, KEY, 0).add(STORE_U32, FRAME, PORT, KEY + 4, 0);
@@ -93,16 +114,51 @@ pub(super) fn connect4(around: &Surroundings) -> Vec<Instruction> {
     text.add(COPY, 1, ADDRESS, 0, 0).add(AND, 1, 0, 0, FIRST_BYTE).jump(IF_EQUAL, 1, LOOPBACK, "lead");
     text.add(STORE_U32, FRAME, ADDRESS, KEY, 0).look_up(around.addresses).jump(IF_EQUAL, 0, 0, "other");
     // Whoever connects to an address of the machine has that address. The kernel refuses if it is not ours any more.
-    text.add(STORE_NUMBER_U32, FRAME, 0, NAME, FAMILY_AND_NO_PORT);
-    text.add(STORE_U32, FRAME, ADDRESS, NAME + 4, 0).add(STORE_NUMBER_U64, FRAME, 0, NAME + 8, 0);
-    text.add(COPY, 1, CONTEXT, 0, 0).add(COPY, 2, FRAME, 0, 0).add(ADD, 2, 0, 0, NAME.into());
-    text.add(SET, 3, 0, 0, NAME_BYTES).call(helper::BIND).jump(IF_OTHER, 0, 0, "other");
+    text.bind(ADDRESS).jump(IF_OTHER, 0, 0, "other");
     text.label("lead");
     text.add(LOAD_U32, 1, TARGET, 0, 0).add(STORE_U32, CONTEXT, 1, context::ADDRESS, 0);
     text.add(LOAD_U32, 1, TARGET, 4, 0).add(STORE_U32, CONTEXT, 1, context::PORT, 0);
     text.asked(around.asked, true).jump(IF_EQUAL, 0, 0, "end");
     text.add(STORE_U32, 0, ADDRESS, 0, 0).add(STORE_U32, 0, PORT, 4, 0).jump(JUMP, 0, 0, "end");
     // It may have been led before.
+    text.label("other").asked(around.asked, false).jump(IF_EQUAL, 0, 0, "end");
+    text.add(STORE_NUMBER_U64, 0, 0, 0, 0);
+    text.end()
+}
+
+/// Leads sockets for IPv6 that connect to a published port of a loopback address, `::1` or one of IPv4, as [`connect4`] does; to containers
+/// that have IPv4 alone.
+pub(super) fn connect6(around: &Surroundings) -> Vec<Instruction> {
+    let mut text = Text::begin();
+    text.add(LOAD_U32, 1, CONTEXT, context::PROTOCOL, 0).jump(IF_OTHER, 1, TCP, "end");
+    text.add(LOAD_U64, 1, CONTEXT, context::SOCKET, 0).jump(IF_EQUAL, 1, 0, "end");
+    text.add(LOAD_U32, 2, 1, socket::LINK, 0).jump(IF_OTHER, 2, 0, "other");
+    for part in 0..4 {
+        text.add(LOAD_U32, 2, 1, socket::OWN_ADDRESS6 + 4 * part, 0).jump(IF_OTHER, 2, 0, "other");
+    }
+    text.add(COPY, 1, CONTEXT, 0, 0).call(helper::NAMESPACE_COOKIE);
+    text.number(1, 0, around.namespace).jump_unless_same(0, 1, "end");
+    text.add(LOAD_U32, 1, CONTEXT, context::ADDRESS6, 0).jump(IF_OTHER, 1, 0, "other");
+    text.add(LOAD_U32, 1, CONTEXT, context::ADDRESS6 + 4, 0).jump(IF_OTHER, 1, 0, "other");
+    text.add(LOAD_U32, ADDRESS, CONTEXT, context::ADDRESS6 + 12, 0).add(LOAD_U32, PORT, CONTEXT, context::PORT, 0);
+    text.add(STORE_U32, FRAME, ADDRESS, KEY, 0).add(STORE_U32, FRAME, PORT, KEY + 4, 0);
+    text.add(LOAD_U32, 1, CONTEXT, context::ADDRESS6 + 8, 0).jump(IF_EQUAL, 1, MAPPED, "mapped");
+    text.jump(IF_OTHER, 1, 0, "other").jump(IF_OTHER, ADDRESS, LOCALHOST6, "other");
+    // One that is for IPv6 alone cannot be led to an address of IPv4.
+    text.add(LOAD_U64, 1, CONTEXT, context::SOCKET, 0).jump(IF_EQUAL, 1, 0, "end").call(helper::TCP6_SOCKET);
+    text.jump(IF_EQUAL, 0, 0, "other").add(LOAD_U8, 1, 0, socket::ONLY6, 0);
+    text.add(AND, 1, 0, 0, socket::ONLY6_BIT).jump(IF_OTHER, 1, 0, "other");
+    text.add(COPY, 1, PORT, 0, 0).add(OR, 1, 0, 0, PORT_OF_6).add(STORE_U32, FRAME, 1, KEY + 4, 0);
+    text.jump(JUMP, 0, 0, "look");
+    text.label("mapped").add(COPY, 1, ADDRESS, 0, 0).add(AND, 1, 0, 0, FIRST_BYTE).jump(IF_OTHER, 1, LOOPBACK, "other");
+    text.label("look").look_up(around.ports).jump(IF_OTHER, 0, 0, "lead");
+    text.add(STORE_NUMBER_U32, FRAME, 0, KEY, 0).look_up(around.ports).jump(IF_EQUAL, 0, 0, "other");
+    text.label("lead").add(COPY, TARGET, 0, 0, 0);
+    text.add(SET, 1, 0, 0, MAPPED).add(STORE_U32, CONTEXT, 1, context::ADDRESS6 + 8, 0);
+    text.add(LOAD_U32, 1, TARGET, 0, 0).add(STORE_U32, CONTEXT, 1, context::ADDRESS6 + 12, 0);
+    text.add(LOAD_U32, 1, TARGET, 4, 0).add(STORE_U32, CONTEXT, 1, context::PORT, 0);
+    text.asked(around.asked, true).jump(IF_EQUAL, 0, 0, "end");
+    text.add(STORE_U32, 0, ADDRESS, 0, 0).add(STORE_U32, 0, PORT, 4, 0).jump(JUMP, 0, 0, "end");
     text.label("other").asked(around.asked, false).jump(IF_EQUAL, 0, 0, "end");
     text.add(STORE_NUMBER_U64, 0, 0, 0, 0);
     text.end()
@@ -126,6 +182,26 @@ pub(super) fn socket_name4(around: &Surroundings) -> Vec<Instruction> {
         .add(AND, 1, 0, 0, FIRST_BYTE)
         .jump(IF_EQUAL, 1, LOOPBACK, "end");
     text.add(SET, 1, 0, 0, LOCALHOST).add(STORE_U32, CONTEXT, 1, context::ADDRESS, 0);
+    text.end()
+}
+
+/// [`peer_name4`] for a socket for IPv6.
+pub(super) fn peer_name6(around: &Surroundings) -> Vec<Instruction> {
+    let mut text = Text::begin();
+    text.asked(around.asked, false).jump(IF_EQUAL, 0, 0, "end");
+    text.add(LOAD_U32, ADDRESS, 0, 0, 0).jump(IF_EQUAL, ADDRESS, 0, "end").add(LOAD_U32, PORT, 0, 4, 0);
+    text.add(STORE_U32, CONTEXT, PORT, context::PORT, 0);
+    text.answer6();
+    text.end()
+}
+
+/// [`socket_name4`] for a socket for IPv6, which is led from loopback addresses only.
+pub(super) fn socket_name6(around: &Surroundings) -> Vec<Instruction> {
+    let mut text = Text::begin();
+    text.asked(around.asked, false).jump(IF_EQUAL, 0, 0, "end");
+    text.add(LOAD_U32, ADDRESS, 0, 0, 0).jump(IF_EQUAL, ADDRESS, 0, "end");
+    text.jump(IF_EQUAL, ADDRESS, LOCALHOST6, "six").add(SET, ADDRESS, 0, 0, LOCALHOST);
+    text.label("six").answer6();
     text.end()
 }
 
@@ -165,6 +241,23 @@ impl Text {
     /// Looks the key on the stack up; register 0 points to what was found.
     fn look_up(&mut self, map: i32) -> &mut Self {
         self.map(1, map).add(COPY, 2, FRAME, 0, 0).add(ADD, 2, 0, 0, KEY.into()).call(helper::MAP_LOOKUP)
+    }
+
+    /// Gives the socket the address in a register, or none for 0; register 0 is 0 when that is done.
+    fn bind(&mut self, address: u8) -> &mut Self {
+        self.add(STORE_NUMBER_U32, FRAME, 0, NAME, FAMILY_AND_NO_PORT);
+        self.add(STORE_U32, FRAME, address, NAME + 4, 0).add(STORE_NUMBER_U64, FRAME, 0, NAME + 8, 0);
+        self.add(COPY, 1, CONTEXT, 0, 0).add(COPY, 2, FRAME, 0, 0).add(ADD, 2, 0, 0, NAME.into());
+        self.add(SET, 3, 0, 0, NAME_BYTES).call(helper::BIND)
+    }
+
+    /// Answers the address in its register: `::1` or one of IPv4.
+    fn answer6(&mut self) -> &mut Self {
+        self.add(SET, 1, 0, 0, 0);
+        self.add(STORE_U32, CONTEXT, 1, context::ADDRESS6, 0).add(STORE_U32, CONTEXT, 1, context::ADDRESS6 + 4, 0);
+        self.jump(IF_EQUAL, ADDRESS, LOCALHOST6, "native").add(SET, 1, 0, 0, MAPPED);
+        self.label("native").add(STORE_U32, CONTEXT, 1, context::ADDRESS6 + 8, 0);
+        self.add(STORE_U32, CONTEXT, ADDRESS, context::ADDRESS6 + 12, 0)
     }
 
     /// What a socket asked for, an address and a port; register 0 points to it.
@@ -207,7 +300,9 @@ mod tests {
 
     #[test]
     fn jumps_lead_forward_to_instructions() {
-        for program in [connect4(&AROUND), peer_name4(&AROUND), socket_name4(&AROUND)] {
+        let four = [connect4(&AROUND), peer_name4(&AROUND), socket_name4(&AROUND)];
+        let six = [connect6(&AROUND), peer_name6(&AROUND), socket_name6(&AROUND)];
+        for program in four.into_iter().chain(six) {
             for (at, instruction) in program.iter().enumerate() {
                 let is_jump = [JUMP, IF_EQUAL, IF_OTHER, IF_OTHER_REGISTER].contains(&instruction.code);
                 if is_jump {
@@ -224,14 +319,16 @@ mod tests {
 
     #[test]
     fn only_sockets_of_the_namespace_are_led() {
-        let program = connect4(&AROUND);
-        let at = program.iter().position(|i| i.code == CALL && i.immediate == helper::NAMESPACE_COOKIE).expect("asked");
-        assert_eq!((program[at + 1].immediate, program[at + 2].immediate), (2, 1));
-        assert_eq!(program[at + 3].code, IF_OTHER_REGISTER);
-        assert!(
-            program[..at]
-                .iter()
-                .all(|instruction| instruction.immediate != helper::MAP_LOOKUP || instruction.code != CALL)
-        );
+        for program in [connect4(&AROUND), connect6(&AROUND)] {
+            let at =
+                program.iter().position(|i| i.code == CALL && i.immediate == helper::NAMESPACE_COOKIE).expect("asked");
+            assert_eq!((program[at + 1].immediate, program[at + 2].immediate), (2, 1));
+            assert_eq!(program[at + 3].code, IF_OTHER_REGISTER);
+            assert!(
+                program[..at]
+                    .iter()
+                    .all(|instruction| instruction.immediate != helper::MAP_LOOKUP || instruction.code != CALL)
+            );
+        }
     }
 }

@@ -40,18 +40,35 @@ fn a_tcp_port_answers_on_every_address_and_goes_with_its_container() {
 
 /// Connects and asks who is there. Prints whom it is connected to, its own address and the one that the container sees, then the
 /// connection as the kernel lists it: short ways are for the cgroups of the daemon, where what `sh` runs is.
-const ASK: &str = r#"($a, $p, $own) = @ARGV; socket(S, PF_INET, SOCK_STREAM, 0);
-    bind(S, sockaddr_in(0, inet_aton($own))) or die $! if $own; connect(S, sockaddr_in($p, inet_aton($a))) or exit 1;
-    ($q, $b) = sockaddr_in(getpeername(S)); (undef, $c) = sockaddr_in(getsockname(S));
-    open(T, "/proc/net/tcp"); @listed = grep(/ 01 /, <T>);
+const ASK: &str = r#"($a, $p, $own) = @ARGV; $six = $a =~ /:/; socket(S, $six ? PF_INET6 : PF_INET, SOCK_STREAM, 0);
+    sub name { $six ? pack_sockaddr_in6($_[0], inet_pton(AF_INET6, $_[1])) : sockaddr_in($_[0], inet_aton($_[1])) }
+    sub told { ($n, $i) = $six ? unpack_sockaddr_in6($_[0]) : sockaddr_in($_[0]); inet_ntop($six ? AF_INET6 : AF_INET, $i) }
+    if ($own eq "only6") { setsockopt(S, IPPROTO_IPV6, IPV6_V6ONLY, 1) or die $! }
+    elsif ($own) { bind(S, name(0, $own)) or die $! }
+    connect(S, name($p, $a)) or exit 1; $c = told(getsockname(S)); $b = told(getpeername(S));
+    for $list ("tcp", "tcp6") { open(T, "/proc/net/$list"); push(@listed, grep(/ 01 /, <T>)) }
     syswrite(S, "GET /cgi-bin/who HTTP/1.0\r\n\r\n"); @answer = <S>; ($seen) = $answer[-1] =~ /(\S+)/;
-    print inet_ntoa($b), ":$q ", inet_ntoa($c), " $seen\n", @listed"#;
+    print "$b:$n $c $seen\n", @listed"#;
 
-/// What both ends of a connection from the host to a published port (`ADDRESS:PORT`, or `ADDRESS:PORT from OWN`) see, and whether it is one to the container itself.
+/// Connects to an address of the host where nobody listens, then to another with the same socket, and prints who both ends are.
+const AGAIN: &str = r#"($a, $p, $b, $q) = @ARGV; socket(S, PF_INET, SOCK_STREAM, 0);
+    connect(S, sockaddr_in($p, inet_aton($a))) and exit 1; connect(S, sockaddr_in($q, inet_aton($b))) or die $!;
+    (undef, $d) = sockaddr_in(getpeername(S)); (undef, $c) = sockaddr_in(getsockname(S));
+    print inet_ntoa($d), " ", inet_ntoa($c)"#;
+
+/// Connects, and prints who both ends are, now and when the file `go` has a line.
+const STAY: &str = r#"($a, $p) = @ARGV; $| = 1; socket(S, PF_INET, SOCK_STREAM, 0);
+    connect(S, sockaddr_in($p, inet_aton($a))) or die $!;
+    sub ends { ($q, $b) = sockaddr_in(getpeername(S)); (undef, $c) = sockaddr_in(getsockname(S));
+    print inet_ntoa($b), ":$q ", inet_ntoa($c), "\n" }
+    ends; open(F, "<", "go"); <F>; ends"#;
+
+/// What both ends of a connection from the host to a published port (`ADDRESS:PORT`, or `ADDRESS:PORT from OWN`, or
+/// `from only6` with a socket for IPv6 alone) see, and whether it is one to the container itself.
 fn ask(daemon: &Daemon, address: &str, container_address: &str) -> Option<(String, bool)> {
     let (place, own) = address.split_once(" from ").unwrap_or((address, ""));
-    let (ip, port) = place.split_once(':').unwrap();
-    let output = daemon.sandbox().sh(&format!("perl -MSocket -e '{ASK}' {ip} {port} {own}"));
+    let (ip, port) = place.rsplit_once(':').unwrap();
+    let output = daemon.sandbox().sh(&format!("perl -MSocket=:all -e '{ASK}' {ip} {port} {own}"));
     let octets: Vec<u8> = container_address.split('.').map(|octet| octet.parse().unwrap()).collect();
     let place = format!("{:08X}:0050 01", u32::from_le_bytes(octets.try_into().unwrap()));
     let text = output.out();
@@ -68,11 +85,19 @@ fn programs_of_the_host_have_a_short_way_to_ports_and_cannot_tell() {
     let watch = Watch::daemon(&daemon);
     let server = "mkdir -p /www/cgi-bin; printf '#!/bin/sh\necho; echo $REMOTE_ADDR\n' >/www/cgi-bin/who; chmod 755 /www/cgi-bin/who;
         echo it works >/www/index.html; exec httpd -f -p 0.0.0.0:80 -h /www";
-    let ports = ["-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "192.0.2.2:8082:80"];
+    let ports = ["-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "192.0.2.2:8082:80", "-p", "8083:81"];
     let _ = daemon.run(&[&["run", "-d", "--name", "web"], &ports[..], &["busybox", "sh", "-c", server]].concat()).ok();
     let inside = daemon.inspect("web", "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}");
     let (inside, gateway) = inside.trim().split_once(' ').unwrap();
-    let addresses = ["127.0.0.1:8080", "127.0.0.9:8080", "192.0.2.2:8080", "127.0.0.1:8081", "192.0.2.2:8082"];
+    let addresses = [
+        "127.0.0.1:8080",
+        "127.0.0.9:8080",
+        "192.0.2.2:8080",
+        "127.0.0.1:8081",
+        "192.0.2.2:8082",
+        "::ffff:127.0.0.1:8080",
+        "::ffff:127.0.0.1:8081",
+    ];
     until("the container to answer", || answers(&daemon, "127.0.0.1:8080"));
     let ask = |address: &str| ask(&daemon, address, inside);
     let is_short = |address: &str| ask(address).is_some_and(|(_, is_short)| is_short);
@@ -80,16 +105,39 @@ fn programs_of_the_host_have_a_short_way_to_ports_and_cannot_tell() {
     assert_eq!(short[0], Some((format!("127.0.0.1:8080 127.0.0.1 {gateway}"), true)));
     assert_eq!(short[2], Some(("192.0.2.2:8080 192.0.2.2 192.0.2.2".to_owned(), true)));
 
+    // Sockets for IPv6, with addresses of IPv4 and with `::1`, where nothing is relayed then but for those which cannot be led.
+    assert_eq!(short[5], Some((format!("::ffff:127.0.0.1:8080 ::ffff:127.0.0.1 {gateway}"), true)));
+    let six = format!("::1:8080 ::1 {gateway}");
+    assert_eq!(ask("::1:8080"), Some((six.clone(), true)));
+    assert_eq!(ask("::1:8080 from only6"), Some((six.clone(), false)));
+    assert_eq!(ask("::1:8080 from ::1"), Some((six, false)));
+    assert_eq!(ask("::ffff:127.0.0.1:8080 from only6"), None);
+    assert_eq!(ask("::1:8081"), None);
+
     // A socket with an address of its own keeps it.
     let bound = ["127.0.0.1:8080 from 192.0.2.2", "127.0.0.1:8080 from 127.0.0.5", "192.0.2.2:8080 from 127.0.0.1"];
     let with_own: Vec<_> = bound.iter().map(|address| ask(address)).collect();
     assert_eq!(with_own[0], Some(("127.0.0.1:8080 192.0.2.2 192.0.2.2".to_owned(), false)));
 
+    // Nor has one an address, that was refused at another address of the host.
+    let again = |to: &str| daemon.sandbox().sh(&format!("perl -MSocket -e '{AGAIN}' 192.0.2.2 8083 {to}")).ok();
+    assert_eq!(again("127.0.0.1 8080"), "127.0.0.1 127.0.0.1");
+    assert_eq!(again("192.0.2.2 8080"), "192.0.2.2 192.0.2.2");
+    assert_eq!(again(&format!("{inside} 80")), format!("{inside} {gateway}"));
+
     // A daemon that has gone is not needed, and its successor knows what it led to.
+    let folder = daemon.sandbox().dir();
+    let stay = format!("cd {}; mkfifo go; perl -MSocket -e '{STAY}' 127.0.0.1 8080 >stayed 2>&1 &", folder.display());
+    let _ = daemon.sandbox().sh(&stay).ok();
+    let stayed = || std::fs::read_to_string(folder.join("stayed")).unwrap_or_default();
+    until("a connection", || stayed().ends_with('\n'));
     daemon.kill().unwrap();
     assert!(is_short("127.0.0.1:8080"), "without a daemon");
     daemon.start().unwrap();
     assert!(is_short("192.0.2.2:8080"), "with a new one");
+    let _ = daemon.sandbox().sh(&format!("echo >{}/go", folder.display())).ok();
+    until("both answers", || stayed().lines().count() == 2);
+    assert_eq!(stayed(), "127.0.0.1:8080 127.0.0.1\n".repeat(2), "before and after");
 
     // What the firewall translates is the same for both ends, address by address.
     daemon.kill().unwrap();
