@@ -28,9 +28,12 @@ published() {
 short_way() {
     set -- $(ferry inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web | tr . ' ')
     place=$(printf '%02X%02X%02X%02X:0050 01' "$4" "$3" "$2" "$1")
-    for address in 127.0.0.1 198.51.100.1; do
-        listed=$(perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 0); connect(S, sockaddr_in(8080, inet_aton($ARGV[0]))) or die $!;
-            (undef, $peer) = sockaddr_in(getpeername(S)); print inet_ntoa($peer), "\n"; system("cat /proc/net/tcp")' $address) || return 1
+    for address in 127.0.0.1 198.51.100.1 ::1 ::ffff:127.0.0.1; do
+        listed=$(perl -MSocket=:all -e '$six = $ARGV[0] =~ /:/; socket(S, $six ? PF_INET6 : PF_INET, SOCK_STREAM, 0);
+            connect(S, $six ? pack_sockaddr_in6(8080, inet_pton(AF_INET6, $ARGV[0])) : sockaddr_in(8080, inet_aton($ARGV[0]))) or die $!;
+            ($n, $i) = $six ? unpack_sockaddr_in6(getpeername(S)) : sockaddr_in(getpeername(S));
+            print inet_ntop($six ? AF_INET6 : AF_INET, $i), "\n"; $inode = (stat(S))[1];
+            for $list ("tcp", "tcp6") { open(T, "/proc/net/$list"); print grep(/ 01 .* $inode /, <T>) }' $address) || return 1
         case $listed in
         "$address
 "*"$place"*) ;;

@@ -16,7 +16,7 @@ use std::{
     collections::HashSet,
     ffi::CStr,
     fs::File,
-    io, iter,
+    io, iter, mem,
     net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     thread,
@@ -53,8 +53,8 @@ pub(crate) struct Shortcuts {
     /// Not where the firewall translates nothing, and not after it could not be done once.
     are_wanted: bool,
     programs: Option<Programs>,
-    /// What the programs of an earlier daemon noted.
-    noted: Option<SocketStorage>,
+    /// What the process holds of an earlier daemon's, but for the programs that lead.
+    earlier: Vec<OwnedFd>,
     /// The process holds the programs' links.
     are_attached: bool,
 }
@@ -62,14 +62,16 @@ pub(crate) struct Shortcuts {
 impl Shortcuts {
     /// There are none yet.
     pub(crate) fn new(are_wanted: bool) -> Self {
-        Self { are_wanted, programs: None, noted: None, are_attached: false }
+        Self { are_wanted, programs: None, earlier: Vec::new(), are_attached: false }
     }
 
     /// Takes the place of those that an earlier daemon made, which a living process holds.
     pub(crate) fn take_over<'a>(&mut self, client: &mut Client, held: impl Iterator<Item = &'a Publication>) {
-        self.noted = taken_up(client);
+        self.earlier = client.shortened().unwrap_or_default();
+        self.earlier.truncate(self.earlier.len() - self.earlier.len() / FAMILY);
         held.for_each(|publication| self.lead(client, publication));
         if !self.are_attached {
+            self.earlier.clear();
             give_back(client);
         }
     }
@@ -104,12 +106,20 @@ impl Shortcuts {
 
     fn note(&mut self, publication: &Publication) -> io::Result<()> {
         if self.programs.is_none() {
-            self.programs = Some(Programs::open(self.noted.take())?);
+            let noted = self.earlier.first().and_then(|first| SocketStorage::take(first.try_clone().ok()?).ok());
+            self.programs = Some(Programs::open(noted)?);
         }
         self.programs.as_ref().map_or(Ok(()), |programs| programs.lead(publication))
     }
 
     fn attach(&mut self, client: &mut Client) {
+        // Two programs that both lead would undo each other's notes; in between, connections are translated.
+        let earlier = mem::take(&mut self.earlier);
+        if !earlier.is_empty()
+            && let Err(error) = client.shorten(&earlier)
+        {
+            tracing::debug!(%error, "ferry-netd goes on with an earlier short way to published ports");
+        }
         match self.programs.as_ref().map(Programs::attach).transpose() {
             Ok(held) => match client.shorten(&held.unwrap_or_default()) {
                 Ok(()) => self.are_attached = true,
@@ -125,18 +135,6 @@ impl Shortcuts {
         *self = Self::new(false);
         give_back(client);
     }
-}
-
-/// Takes over what was noted with sockets by the programs that the process holds, and has them lead no further.
-///
-/// Two programs that both lead would undo each other's notes; in between, connections are translated.
-fn taken_up(client: &mut Client) -> Option<SocketStorage> {
-    let mut held = client.shortened().unwrap_or_default();
-    held.truncate(held.len() - held.len() / FAMILY);
-    if let Err(error) = client.shorten(&held) {
-        tracing::debug!(%error, "ferry-netd does not hold the short way to published ports");
-    }
-    SocketStorage::take(held.into_iter().next()?).ok()
 }
 
 /// What the process holds may lead to containers that have gone.
@@ -207,7 +205,6 @@ const FOUR: [(&CStr, AddressHook, Write); FAMILY] = [
     (c"ferry_name4", AddressHook::SocketName4, program::socket_name4),
     (c"ferry_connect4", AddressHook::Connect4, program::connect4),
 ];
-/// For these the kernel must know its own types.
 const SIX: [(&CStr, AddressHook, Write); FAMILY] = [
     (c"ferry_peer6", AddressHook::PeerName6, program::peer_name6),
     (c"ferry_name6", AddressHook::SocketName6, program::socket_name6),

@@ -28,9 +28,6 @@ mod socket {
     pub(super) const OWN_ADDRESS: i16 = 24;
     /// Four numbers.
     pub(super) const OWN_ADDRESS6: i16 = 28;
-    /// In the kernel's own `struct sock_common`, where it has been since Linux 3.13: whether the socket is for IPv6 alone.
-    pub(super) const ONLY6: i16 = 19;
-    pub(super) const ONLY6_BIT: i32 = if cfg!(target_endian = "little") { 1 << 5 } else { 1 << 2 };
 }
 
 /// Helpers of the kernel.
@@ -39,10 +36,8 @@ mod helper {
     pub(super) const BIND: i32 = 64;
     pub(super) const SOCKET_STORAGE: i32 = 107;
     pub(super) const NAMESPACE_COOKIE: i32 = 122;
-    pub(super) const TCP6_SOCKET: i32 = 136;
 }
 
-const LOAD_U8: u8 = 0x71;
 const LOAD_U32: u8 = 0x61;
 const LOAD_U64: u8 = 0x79;
 const STORE_U32: u8 = 0x63;
@@ -53,11 +48,14 @@ const SET: u8 = 0xb7;
 const ADD: u8 = 0x07;
 const AND: u8 = 0x57;
 const OR: u8 = 0x47;
+const OR_REGISTER: u8 = 0x4f;
 const CALL: u8 = 0x85;
 const RETURN: u8 = 0x95;
 const SET_U64: u8 = 0x18;
 const JUMP: u8 = 0x05;
 const IF_EQUAL: u8 = 0x15;
+/// Of 32 bits, for numbers which as signed ones are below zero.
+const IF_EQUAL_U32: u8 = 0x16;
 const IF_OTHER: u8 = 0x55;
 const IF_OTHER_REGISTER: u8 = 0x5d;
 
@@ -82,14 +80,19 @@ const MAPPED: i32 = i32::from_ne_bytes([0, 0, 0xff, 0xff]);
 pub(super) const KEY6: [u8; 2] = [6, 0];
 const PORT_OF_6: i32 = i32::from_ne_bytes([0, 0, KEY6[0], KEY6[1]]);
 
-/// On the stack: a key, and behind it a `struct sockaddr_in`.
+/// On the stack: a key, and behind it a `struct sockaddr_in` or `struct sockaddr_in6`.
 const KEY: i16 = -8;
 const NAME: i16 = -24;
 const NAME_BYTES: i32 = 16;
-const FAMILY_AND_NO_PORT: i32 = {
-    let family = 2_u16.to_ne_bytes();
-    i32::from_ne_bytes([family[0], family[1], 0, 0])
-};
+const NAME6: i16 = -36;
+const NAME6_BYTES: i32 = 28;
+const IPV4: u16 = 2;
+const IPV6: u16 = 10;
+
+const fn family_and_no_port(family: u16) -> i32 {
+    let [first, second] = family.to_ne_bytes();
+    i32::from_ne_bytes([first, second, 0, 0])
+}
 
 /// Leads a connection to a published port of an address of this machine to the container, as the firewall's translation would.
 pub(super) fn connect4(around: &Surroundings) -> Vec<Instruction> {
@@ -133,28 +136,31 @@ pub(super) fn connect6(around: &Surroundings) -> Vec<Instruction> {
     text.add(LOAD_U32, 1, CONTEXT, context::PROTOCOL, 0).jump(IF_OTHER, 1, TCP, "end");
     text.add(LOAD_U64, 1, CONTEXT, context::SOCKET, 0).jump(IF_EQUAL, 1, 0, "end");
     text.add(LOAD_U32, 2, 1, socket::LINK, 0).jump(IF_OTHER, 2, 0, "other");
-    for part in 0..4 {
-        text.add(LOAD_U32, 2, 1, socket::OWN_ADDRESS6 + 4 * part, 0).jump(IF_OTHER, 2, 0, "other");
+    text.add(LOAD_U32, ADDRESS, 1, socket::OWN_ADDRESS6, 0);
+    for part in 1..4 {
+        text.add(LOAD_U32, 2, 1, socket::OWN_ADDRESS6 + 4 * part, 0).add(OR_REGISTER, ADDRESS, 2, 0, 0);
     }
-    text.add(COPY, 1, CONTEXT, 0, 0).call(helper::NAMESPACE_COOKIE);
+    // Who was led had no address of its own but what it was given here.
+    text.jump(IF_EQUAL, ADDRESS, 0, "free").asked(around.asked, false).jump(IF_EQUAL, 0, 0, "end");
+    text.add(LOAD_U32, 1, 0, 0, 0).jump(IF_EQUAL, 1, 0, "end");
+    text.add(STORE_NUMBER_U64, 0, 0, 0, 0).bind6(0).jump(IF_OTHER, 0, 0, "end");
+    text.label("free").add(COPY, 1, CONTEXT, 0, 0).call(helper::NAMESPACE_COOKIE);
     text.number(1, 0, around.namespace).jump_unless_same(0, 1, "end");
     text.add(LOAD_U32, 1, CONTEXT, context::ADDRESS6, 0).jump(IF_OTHER, 1, 0, "other");
     text.add(LOAD_U32, 1, CONTEXT, context::ADDRESS6 + 4, 0).jump(IF_OTHER, 1, 0, "other");
     text.add(LOAD_U32, ADDRESS, CONTEXT, context::ADDRESS6 + 12, 0).add(LOAD_U32, PORT, CONTEXT, context::PORT, 0);
     text.add(STORE_U32, FRAME, ADDRESS, KEY, 0).add(STORE_U32, FRAME, PORT, KEY + 4, 0);
-    text.add(LOAD_U32, 1, CONTEXT, context::ADDRESS6 + 8, 0).jump(IF_EQUAL, 1, MAPPED, "mapped");
+    text.add(LOAD_U32, 1, CONTEXT, context::ADDRESS6 + 8, 0).jump(IF_EQUAL_U32, 1, MAPPED, "mapped");
     text.jump(IF_OTHER, 1, 0, "other").jump(IF_OTHER, ADDRESS, LOCALHOST6, "other");
-    // One that is for IPv6 alone cannot be led to an address of IPv4.
-    text.add(LOAD_U64, 1, CONTEXT, context::SOCKET, 0).jump(IF_EQUAL, 1, 0, "end").call(helper::TCP6_SOCKET);
-    text.jump(IF_EQUAL, 0, 0, "other").add(LOAD_U8, 1, 0, socket::ONLY6, 0);
-    text.add(AND, 1, 0, 0, socket::ONLY6_BIT).jump(IF_OTHER, 1, 0, "other");
     text.add(COPY, 1, PORT, 0, 0).add(OR, 1, 0, 0, PORT_OF_6).add(STORE_U32, FRAME, 1, KEY + 4, 0);
     text.jump(JUMP, 0, 0, "look");
     text.label("mapped").add(COPY, 1, ADDRESS, 0, 0).add(AND, 1, 0, 0, FIRST_BYTE).jump(IF_OTHER, 1, LOOPBACK, "other");
     text.label("look").look_up(around.ports).jump(IF_OTHER, 0, 0, "lead");
     text.add(STORE_NUMBER_U32, FRAME, 0, KEY, 0).look_up(around.ports).jump(IF_EQUAL, 0, 0, "other");
-    text.label("lead").add(COPY, TARGET, 0, 0, 0);
-    text.add(SET, 1, 0, 0, MAPPED).add(STORE_U32, CONTEXT, 1, context::ADDRESS6 + 8, 0);
+    text.label("lead").add(COPY, TARGET, 0, 0, 0).jump(IF_OTHER, ADDRESS, LOCALHOST6, "turn");
+    // One that is for IPv6 alone cannot be led to an address of IPv4, and is refused any of them for its own.
+    text.bind6(MAPPED).jump(IF_OTHER, 0, 0, "other");
+    text.label("turn").add(SET, 1, 0, 0, MAPPED).add(STORE_U32, CONTEXT, 1, context::ADDRESS6 + 8, 0);
     text.add(LOAD_U32, 1, TARGET, 0, 0).add(STORE_U32, CONTEXT, 1, context::ADDRESS6 + 12, 0);
     text.add(LOAD_U32, 1, TARGET, 4, 0).add(STORE_U32, CONTEXT, 1, context::PORT, 0);
     text.asked(around.asked, true).jump(IF_EQUAL, 0, 0, "end");
@@ -245,10 +251,19 @@ impl Text {
 
     /// Gives the socket the address in a register, or none for 0; register 0 is 0 when that is done.
     fn bind(&mut self, address: u8) -> &mut Self {
-        self.add(STORE_NUMBER_U32, FRAME, 0, NAME, FAMILY_AND_NO_PORT);
+        self.add(STORE_NUMBER_U32, FRAME, 0, NAME, family_and_no_port(IPV4));
         self.add(STORE_U32, FRAME, address, NAME + 4, 0).add(STORE_NUMBER_U64, FRAME, 0, NAME + 8, 0);
         self.add(COPY, 1, CONTEXT, 0, 0).add(COPY, 2, FRAME, 0, 0).add(ADD, 2, 0, 0, NAME.into());
         self.add(SET, 3, 0, 0, NAME_BYTES).call(helper::BIND)
+    }
+
+    /// Gives a socket for IPv6 no address: none at all, or with [`MAPPED`] none of IPv4; register 0 is 0 when that is done.
+    fn bind6(&mut self, kind: i32) -> &mut Self {
+        for (at, number) in (0..).step_by(4).zip([family_and_no_port(IPV6), 0, 0, 0, kind, 0, 0]) {
+            self.add(STORE_NUMBER_U32, FRAME, 0, NAME6 + at, number);
+        }
+        self.add(COPY, 1, CONTEXT, 0, 0).add(COPY, 2, FRAME, 0, 0).add(ADD, 2, 0, 0, NAME6.into());
+        self.add(SET, 3, 0, 0, NAME6_BYTES).call(helper::BIND)
     }
 
     /// Answers the address in its register: `::1` or one of IPv4.
@@ -304,7 +319,7 @@ mod tests {
         let six = [connect6(&AROUND), peer_name6(&AROUND), socket_name6(&AROUND)];
         for program in four.into_iter().chain(six) {
             for (at, instruction) in program.iter().enumerate() {
-                let is_jump = [JUMP, IF_EQUAL, IF_OTHER, IF_OTHER_REGISTER].contains(&instruction.code);
+                let is_jump = [JUMP, IF_EQUAL, IF_EQUAL_U32, IF_OTHER, IF_OTHER_REGISTER].contains(&instruction.code);
                 if is_jump {
                     assert!(instruction.offset >= 0, "{at}: {instruction:?}");
                     let to = at + 1 + instruction.offset as usize;

@@ -38,37 +38,42 @@ fn a_tcp_port_answers_on_every_address_and_goes_with_its_container() {
     watch.end().unwrap();
 }
 
+/// How the following scripts name the ends of sockets, for the kind of address that comes first.
+const NAMES: &str = r#"$six = $ARGV[0] =~ /:/; sub made { socket($_[0], $six ? PF_INET6 : PF_INET, SOCK_STREAM, 0) }
+    sub name { $six ? pack_sockaddr_in6($_[0], inet_pton(AF_INET6, $_[1])) : sockaddr_in($_[0], inet_aton($_[1])) }
+    sub told { ($n, $i) = $six ? unpack_sockaddr_in6($_[0]) : sockaddr_in($_[0]); inet_ntop($six ? AF_INET6 : AF_INET, $i) }"#;
+
 /// Connects and asks who is there. Prints whom it is connected to, its own address and the one that the container sees, then the
 /// connection as the kernel lists it: short ways are for the cgroups of the daemon, where what `sh` runs is.
-const ASK: &str = r#"($a, $p, $own) = @ARGV; $six = $a =~ /:/; socket(S, $six ? PF_INET6 : PF_INET, SOCK_STREAM, 0);
-    sub name { $six ? pack_sockaddr_in6($_[0], inet_pton(AF_INET6, $_[1])) : sockaddr_in($_[0], inet_aton($_[1])) }
-    sub told { ($n, $i) = $six ? unpack_sockaddr_in6($_[0]) : sockaddr_in($_[0]); inet_ntop($six ? AF_INET6 : AF_INET, $i) }
+const ASK: &str = r#"($a, $p, $own) = @ARGV; made(S);
     if ($own eq "only6") { setsockopt(S, IPPROTO_IPV6, IPV6_V6ONLY, 1) or die $! }
     elsif ($own) { bind(S, name(0, $own)) or die $! }
-    connect(S, name($p, $a)) or exit 1; $c = told(getsockname(S)); $b = told(getpeername(S));
-    for $list ("tcp", "tcp6") { open(T, "/proc/net/$list"); push(@listed, grep(/ 01 /, <T>)) }
+    connect(S, name($p, $a)) or exit 1; $c = told(getsockname(S)); $b = told(getpeername(S)); $inode = (stat(S))[1];
+    for $list ("tcp", "tcp6") { open(T, "/proc/net/$list"); push(@listed, grep(/ 01 .* $inode /, <T>)) }
     syswrite(S, "GET /cgi-bin/who HTTP/1.0\r\n\r\n"); @answer = <S>; ($seen) = $answer[-1] =~ /(\S+)/;
     print "$b:$n $c $seen\n", @listed"#;
 
 /// Connects to an address of the host where nobody listens, then to another with the same socket, and prints who both ends are.
-const AGAIN: &str = r#"($a, $p, $b, $q) = @ARGV; socket(S, PF_INET, SOCK_STREAM, 0);
-    connect(S, sockaddr_in($p, inet_aton($a))) and exit 1; connect(S, sockaddr_in($q, inet_aton($b))) or die $!;
-    (undef, $d) = sockaddr_in(getpeername(S)); (undef, $c) = sockaddr_in(getsockname(S));
-    print inet_ntoa($d), " ", inet_ntoa($c)"#;
+const AGAIN: &str = r#"($a, $p, $b, $q) = @ARGV; made(S);
+    connect(S, name($p, $a)) and exit 1; connect(S, name($q, $b)) or die $!;
+    print told(getpeername(S)), " ", told(getsockname(S))"#;
 
-/// Connects, and prints who both ends are, now and when the file `go` has a line.
-const STAY: &str = r#"($a, $p) = @ARGV; $| = 1; socket(S, PF_INET, SOCK_STREAM, 0);
-    connect(S, sockaddr_in($p, inet_aton($a))) or die $!;
-    sub ends { ($q, $b) = sockaddr_in(getpeername(S)); (undef, $c) = sockaddr_in(getsockname(S));
-    print inet_ntoa($b), ":$q ", inet_ntoa($c), "\n" }
-    ends; open(F, "<", "go"); <F>; ends"#;
+/// Connects, and prints who both ends are, now and when there is a file `go`.
+const STAY: &str = r#"($a, $p) = @ARGV; $| = 1; made(S); connect(S, name($p, $a)) or die $!;
+    sub ends { print told(getpeername(S)), ":$n ", told(getsockname(S)), "\n" }
+    ends; select(undef, undef, undef, 0.01) until -e "go"; ends"#;
+
+/// The shell line that runs one of them.
+fn perl(script: &str, arguments: &str) -> String {
+    format!("perl -MSocket=:all -e '{NAMES}; {script}' {arguments}")
+}
 
 /// What both ends of a connection from the host to a published port (`ADDRESS:PORT`, or `ADDRESS:PORT from OWN`, or
 /// `from only6` with a socket for IPv6 alone) see, and whether it is one to the container itself.
 fn ask(daemon: &Daemon, address: &str, container_address: &str) -> Option<(String, bool)> {
     let (place, own) = address.split_once(" from ").unwrap_or((address, ""));
     let (ip, port) = place.rsplit_once(':').unwrap();
-    let output = daemon.sandbox().sh(&format!("perl -MSocket=:all -e '{ASK}' {ip} {port} {own}"));
+    let output = daemon.sandbox().sh(&perl(ASK, &format!("{ip} {port} {own}")));
     let octets: Vec<u8> = container_address.split('.').map(|octet| octet.parse().unwrap()).collect();
     let place = format!("{:08X}:0050 01", u32::from_le_bytes(octets.try_into().unwrap()));
     let text = output.out();
@@ -120,24 +125,28 @@ fn programs_of_the_host_have_a_short_way_to_ports_and_cannot_tell() {
     assert_eq!(with_own[0], Some(("127.0.0.1:8080 192.0.2.2 192.0.2.2".to_owned(), false)));
 
     // Nor has one an address, that was refused at another address of the host.
-    let again = |to: &str| daemon.sandbox().sh(&format!("perl -MSocket -e '{AGAIN}' 192.0.2.2 8083 {to}")).ok();
-    assert_eq!(again("127.0.0.1 8080"), "127.0.0.1 127.0.0.1");
-    assert_eq!(again("192.0.2.2 8080"), "192.0.2.2 192.0.2.2");
-    assert_eq!(again(&format!("{inside} 80")), format!("{inside} {gateway}"));
+    let again = |from: &str, to: &str| daemon.sandbox().sh(&perl(AGAIN, &format!("{from} 8083 {to}"))).ok();
+    assert_eq!(again("192.0.2.2", "127.0.0.1 8080"), "127.0.0.1 127.0.0.1");
+    assert_eq!(again("192.0.2.2", "192.0.2.2 8080"), "192.0.2.2 192.0.2.2");
+    assert_eq!(again("192.0.2.2", &format!("{inside} 80")), format!("{inside} {gateway}"));
+    assert_eq!(again("::1", "::1 8080"), "::1 ::1");
+    assert_eq!(again("::1", "::ffff:127.0.0.1 8080"), "::ffff:127.0.0.1 ::ffff:127.0.0.1");
 
     // A daemon that has gone is not needed, and its successor knows what it led to.
     let folder = daemon.sandbox().dir();
-    let stay = format!("cd {}; mkfifo go; perl -MSocket -e '{STAY}' 127.0.0.1 8080 >stayed 2>&1 &", folder.display());
-    let _ = daemon.sandbox().sh(&stay).ok();
-    let stayed = || std::fs::read_to_string(folder.join("stayed")).unwrap_or_default();
-    until("a connection", || stayed().ends_with('\n'));
+    let stay = |file: &str, to: &str| format!("{{ {} >{file} 2>&1 & }}", perl(STAY, to));
+    let both = [stay("stayed", "127.0.0.1 8080"), stay("stayed6", "::1 8080")].join("; ");
+    let _ = daemon.sandbox().sh(&format!("cd {}; {both}", folder.display())).ok();
+    let stayed = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+    until("both connections", || stayed("stayed").ends_with('\n') && stayed("stayed6").ends_with('\n'));
     daemon.kill().unwrap();
     assert!(is_short("127.0.0.1:8080"), "without a daemon");
     daemon.start().unwrap();
-    assert!(is_short("192.0.2.2:8080"), "with a new one");
-    let _ = daemon.sandbox().sh(&format!("echo >{}/go", folder.display())).ok();
-    until("both answers", || stayed().lines().count() == 2);
-    assert_eq!(stayed(), "127.0.0.1:8080 127.0.0.1\n".repeat(2), "before and after");
+    until("the short way of a new one", || is_short("192.0.2.2:8080"));
+    std::fs::write(folder.join("go"), "").unwrap();
+    until("all answers", || ["stayed", "stayed6"].iter().all(|file| stayed(file).lines().count() == 2));
+    assert_eq!(stayed("stayed"), "127.0.0.1:8080 127.0.0.1\n".repeat(2), "before and after");
+    assert_eq!(stayed("stayed6"), "::1:8080 ::1\n".repeat(2), "before and after");
 
     // What the firewall translates is the same for both ends, address by address.
     daemon.kill().unwrap();
