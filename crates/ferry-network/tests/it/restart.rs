@@ -1,8 +1,12 @@
 //! What a daemon finds when it starts, and what it leaves when it goes.
 
-use std::{collections::HashSet, net::TcpListener};
+use std::{
+    collections::HashSet,
+    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+};
 
 use ferry_network::{Live, Networking};
+use rustix::net::{AddressFamily, SocketType, socket, sockopt};
 
 use crate::host::{Container, Host, as_host, ask_tcp, ask_udp, bridge, eventually, netd_processes, nft, run};
 use crate::publish::{publish, tcp, udp};
@@ -226,7 +230,11 @@ fn relayed_connections_end_with_their_container() {
             });
         });
         publish(&networking, &container, &[tcp(None, 8090, 90)]);
-        let mut stream = std::net::TcpStream::connect("[::1]:8090").expect("connect");
+        // One for IPv6 alone cannot be connected to the container itself.
+        let socket = socket(AddressFamily::INET6, SocketType::STREAM, None).expect("a socket");
+        sockopt::set_ipv6_v6only(&socket, true).expect("for IPv6 alone");
+        rustix::net::connect(&socket, &SocketAddr::from((Ipv6Addr::LOCALHOST, 8090))).expect("connect");
+        let mut stream = TcpStream::from(socket);
         stream.write_all(b"echo").expect("sent");
         let mut bytes = [0; 4];
         stream.read_exact(&mut bytes).expect("echoed");
