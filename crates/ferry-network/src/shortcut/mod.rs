@@ -7,8 +7,8 @@
 //!
 //! The programs (eBPF) live as long as `ferry-netd` holds their links, so they outlive the daemon, whose successor makes them anew. What
 //! they noted with each socket it goes on from; the other maps are the daemon's own: which port leads where, and the host's addresses,
-//! which a thread follows. Between a change of those and
-//! its note, and with no daemon, the kernel has the last word on what is an address of this machine.
+//! which a thread follows. Between a change of those and its note, and with no daemon, the kernel has the last word on what is an address
+//! of this machine.
 
 mod program;
 
