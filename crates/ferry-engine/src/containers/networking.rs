@@ -13,7 +13,7 @@ use ferry_network::Sandbox;
 use ferry_network::files::{self, ResolvMode};
 
 use super::addresses::{Asked, is_link_local};
-use super::process::process_of;
+use super::process::locked;
 use super::record::{EndpointRecord, Record};
 use super::state::Status;
 use super::{Container, Containers, ports, traffic};
@@ -270,9 +270,8 @@ impl Containers {
         let container = self.find(&request.container)?;
         let (containers, network) = (self.clone(), network.to_owned());
         crate::finish(async move {
-            let _verb = container.verb.lock().await;
             let other = Arc::clone(&container);
-            let process = process_of(&container).await?;
+            let (_verb, process) = locked(&container).await?;
             blocking(move || {
                 let process = process.as_ref().map(AsFd::as_fd);
                 containers.connect_now(&other, &network, request.endpoint_config.as_ref(), process)
@@ -350,9 +349,8 @@ impl Containers {
         };
         let (containers, network) = (self.clone(), network.to_owned());
         crate::finish(async move {
-            let _verb = container.verb.lock().await;
             let other = Arc::clone(&container);
-            let process = process_of(&container).await?;
+            let (_verb, process) = locked(&container).await?;
             blocking(move || containers.disconnect_now(&other, &network, process.as_ref().map(AsFd::as_fd))).await
         })
         .await

@@ -109,9 +109,10 @@ impl Containers {
         if egress_of(&before.host_config) == egress_of(&after.host_config) || !after.status.is_live() {
             return Ok(());
         }
-        let process = process_of(container).await?;
+        // It has just ended; the next start takes the rules out of the record.
+        let Some(process) = process_of(container).await? else { return Ok(()) };
         let (containers, container) = (self.clone(), Arc::clone(container));
-        blocking(move || containers.restrict_now(&container.snapshot(), process.as_ref().map(AsFd::as_fd))).await
+        blocking(move || containers.restrict_now(&container.snapshot(), Some(process.as_fd()))).await
     }
 }
 

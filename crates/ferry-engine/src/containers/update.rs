@@ -115,10 +115,11 @@ impl Containers {
         if old == new || !after.status.is_live() {
             return Ok(());
         }
-        let process = process_of(container).await?;
+        // It has just ended; the next start takes the limits out of the record.
+        let Some(process) = process_of(container).await? else { return Ok(()) };
         let (containers, before, after) = (self.clone(), before.clone(), after.clone());
         blocking(move || {
-            let process = process.as_ref().map(AsFd::as_fd);
+            let process = Some(process.as_fd());
             containers.check_limits(&after)?;
             containers.shape_now(&after, process).inspect_err(|_| {
                 if let Err(error) = containers.shape_now(&before, process) {

@@ -444,3 +444,49 @@ fn networks_and_addresses_of_a_plugin_are_used_like_others() {
     }
     watch.end().unwrap();
 }
+
+#[test]
+fn who_has_just_ended_is_changed_like_one_that_does_not_run() {
+    if !programs::need_root() {
+        return;
+    }
+    let sandbox = Sandbox::new().unwrap();
+    let judge = Plugin::in_sandbox(&sandbox, "judge").unwrap();
+    let wires = Plugin::of_networks(&sandbox, "wires").unwrap();
+    let daemon = Daemon::ferry(&sandbox, "a").args(&["--authorization-plugin", "judge"]);
+    daemon.start().unwrap();
+    daemon.load(&Material::get().busybox());
+    let _ = daemon.run(&["network", "create", "--ipam-driver", "wires", "far"]).ok();
+    let _ = daemon.run(&["network", "create", "near"]).ok();
+    let asked = |path: &str| {
+        let is_it = |call: &serde_json::Value| call["RequestUri"].as_str().is_some_and(|uri| uri.ends_with(path));
+        until(path, || judge.calls("AuthZPlugin.AuthZReq").iter().any(is_it));
+    };
+    // One change waits for the plugin, and the next ones for it. The end can be noted only after them.
+    for (name, change, path) in [
+        ("left", vec!["network", "disconnect", "bridge", "left"], "/networks/bridge/disconnect"),
+        ("joined", vec!["network", "connect", "near", "joined"], "/networks/near/connect"),
+        ("shaped", vec!["update", "--net-out", "1mbit", "shaped"], "/update"),
+        ("restricted", vec!["update", "--egress", "lan", "restricted"], "/update"),
+    ] {
+        let _ = daemon.run(&["run", "-d", "--name", name, "busybox", "sleep", "1000"]).ok();
+        let pid = daemon.inspect(name, "{{.State.Pid}}");
+        wires.hang("IpamDriver.RequestAddress");
+        let requests = wires.calls("IpamDriver.RequestAddress").len();
+        let joining = daemon.spawn(&["network", "connect", "far", name]);
+        until("the plugin to be asked", || wires.calls("IpamDriver.RequestAddress").len() > requests);
+        let changing = daemon.spawn(&change);
+        asked(path);
+        let _ = sandbox.sh(&format!("kill -9 {pid}; while [ -d /proc/{pid} ]; do sleep 0.01; done")).ok();
+        wires.relent();
+        let _ = joining.finish(PATIENCE).unwrap();
+        let changed = changing.finish(PATIENCE).unwrap();
+        assert_eq!((changed.code, changed.err().as_str()), (0, ""), "{name}");
+        let _ = daemon.run(&["wait", name]).ok();
+    }
+    let networks =
+        |name: &str| daemon.inspect(name, "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}");
+    assert!(!networks("left").contains("bridge"), "{}", networks("left"));
+    assert!(networks("joined").contains("near"), "{}", networks("joined"));
+    assert_eq!(daemon.inspect("shaped", "{{json .HostConfig.NetOut}}"), "1000000");
+}
