@@ -413,19 +413,19 @@ impl Containers {
     }
 
     /// Brings the limits of a running container's traffic to what its record says. Blocks.
-    pub(super) fn shape_now(&self, record: &Record, process: Option<BorrowedFd<'_>>) -> Result<()> {
+    pub(super) fn shape_now(&self, record: &Record, process: BorrowedFd<'_>) -> Result<()> {
         if record.endpoints.is_empty() {
             return Ok(());
         }
-        self.inner.networks.shape_running(&self.running(record, process)?)
+        self.inner.networks.shape_running(&self.running(record, Some(process))?)
     }
 
     /// Brings what a running container may reach to its record. Blocks.
-    pub(super) fn restrict_now(&self, record: &Record, process: Option<BorrowedFd<'_>>) -> Result<()> {
+    pub(super) fn restrict_now(&self, record: &Record, process: BorrowedFd<'_>) -> Result<()> {
         if record.endpoints.is_empty() {
             return Ok(());
         }
-        self.inner.networks.restrict_running(&self.running(record, process)?)?;
+        self.inner.networks.restrict_running(&self.running(record, Some(process))?)?;
         self.write_resolv_conf(record)
     }
 

@@ -112,7 +112,7 @@ impl Containers {
         // It has just ended; the next start takes the rules out of the record.
         let Some(process) = process_of(container).await? else { return Ok(()) };
         let (containers, container) = (self.clone(), Arc::clone(container));
-        blocking(move || containers.restrict_now(&container.snapshot(), Some(process.as_fd()))).await
+        blocking(move || containers.restrict_now(&container.snapshot(), process.as_fd())).await
     }
 }
 

@@ -119,7 +119,7 @@ impl Containers {
         let Some(process) = process_of(container).await? else { return Ok(()) };
         let (containers, before, after) = (self.clone(), before.clone(), after.clone());
         blocking(move || {
-            let process = Some(process.as_fd());
+            let process = process.as_fd();
             containers.check_limits(&after)?;
             containers.shape_now(&after, process).inspect_err(|_| {
                 if let Err(error) = containers.shape_now(&before, process) {

@@ -134,7 +134,7 @@ struct Server {
     relays: HashMap<u64, (String, Relay)>,
     unfinished: VecDeque<u64>,
     holdings: BTreeMap<String, Holding>,
-    /// Of [`crate::shortcut`].
+    /// Of [`crate::shortcut`]: what its programs note, and their links.
     links: Vec<OwnedFd>,
     dns: Dns,
     /// Sources that are clients of UDP ports.

@@ -118,14 +118,7 @@ pub(super) fn connect4(around: &Surroundings) -> Vec<Instruction> {
     text.add(STORE_U32, FRAME, ADDRESS, KEY, 0).look_up(around.addresses).jump(IF_EQUAL, 0, 0, "other");
     // Whoever connects to an address of the machine has that address. The kernel refuses if it is not ours any more.
     text.bind(ADDRESS).jump(IF_OTHER, 0, 0, "other");
-    text.label("lead");
-    text.add(LOAD_U32, 1, TARGET, 0, 0).add(STORE_U32, CONTEXT, 1, context::ADDRESS, 0);
-    text.add(LOAD_U32, 1, TARGET, 4, 0).add(STORE_U32, CONTEXT, 1, context::PORT, 0);
-    text.asked(around.asked, true).jump(IF_EQUAL, 0, 0, "end");
-    text.add(STORE_U32, 0, ADDRESS, 0, 0).add(STORE_U32, 0, PORT, 4, 0).jump(JUMP, 0, 0, "end");
-    // It may have been led before.
-    text.label("other").asked(around.asked, false).jump(IF_EQUAL, 0, 0, "end");
-    text.add(STORE_NUMBER_U64, 0, 0, 0, 0);
+    text.label("lead").turn(around.asked, context::ADDRESS);
     text.end()
 }
 
@@ -161,12 +154,7 @@ pub(super) fn connect6(around: &Surroundings) -> Vec<Instruction> {
     // One that is for IPv6 alone cannot be led to an address of IPv4, and is refused any of them for its own.
     text.bind6(MAPPED).jump(IF_OTHER, 0, 0, "other");
     text.label("turn").add(SET, 1, 0, 0, MAPPED).add(STORE_U32, CONTEXT, 1, context::ADDRESS6 + 8, 0);
-    text.add(LOAD_U32, 1, TARGET, 0, 0).add(STORE_U32, CONTEXT, 1, context::ADDRESS6 + 12, 0);
-    text.add(LOAD_U32, 1, TARGET, 4, 0).add(STORE_U32, CONTEXT, 1, context::PORT, 0);
-    text.asked(around.asked, true).jump(IF_EQUAL, 0, 0, "end");
-    text.add(STORE_U32, 0, ADDRESS, 0, 0).add(STORE_U32, 0, PORT, 4, 0).jump(JUMP, 0, 0, "end");
-    text.label("other").asked(around.asked, false).jump(IF_EQUAL, 0, 0, "end");
-    text.add(STORE_NUMBER_U64, 0, 0, 0, 0);
+    text.turn(around.asked, context::ADDRESS6 + 12);
     text.end()
 }
 
@@ -247,6 +235,17 @@ impl Text {
     /// Looks the key on the stack up; register 0 points to what was found.
     fn look_up(&mut self, map: i32) -> &mut Self {
         self.map(1, map).add(COPY, 2, FRAME, 0, 0).add(ADD, 2, 0, 0, KEY.into()).call(helper::MAP_LOOKUP)
+    }
+
+    /// Turns the connection to the target, an address in that place of the context, and notes what was asked for. At "other" nothing is
+    /// turned, and what an earlier connection may have noted is forgotten.
+    fn turn(&mut self, asked: i32, address: i16) -> &mut Self {
+        self.add(LOAD_U32, 1, TARGET, 0, 0).add(STORE_U32, CONTEXT, 1, address, 0);
+        self.add(LOAD_U32, 1, TARGET, 4, 0).add(STORE_U32, CONTEXT, 1, context::PORT, 0);
+        self.asked(asked, true).jump(IF_EQUAL, 0, 0, "end");
+        self.add(STORE_U32, 0, ADDRESS, 0, 0).add(STORE_U32, 0, PORT, 4, 0).jump(JUMP, 0, 0, "end");
+        self.label("other").asked(asked, false).jump(IF_EQUAL, 0, 0, "end");
+        self.add(STORE_NUMBER_U64, 0, 0, 0, 0)
     }
 
     /// Gives the socket the address in a register, or none for 0; register 0 is 0 when that is done.
